@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * PCI Live Update in the incoming kernel: finding the devices again.
+ */
+
+#define dev_fmt(fmt) "Live Update: " fmt
+#define pr_fmt(fmt) "PCI Live Update: " fmt
+
+#include <linux/cleanup.h>
+#include <linux/io.h>
+#include <linux/kexec_handover.h>
+#include <linux/kho_block.h>
+#include <linux/pm_runtime.h>
+#include <linux/slab.h>
+#include <linux/xarray.h>
+
+#include "internal.h"
+
+/**
+ * struct lu_incoming - what the previous kernel handed over
+ * @header:  its header, NULL if there is nothing or all is finished
+ * @set:     memory of the records
+ * @pending: preserved devices that are not finished
+ */
+static struct lu_incoming {
+	struct pci_liveupdate_header_ser *header;
+	struct kho_block_set set;
+	u64 pending;
+} lu_in;
+
+/* &struct pci_lu_incoming by domain and Requester ID, see pci_lu_key() */
+static DEFINE_XARRAY(lu_entries);
+
+/*
+ * Without readable records nobody knows which memory is still being written
+ * to. Going on would hand that memory to somebody else.
+ */
+static void __noreturn incoming_unreadable(const struct pci_lu_error *err, u32 version)
+{
+	char who[32] = "the record set";
+
+	if (err->rec)
+		snprintf(who, sizeof(who), "record %04x:%02x:%02x.%d", err->rec->domain,
+			 PCI_BUS_NUM(err->rec->bdf), PCI_SLOT(err->rec->bdf),
+			 PCI_FUNC(err->rec->bdf));
+
+	liveupdate_fatal("PCI",
+			 "devices are running on behalf of the previous kernel, but %s cannot be read: %s (version %#x here, %#x handed over); live update into a kernel with CONFIG_PCI_LIVEUPDATE_ABI=%#x instead",
+			 who, err->why, PCI_LIVEUPDATE_ABI_VERSION, version, version);
+}
+
+static int incoming_add(struct pci_liveupdate_record_ser *rec)
+{
+	struct pci_lu_incoming *in = kzalloc_obj(*in);
+	int err;
+
+	if (!in)
+		return -ENOMEM;
+
+	in->rec = rec;
+	in->users = rec->use_count;
+	err = xa_insert(&lu_entries, pci_lu_key(rec->domain, rec->bdf), in,
+			GFP_KERNEL);
+	if (err) {
+		kfree(in);
+		return err;
+	}
+	if (rec->flags & PCI_LIVEUPDATE_F_ENDPOINT)
+		lu_in.pending++;
+	return 0;
+}
+
+static int incoming_read(struct pci_liveupdate_header_ser *header,
+			 struct pci_lu_error *bad)
+{
+	struct pci_liveupdate_record_ser **slots __free(kvfree) = NULL;
+	struct pci_liveupdate_record_ser *rec;
+	struct kho_block_set_it it;
+	u64 nr = 0, room;
+	int err;
+
+	err = pci_lu_header_check(header, bad);
+	if (err)
+		return err;
+
+	kho_block_set_init(&lu_in.set, sizeof(*rec));
+	err = kho_block_set_restore(&lu_in.set, header->records);
+	if (err) {
+		bad->why = "damaged blocks";
+		return err;
+	}
+
+	room = lu_in.set.nblocks * lu_in.set.count_per_block;
+	slots = kvmalloc_array(max(room, 1), sizeof(*slots), GFP_KERNEL);
+	if (!slots)
+		return -ENOMEM;
+
+	kho_block_set_it_init(&it, &lu_in.set);
+	while ((rec = kho_block_set_it_read_entry(&it)))
+		slots[nr++] = rec;
+
+	err = pci_lu_records_check(header, slots, nr, bad);
+	for (u64 i = 0; !err && i < nr; i++)
+		if (!pci_lu_slot_is_free(slots[i]))
+			err = incoming_add(slots[i]);
+	return err;
+}
+
+/* The File-Lifecycle-Bound object is asked for, at boot */
+int pci_lu_incoming_retrieve(struct liveupdate_flb_op_args *args)
+{
+	struct pci_liveupdate_header_ser *header = phys_to_virt(args->data);
+	struct pci_lu_error bad = {};
+
+	scoped_guard(rwsem_write, &pci_lu_rwsem) {
+		if (incoming_read(header, &bad)) {
+			bad.why = bad.why ?: "out of memory";
+			incoming_unreadable(&bad, header->version);
+		}
+		lu_in.header = header;
+	}
+	static_branch_enable(&pci_lu_incoming_key);
+	pr_info("%llu devices are running on behalf of the previous kernel\n",
+		lu_in.pending);
+
+	args->obj = header;
+	return 0;
+}
+
+static void incoming_put_device(struct pci_lu_incoming *in)
+{
+	struct pci_dev *dev = in->dev;
+
+	if (!dev)
+		return;
+	in->dev = NULL;
+	dev->lu_incoming = NULL;
+	pm_runtime_put(&dev->dev);
+	pci_dev_put(dev);
+}
+
+/* All files that depend on the object are finished */
+void pci_lu_incoming_finish(struct liveupdate_flb_op_args *args)
+{
+	struct pci_lu_incoming *in;
+	unsigned long key;
+
+	static_branch_disable(&pci_lu_incoming_key);
+
+	guard(rwsem_write)(&pci_lu_rwsem);
+	xa_for_each(&lu_entries, key, in) {
+		incoming_put_device(in);
+		kfree(in);
+	}
+	xa_destroy(&lu_entries);
+	kho_block_set_destroy(&lu_in.set);
+	kho_restore_free(lu_in.header);
+	lu_in.header = NULL;
+	lu_in.pending = 0;
+	pr_info("all devices of the previous kernel are finished\n");
+}
+
+/* Is any device of the previous kernel not finished? */
+bool pci_lu_incoming_active(void)
+{
+	guard(rwsem_read)(&pci_lu_rwsem);
+	return lu_in.pending;
+}
+
+void __pci_liveupdate_setup_device(struct pci_dev *dev)
+{
+	struct pci_lu_incoming *in;
+	const char *differs;
+
+	guard(rwsem_write)(&pci_lu_rwsem);
+	in = xa_load(&lu_entries, pci_lu_key(pci_domain_nr(dev->bus), pci_dev_id(dev)));
+	if (!in || in->dev || in->lost)
+		return;
+
+	differs = pci_lu_record_mismatch(dev, in->rec);
+	if (differs) {
+		in->lost = true;
+		pci_err(dev, "not the device that was preserved here: its %s differs; it cannot be retrieved\n",
+			differs);
+		return;
+	}
+
+	/* Awake until finished: whoever binds it first would let it sleep */
+	pm_runtime_get_noresume(&dev->dev);
+	in->dev = pci_dev_get(dev);
+	dev->lu_incoming = in;
+
+	if (in->rec->flags & PCI_LIVEUPDATE_F_BRIDGE)
+		pci_info(dev, "bridge above %u preserved device(s)\n", in->users);
+	else
+		pci_info(dev, "preserved by the previous kernel, DMA %s\n",
+			 in->rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED ? "goes on" : "paused");
+}
+
+/*
+ * Every bus of ACPI hosts has been scanned by now. A host that is a platform
+ * device may still come, hence a warning and no more.
+ */
+static int __init incoming_report_missing(void)
+{
+	struct pci_lu_incoming *in;
+	unsigned long key;
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	xa_for_each(&lu_entries, key, in)
+		if (!in->dev && !in->lost)
+			pr_warn("%04x:%02x:%02x.%d was preserved by the previous kernel and has not been found\n",
+				in->rec->domain, PCI_BUS_NUM(in->rec->bdf),
+				PCI_SLOT(in->rec->bdf), PCI_FUNC(in->rec->bdf));
+	return 0;
+}
+late_initcall(incoming_report_missing);
+
+/**
+ * pci_liveupdate_is_incoming - was this function preserved by the last kernel?
+ * @dev: device or bridge
+ *
+ * Context: process context. Takes pci_lu_rwsem for reading.
+ * Return: true from the time the device is found until it is finished; for a
+ * bridge, until the last preserved device below it is.
+ */
+bool pci_liveupdate_is_incoming(struct pci_dev *dev)
+{
+	guard(rwsem_read)(&pci_lu_rwsem);
+	return dev->lu_incoming;
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_is_incoming);
+
+/**
+ * pci_liveupdate_is_untranslated - must IOMMUs leave this device alone?
+ * @dev: device
+ *
+ * For IOMMU drivers, before they switch a unit on that @dev is behind: its DMA
+ * has been going on without translation since before the kexec, and its owner
+ * has given it physical addresses.
+ *
+ * Context: process context. Takes pci_lu_rwsem for reading.
+ * Return: true if @dev is incoming and nothing may translate for it.
+ */
+bool pci_liveupdate_is_untranslated(struct pci_dev *dev)
+{
+	guard(rwsem_read)(&pci_lu_rwsem);
+	return dev->lu_incoming && !(pci_lu_break & PCI_LU_BREAK_UNTRANSLATED) &&
+	       dev->lu_incoming->rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED;
+}
+
+/**
+ * pci_liveupdate_dma - what happened, or will happen, to a device's DMA
+ * @dev: incoming or outgoing device
+ *
+ * Context: process context. Takes pci_lu_rwsem for reading.
+ * Return: the verdict of the record. If @dev is neither incoming nor outgoing,
+ * %PCI_LIVEUPDATE_DMA_PAUSED.
+ */
+enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev)
+{
+	guard(rwsem_read)(&pci_lu_rwsem);
+	if (dev->lu_incoming)
+		return dev->lu_incoming->rec->dma;
+	if (dev->lu_outgoing)
+		return dev->lu_outgoing->dma;
+	return PCI_LIVEUPDATE_DMA_PAUSED;
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_dma);
+
+/**
+ * pci_liveupdate_stop - stop a device before the memory it may write to goes
+ * @dev: incoming device that nobody retrieved, or whose owner let its memory go
+ *
+ * Clears Bus Master, waits for the requests that are under way (PCIe r6.0,
+ * sec 7.5.3.5, Transactions Pending) and resets the function. Even if it cannot
+ * be reset it does no more DMA.
+ *
+ * Context: process context, device_lock(&dev->dev) held.
+ * Return: 0, -ENOTTY if the device has no reset, or the error of the reset.
+ */
+int pci_liveupdate_stop(struct pci_dev *dev)
+{
+	int err;
+
+	device_lock_assert(&dev->dev);
+
+	pci_clear_master(dev);
+	if (!pci_wait_for_pending_transaction(dev))
+		pci_warn(dev, "stopped with requests still outstanding\n");
+
+	err = pci_reset_function_locked(dev);
+	if (err)
+		pci_warn(dev, "stopped, but could not be reset: %pe\n", ERR_PTR(err));
+	else
+		pci_info(dev, "stopped and reset\n");
+	return err;
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_stop);
+
+/**
+ * pci_liveupdate_finish - the live update of a device is over
+ * @dev: incoming device, retrieved and safe, or stopped
+ *
+ * From now on the device is like any other, and so is a bridge above it when
+ * no other incoming device is below.
+ *
+ * Context: process context, from the finish callback of a file handler. Takes
+ * pci_lu_rwsem.
+ */
+void pci_liveupdate_finish(struct pci_dev *dev)
+{
+	guard(rwsem_write)(&pci_lu_rwsem);
+	if (!dev->lu_incoming)
+		return;
+
+	lu_in.pending--;
+	pci_info(dev, "finished\n");
+	for (struct pci_dev *it = dev, *up; it; it = up) {
+		struct pci_lu_incoming *in = it->lu_incoming;
+
+		up = pci_upstream_bridge(it);
+		if (in && !--in->users)
+			incoming_put_device(in);
+	}
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_finish);

@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * PCI Live Update records: taken in the outgoing kernel, checked in the
+ * incoming one.
+ */
+
+/**
+ * DOC: PCI Live Update records
+ *
+ * A record is taken when a device is preserved, so that what cannot be kept is
+ * refused while there is still somebody to tell. Taking one only reads: sizes
+ * of BARs come from the resources that enumeration left in &struct pci_dev.
+ *
+ * The incoming kernel believes nothing. Each record is checked by itself
+ * (enumerations, bits, BAR arithmetic) and all of them together: no function
+ * twice, no two claimed BARs on the same addresses, bus ranges of bridges
+ * nested or apart. A set that fails is memory corruption or a bug, and nobody
+ * can say which devices are still writing to memory, so the caller stops the
+ * boot.
+ */
+
+#define dev_fmt(fmt) "Live Update: " fmt
+
+#include <linux/log2.h>
+#include <linux/overflow.h>
+#include <linux/slab.h>
+#include <linux/sort.h>
+#include <linux/string.h>
+
+#include "internal.h"
+
+/* Address bits of a register (PCIe r6.0, sec 7.5.1.2.1 and 7.5.1.2.4) */
+#define BAR_MEM_FLAGS	0xfULL
+#define BAR_IO_FLAGS	0x3ULL
+#define BAR_ROM_FLAGS	0x7ffULL
+
+static bool bar_is_io(u64 value)
+{
+	return value & PCI_BASE_ADDRESS_SPACE_IO;
+}
+
+static bool bar_is_64(u64 value)
+{
+	return !bar_is_io(value) &&
+	       (value & PCI_BASE_ADDRESS_MEM_TYPE_MASK) == PCI_BASE_ADDRESS_MEM_TYPE_64;
+}
+
+static u64 bar_flags(int i, u64 value)
+{
+	if (i == PCI_LIVEUPDATE_ROM_BAR)
+		return BAR_ROM_FLAGS;
+	return bar_is_io(value) ? BAR_IO_FLAGS : BAR_MEM_FLAGS;
+}
+
+/* Size in bytes that @bar decodes, or 0 if its mask is no size at all */
+static u64 bar_size(int i, const struct pci_liveupdate_bar_ser *bar)
+{
+	bool wide = i != PCI_LIVEUPDATE_ROM_BAR && bar_is_64(bar->value);
+	u64 size = wide ? -bar->mask : (u32)-bar->mask;
+
+	if (!wide && upper_32_bits(bar->mask))
+		return 0;
+	if (!is_power_of_2(size) || size <= bar_flags(i, bar->value))
+		return 0;
+	return size;
+}
+
+static void record_fill_bar(struct pci_dev *dev, int i, int reg,
+			    const struct resource *res,
+			    struct pci_liveupdate_record_ser *rec)
+{
+	struct pci_liveupdate_bar_ser *bar = &rec->bars[i];
+	resource_size_t size;
+	u32 lo, hi = 0;
+
+	/* A fixed resource (legacy IDE, Enhanced Allocation) is not a BAR's */
+	if (!res->flags || res->flags & IORESOURCE_PCI_FIXED)
+		return;
+	size = resource_size(res);
+	if (!is_power_of_2(size))
+		return;
+
+	pci_read_config_dword(dev, reg, &lo);
+	if (i != PCI_LIVEUPDATE_ROM_BAR && bar_is_64(lo))
+		pci_read_config_dword(dev, reg + 4, &hi);
+
+	bar->value = (u64)hi << 32 | lo;
+	bar->mask = -(u64)size;
+	if (i == PCI_LIVEUPDATE_ROM_BAR || !bar_is_64(lo))
+		bar->mask = lower_32_bits(bar->mask);
+
+	/*
+	 * A ROM that is not enabled decodes nothing and may lie anywhere. Where
+	 * a host bridge translates addresses, those of two of them may be alike.
+	 */
+	if (res->parent && res->start == (bar->value & ~bar_flags(i, lo)) &&
+	    (i != PCI_LIVEUPDATE_ROM_BAR || lo & PCI_ROM_ADDRESS_ENABLE))
+		rec->claimed |= BIT(i);
+}
+
+static void record_fill_bridge(struct pci_dev *dev,
+			       struct pci_liveupdate_record_ser *rec)
+{
+	u32 buses;
+
+	pci_read_config_dword(dev, PCI_PRIMARY_BUS, &buses);
+	rec->primary = buses;
+	rec->secondary = buses >> 8;
+	rec->subordinate = buses >> 16;
+
+	if (dev->io_window)
+		rec->windows |= PCI_LIVEUPDATE_WIN_IO;
+	if (dev->pref_window)
+		rec->windows |= PCI_LIVEUPDATE_WIN_PREF;
+	if (dev->pref_64_window)
+		rec->windows |= PCI_LIVEUPDATE_WIN_PREF64;
+}
+
+/**
+ * pci_lu_record_fill - describe a function
+ * @dev: device or bridge, in D0
+ * @rec: zeroed slot; all but the use count and the DMA verdict is filled in
+ *
+ * Reads config space and writes nothing.
+ *
+ * Context: may sleep; @dev must stay.
+ */
+void pci_lu_record_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec)
+{
+	bool bridge = dev->hdr_type == PCI_HEADER_TYPE_BRIDGE;
+	int i, nr_bars = bridge ? 2 : PCI_STD_NUM_BARS;
+
+	rec->domain = pci_domain_nr(dev->bus);
+	rec->bdf = pci_dev_id(dev);
+	rec->flags = bridge ? PCI_LIVEUPDATE_F_BRIDGE : PCI_LIVEUPDATE_F_ENDPOINT;
+	rec->hdr_type = dev->hdr_type;
+	rec->vendor = dev->vendor;
+	rec->device = dev->device;
+	rec->class = dev->class;
+	rec->dsn = pci_get_dsn(dev);
+	if (!bridge) {
+		rec->subvendor = dev->subsystem_vendor;
+		rec->subdevice = dev->subsystem_device;
+	}
+
+	for (i = 0; i < nr_bars; i++)
+		record_fill_bar(dev, i, PCI_BASE_ADDRESS_0 + 4 * i,
+				&dev->resource[i], rec);
+	if (dev->rom_base_reg)
+		record_fill_bar(dev, PCI_LIVEUPDATE_ROM_BAR, dev->rom_base_reg,
+				&dev->resource[PCI_ROM_RESOURCE], rec);
+	if (bridge)
+		record_fill_bridge(dev, rec);
+}
+
+/**
+ * pci_lu_record_mismatch - is this the device that was preserved?
+ * @dev: device found at the place that @rec names, enumerated
+ * @rec: checked record
+ *
+ * Return: NULL if it is, otherwise the name of the first thing that differs.
+ */
+const char *pci_lu_record_mismatch(struct pci_dev *dev,
+				   const struct pci_liveupdate_record_ser *rec)
+{
+	if (dev->vendor != rec->vendor)
+		return "Vendor ID";
+	if (dev->device != rec->device)
+		return "Device ID";
+	if (dev->hdr_type != rec->hdr_type)
+		return "header type";
+	if (dev->class != rec->class)
+		return "class code";
+	if (rec->flags & PCI_LIVEUPDATE_F_ENDPOINT &&
+	    (dev->subsystem_vendor != rec->subvendor ||
+	     dev->subsystem_device != rec->subdevice))
+		return "Subsystem ID";
+	if (pci_get_dsn(dev) != rec->dsn)
+		return "Device Serial Number";
+	return NULL;
+}
+
+/**
+ * pci_lu_slot_is_free - is this slot of the record set unused?
+ * @rec: slot
+ *
+ * Return: true if it describes no function.
+ */
+bool pci_lu_slot_is_free(const struct pci_liveupdate_record_ser *rec)
+{
+	return !rec->use_count;
+}
+
+static const char *record_check_bars(const struct pci_liveupdate_record_ser *rec)
+{
+	int last = rec->flags & PCI_LIVEUPDATE_F_BRIDGE ? 1 : PCI_STD_NUM_BARS - 1;
+
+	for (int i = 0; i < PCI_LIVEUPDATE_NUM_BARS; i++) {
+		const struct pci_liveupdate_bar_ser *bar = &rec->bars[i];
+		bool rom = i == PCI_LIVEUPDATE_ROM_BAR;
+
+		if (!bar->mask) {
+			if (bar->value)
+				return "BAR without a size";
+			if (rec->claimed & BIT(i))
+				return "claimed BAR that does not exist";
+			continue;
+		}
+		if (!rom && i > last)
+			return "BAR that the header type does not have";
+		if (!bar_size(i, bar))
+			return "BAR size is not a power of two";
+		if (rom || !bar_is_64(bar->value)) {
+			if (upper_32_bits(bar->value))
+				return "32-bit BAR with upper address bits";
+		} else if (i == last || rec->bars[i + 1].mask || rec->bars[i + 1].value) {
+			return "64-bit BAR without room for its upper half";
+		}
+		if (bar->value & ~bar->mask & ~bar_flags(i, bar->value))
+			return "BAR address is not aligned to its size";
+	}
+	return NULL;
+}
+
+static const char *record_check_bridge(const struct pci_liveupdate_record_ser *rec)
+{
+	if (!(rec->flags & PCI_LIVEUPDATE_F_BRIDGE)) {
+		if (rec->windows || rec->primary || rec->secondary || rec->subordinate)
+			return "bridge fields in a device's record";
+		return NULL;
+	}
+	if (rec->secondary > rec->subordinate)
+		return "secondary bus above the subordinate bus";
+	if (rec->secondary <= rec->bdf >> 8)
+		return "secondary bus not below the bridge";
+	return NULL;
+}
+
+static const char *record_check(const struct pci_liveupdate_record_ser *rec)
+{
+	const char *why;
+	bool bridge;
+
+	if (rec->flags & ~PCI_LIVEUPDATE_F_ALL)
+		return "unknown flags";
+	if (rec->hdr_type > PCI_HEADER_TYPE_BRIDGE)
+		return "unknown header type";
+	bridge = rec->hdr_type == PCI_HEADER_TYPE_BRIDGE;
+	if (!!(rec->flags & PCI_LIVEUPDATE_F_BRIDGE) != bridge ||
+	    !!(rec->flags & PCI_LIVEUPDATE_F_ENDPOINT) == bridge)
+		return "flags that do not fit the header type";
+	if (!bridge && rec->use_count != 1)
+		return "device preserved more than once";
+	if (rec->dma >= PCI_LIVEUPDATE_DMA_NR || (bridge && rec->dma))
+		return "unknown DMA verdict";
+	if (rec->windows & ~PCI_LIVEUPDATE_WIN_ALL)
+		return "unknown window kinds";
+	if (rec->claimed & ~(u8)GENMASK(PCI_LIVEUPDATE_ROM_BAR, 0))
+		return "unknown BARs claimed";
+	if (rec->class > 0xffffff)
+		return "class code wider than 24 bits";
+	if (rec->reserved0 || memchr_inv(rec->reserved, 0, sizeof(rec->reserved)))
+		return "reserved fields in use";
+
+	why = record_check_bridge(rec);
+	return why ?: record_check_bars(rec);
+}
+
+/*
+ * What a record occupies. Sorted by domain, kind and start, a plain look at
+ * neighbours finds overlaps in linear time.
+ */
+struct lu_range {
+	const struct pci_liveupdate_record_ser *rec;
+	u64 start;
+	u64 end;
+	enum { RANGE_FUNCTION, RANGE_MEM, RANGE_IO, RANGE_BUS } kind;
+};
+
+/* A function itself, its bus range and its BARs */
+#define RANGES_PER_RECORD	(2 + PCI_LIVEUPDATE_NUM_BARS)
+
+static int range_cmp(const void *pa, const void *pb)
+{
+	const struct lu_range *a = pa, *b = pb;
+
+	return cmp_int(a->rec->domain, b->rec->domain) ?:
+	       cmp_int(a->kind, b->kind) ?:
+	       cmp_int(a->start, b->start) ?:
+	       cmp_int(b->end, a->end);
+}
+
+static int record_ranges(const struct pci_liveupdate_record_ser *rec,
+			 struct lu_range *range)
+{
+	int n = 0;
+
+	range[n++] = (struct lu_range){ rec, rec->bdf, rec->bdf, RANGE_FUNCTION };
+	if (rec->flags & PCI_LIVEUPDATE_F_BRIDGE)
+		range[n++] = (struct lu_range){ rec, rec->secondary,
+						rec->subordinate, RANGE_BUS };
+
+	for (int i = 0; i < PCI_LIVEUPDATE_NUM_BARS; i++) {
+		const struct pci_liveupdate_bar_ser *bar = &rec->bars[i];
+		bool io = i != PCI_LIVEUPDATE_ROM_BAR && bar_is_io(bar->value);
+		u64 start = bar->value & bar->mask;
+
+		if (rec->claimed & BIT(i))
+			range[n++] = (struct lu_range){
+				rec, start, start + bar_size(i, bar) - 1,
+				io ? RANGE_IO : RANGE_MEM };
+	}
+	return n;
+}
+
+/* Bus ranges may nest, as bridges do, but neither cross nor start together */
+static bool buses_cross(const struct lu_range *range, u8 *stack, int *depth)
+{
+	while (*depth && stack[*depth - 1] < range->start)
+		(*depth)--;
+	if (*depth && range->end > stack[*depth - 1])
+		return true;
+	stack[(*depth)++] = range->end;
+	return false;
+}
+
+static const char *ranges_check(const struct lu_range *range, size_t nr,
+				const struct pci_liveupdate_record_ser **bad)
+{
+	u8 stack[256];	/* a chain of bridges cannot be longer: starts differ */
+	int depth = 0;
+
+	for (size_t i = 0; i < nr; i++) {
+		const struct lu_range *prev = i ? &range[i - 1] : NULL;
+
+		*bad = range[i].rec;
+		if (!prev || prev->kind != range[i].kind ||
+		    prev->rec->domain != range[i].rec->domain) {
+			depth = 0;
+			prev = NULL;
+		}
+
+		if (range[i].kind == RANGE_BUS) {
+			if ((prev && prev->start == range[i].start) ||
+			    buses_cross(&range[i], stack, &depth))
+				return "bus range overlaps another bridge's";
+		} else if (prev && prev->end >= range[i].start) {
+			return range[i].kind == RANGE_FUNCTION ?
+				"function recorded twice" :
+				"BAR overlaps another device's";
+		}
+	}
+	*bad = NULL;
+	return NULL;
+}
+
+/**
+ * pci_lu_header_check - can this header be read at all?
+ * @hdr: handed-over header
+ * @err: filled in on failure
+ *
+ * Return: 0, -EPROTO if another layout or another implementation wrote it,
+ * -EINVAL if it is corrupt.
+ */
+int pci_lu_header_check(const struct pci_liveupdate_header_ser *hdr,
+			struct pci_lu_error *err)
+{
+	*err = (struct pci_lu_error){};
+
+	if (hdr->version != PCI_LIVEUPDATE_ABI_VERSION) {
+		err->why = "version of another kind of kernel";
+		return -EPROTO;
+	}
+	if (hdr->record_size != sizeof(struct pci_liveupdate_record_ser))
+		err->why = "record size does not fit the version";
+	else if (memchr_inv(hdr->reserved, 0, sizeof(hdr->reserved)))
+		err->why = "reserved header fields in use";
+	else if (!IS_ALIGNED(hdr->records, PAGE_SIZE))
+		err->why = "records are not page aligned";
+	else if (!!hdr->records != !!hdr->nr_records)
+		err->why = "record count does not fit the records";
+
+	return err->why ? -EINVAL : 0;
+}
+
+/**
+ * pci_lu_records_check - can these records be believed?
+ * @hdr: checked header
+ * @slots: all slots of the record set, free ones included
+ * @nr_slots: number of @slots
+ * @err: filled in on failure
+ *
+ * Takes time in proportion to n log n of the records.
+ *
+ * Return: 0, -EINVAL if not, -ENOMEM.
+ */
+int pci_lu_records_check(const struct pci_liveupdate_header_ser *hdr,
+			 struct pci_liveupdate_record_ser **slots, u64 nr_slots,
+			 struct pci_lu_error *err)
+{
+	struct lu_range *ranges __free(kvfree) = NULL;
+	size_t nr_ranges = 0;
+	u64 used = 0;
+
+	*err = (struct pci_lu_error){};
+	ranges = kvmalloc_array(max(nr_slots, 1), RANGES_PER_RECORD * sizeof(*ranges),
+				GFP_KERNEL);
+	if (!ranges)
+		return -ENOMEM;
+
+	for (u64 i = 0; i < nr_slots; i++) {
+		err->rec = slots[i];
+		if (pci_lu_slot_is_free(slots[i])) {
+			if (!memchr_inv(slots[i], 0, sizeof(*slots[i])))
+				continue;
+			err->why = "free slot with content";
+			return -EINVAL;
+		}
+		err->why = record_check(slots[i]);
+		if (err->why)
+			return -EINVAL;
+		nr_ranges += record_ranges(slots[i], ranges + nr_ranges);
+		used++;
+	}
+
+	err->rec = NULL;
+	if (used != hdr->nr_records) {
+		err->why = used < hdr->nr_records ? "records are missing" :
+						    "more records than counted";
+		return -EINVAL;
+	}
+
+	sort(ranges, nr_ranges, sizeof(*ranges), range_cmp, NULL);
+	err->why = ranges_check(ranges, nr_ranges, &err->rec);
+	return err->why ? -EINVAL : 0;
+}
