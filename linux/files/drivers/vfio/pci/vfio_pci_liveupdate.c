@@ -1,0 +1,503 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vfio-pci under the Live Update Orchestrator.
+ */
+
+/**
+ * DOC: Live Update of vfio-pci devices
+ *
+ * The device file of a vfio-pci device (/dev/vfio/devices/vfioN or
+ * noiommu-vfioN, bound to an iommufd) can be preserved through a kexec with the
+ * Live Update Orchestrator (LUO). The device is not reset, not put to sleep and,
+ * where nothing translates its addresses, not stopped: it goes on with what its
+ * user told it to do.
+ *
+ * What is kept
+ * ============
+ *
+ * The device in the state in which its registers are, its place (domain, bus,
+ * device, function), and what VFIO knew about its reset. PCI's own part of it,
+ * and whether DMA goes on, is told in drivers/pci/liveupdate/.
+ *
+ * What is not
+ * ===========
+ *
+ * The binding to an iommufd, mappings, interrupts, eventfds and what the user
+ * wrote to virtualised config space. The retrieved file is as fresh as one from
+ * open(2): its user binds, attaches, maps, and may then go on with the device.
+ * The memory that the device accesses is preserved by its user, as memfds in
+ * the same session.
+ *
+ * The life of a preserved device
+ * ==============================
+ *
+ * preserve
+ *   Refuses what cannot be kept. Writes nothing to the device; its user may go
+ *   on to do anything with it, a reset included.
+ *
+ * freeze
+ *   Refuses a device with interrupts armed (masking them is not done yet), one
+ *   that sleeps, and one whose unbind has begun: that unbind waits for the file
+ *   with the device's lock held, and device_shutdown() would wait for the lock
+ *   after the point of no return. From here to the jump the user cannot write
+ *   config space, arm interrupts or reset. A config write under way in another
+ *   thread is completed.
+ *
+ * retrieve
+ *   Gives a device file for the incoming device, under the rights that open(2)
+ *   asks for. Until finish it is the only one that can be bound, and its user
+ *   finds the device untouched: VFIO takes it over with reads only. (An open
+ *   that fails half way, for lack of memory, stops the device.)
+ *
+ * quiesce
+ *   Before memory of the session may be freed, stops and resets a device that
+ *   nobody retrieved, whose memory was not retrieved, or whose user has not
+ *   attached it to an IOAS or mapped anything there: nothing pins its memory.
+ *
+ * finish
+ *   The device is like any other from here on.
+ *
+ * Locking
+ * =======
+ *
+ * LUO's session mutex is held around every operation but can_preserve and
+ * get_id; freeze runs in the reboot system call. Below it, in this order::
+ *
+ *   device_lock -> dev_set->lock -> igate -> memory_lock -> PCI's rwsem
+ *
+ * where the first is only ever tried, for a bounded time: unbind holds it while
+ * it waits for the file to be closed, which LUO does with the session mutex
+ * held. vfio-pci's part of the state (vfio_pci_core_device.lu_*) is guarded by
+ * memory_lock, and is set to frozen with igate held, too.
+ */
+
+#define dev_fmt(fmt) "Live Update: " fmt
+#define pr_fmt(fmt) KBUILD_MODNAME ": Live Update: " fmt
+
+#include <linux/cleanup.h>
+#include <linux/file.h>
+#include <linux/io.h>
+#include <linux/iommufd.h>
+#include <linux/iopoll.h>
+#include <linux/kexec_handover.h>
+#include <linux/kho/abi/vfio_pci.h>
+#include <linux/liveupdate.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/vfio.h>
+
+#include "vfio_pci_liveupdate.h"
+#include "vfio_pci_priv.h"
+
+/* The driver whose devices are preserved, NULL while LUO does not know us */
+static struct pci_driver *vfio_pci_lu_driver;
+
+static bool lu_is_ours(struct device *dev)
+{
+	return dev->driver == &vfio_pci_lu_driver->driver;
+}
+
+/* The device of a file that can_preserve has accepted, or that was retrieved */
+static struct vfio_pci_core_device *lu_file_vdev(struct file *file)
+{
+	return container_of(vfio_device_from_file(file),
+			    struct vfio_pci_core_device, vdev);
+}
+
+static bool lu_is_group_file(struct vfio_pci_core_device *vdev, struct file *file)
+{
+	return vfio_file_cdev_bound(file) == -ENOTTY;
+}
+
+static bool lu_is_unbound(struct vfio_pci_core_device *vdev, struct file *file)
+{
+	return vfio_file_cdev_bound(file) == -EINVAL;
+}
+
+static bool lu_is_removed(struct vfio_pci_core_device *vdev, struct file *file)
+{
+	return vdev->lu_removing;
+}
+
+static bool lu_is_asleep(struct vfio_pci_core_device *vdev, struct file *file)
+{
+	return vdev->pm_runtime_engaged || vdev->pdev->current_state != PCI_D0;
+}
+
+static bool lu_has_irqs(struct vfio_pci_core_device *vdev, struct file *file)
+{
+	return vdev->irq_type != VFIO_PCI_NUM_IRQS;
+}
+
+/* What the user may still change is asked again at freeze, or only then */
+enum lu_when { LU_PRESERVE = BIT(0), LU_FREEZE = BIT(1) };
+
+static const struct {
+	bool (*test)(struct vfio_pci_core_device *vdev, struct file *file);
+	unsigned int when;
+	int errno;
+	const char *reason;
+	const char *remedy;
+} lu_refusals[] = {
+	{ lu_is_group_file, LU_PRESERVE, -EOPNOTSUPP,
+	  "it was opened through its group",
+	  "open it in /dev/vfio/devices" },
+	{ lu_is_unbound, LU_PRESERVE, -EINVAL,
+	  "the file is not bound to an iommufd",
+	  "bind it (VFIO_DEVICE_BIND_IOMMUFD) first" },
+	{ lu_is_removed, LU_PRESERVE | LU_FREEZE, -ENODEV,
+	  "it is being unbound from its driver",
+	  "close its session and its files, or the unbind waits for ever" },
+	{ lu_is_asleep, LU_PRESERVE | LU_FREEZE, -EBUSY,
+	  "its user has put it in a low power state",
+	  "wake it up first" },
+	{ lu_has_irqs, LU_FREEZE, -EBUSY,
+	  "its user has interrupts armed, and they are not kept yet",
+	  "disarm them (VFIO_DEVICE_SET_IRQS) before the kexec" },
+};
+
+static int lu_refuse(struct vfio_pci_core_device *vdev, struct file *file,
+		     enum lu_when when)
+{
+	for (int i = 0; i < ARRAY_SIZE(lu_refusals); i++) {
+		if (!(lu_refusals[i].when & when) ||
+		    !lu_refusals[i].test(vdev, file))
+			continue;
+		pci_err(vdev->pdev, "cannot be %s: %s; %s\n",
+			when == LU_PRESERVE ? "preserved" : "handed over",
+			lu_refusals[i].reason, lu_refusals[i].remedy);
+		return lu_refusals[i].errno;
+	}
+	return 0;
+}
+
+static bool vfio_pci_lu_can_preserve(struct liveupdate_file_handler *handler,
+				     struct file *file)
+{
+	struct vfio_device *device = vfio_device_from_file(file);
+
+	/* Drivers that build on vfio-pci-core have state of their own */
+	return device && lu_is_ours(device->dev);
+}
+
+/* Two files of one device must not both be preserved */
+static unsigned long vfio_pci_lu_get_id(struct file *file)
+{
+	return (unsigned long)vfio_device_from_file(file);
+}
+
+static int vfio_pci_lu_preserve(struct liveupdate_file_op_args *args)
+{
+	struct vfio_pci_core_device *vdev = lu_file_vdev(args->file);
+	struct pci_dev *pdev = vdev->pdev;
+	struct vfio_pci_liveupdate_ser *ser;
+	int err;
+
+	/* Waking a device up takes memory_lock: not held any longer than this */
+	scoped_guard(rwsem_read, &vdev->memory_lock)
+		err = lu_refuse(vdev, args->file, LU_PRESERVE);
+	if (err)
+		return err;
+
+	ser = kho_alloc_preserve(sizeof(*ser));
+	if (IS_ERR(ser)) {
+		pci_err(pdev, "cannot be preserved: no memory to hand over\n");
+		return PTR_ERR(ser);
+	}
+
+	ser->version = VFIO_PCI_LIVEUPDATE_ABI_VERSION;
+	ser->size = sizeof(*ser);
+	ser->domain = pci_domain_nr(pdev->bus);
+	ser->bdf = pci_dev_id(pdev);
+	if (vdev->vdev.noiommu)
+		ser->flags |= VFIO_PCI_LIVEUPDATE_F_NOIOMMU;
+	if (vdev->reset_works)
+		ser->flags |= VFIO_PCI_LIVEUPDATE_F_RESET_WORKS;
+
+	/* The PCI core says itself what it does not like */
+	err = pci_liveupdate_preserve(pdev);
+	if (err) {
+		kho_unpreserve_free(ser);
+		return err;
+	}
+
+	args->serialized_data = virt_to_phys(ser);
+	return 0;
+}
+
+static void vfio_pci_lu_unpreserve(struct liveupdate_file_op_args *args)
+{
+	pci_liveupdate_unpreserve(lu_file_vdev(args->file)->pdev);
+	kho_unpreserve_free(phys_to_virt(args->serialized_data));
+}
+
+static int vfio_pci_lu_freeze(struct liveupdate_file_op_args *args)
+{
+	struct vfio_pci_core_device *vdev = lu_file_vdev(args->file);
+	int err;
+
+	guard(mutex)(&vdev->igate);
+	guard(rwsem_write)(&vdev->memory_lock);
+
+	err = lu_refuse(vdev, args->file, LU_FREEZE);
+	if (!err)
+		WRITE_ONCE(vdev->lu_frozen, true);
+	return err;
+}
+
+static void vfio_pci_lu_unfreeze(struct liveupdate_file_op_args *args)
+{
+	struct vfio_pci_core_device *vdev = lu_file_vdev(args->file);
+
+	guard(mutex)(&vdev->igate);
+	guard(rwsem_write)(&vdev->memory_lock);
+
+	WRITE_ONCE(vdev->lu_frozen, false);
+}
+
+/*
+ * The handed-over structure. It was written by another kernel, so nothing in it
+ * is believed. NULL if it makes no sense.
+ */
+static struct vfio_pci_liveupdate_ser *lu_ser(struct liveupdate_file_op_args *args)
+{
+	struct vfio_pci_liveupdate_ser *ser;
+
+	if (!args->serialized_data || !PAGE_ALIGNED(args->serialized_data) ||
+	    !pfn_valid(PHYS_PFN(args->serialized_data)))
+		return NULL;
+
+	ser = phys_to_virt(args->serialized_data);
+	if (ser->version != VFIO_PCI_LIVEUPDATE_ABI_VERSION ||
+	    ser->size != sizeof(*ser) ||
+	    ser->flags & ~VFIO_PCI_LIVEUPDATE_F_ALL ||
+	    memchr_inv(ser->reserved, 0, sizeof(ser->reserved)))
+		return NULL;
+	return ser;
+}
+
+static struct pci_dev *lu_find(const struct vfio_pci_liveupdate_ser *ser)
+{
+	return pci_get_domain_bus_and_slot(ser->domain, PCI_BUS_NUM(ser->bdf),
+					   ser->bdf & 0xff);
+}
+
+/* Called with the device locked: it is bound to us, or will not be meanwhile */
+static struct file *lu_retrieve_locked(struct pci_dev *pdev,
+				       const struct vfio_pci_liveupdate_ser *ser)
+{
+	bool noiommu = ser->flags & VFIO_PCI_LIVEUPDATE_F_NOIOMMU;
+	struct vfio_pci_core_device *vdev;
+	struct file *file;
+
+	if (!lu_is_ours(&pdev->dev)) {
+		pci_notice_ratelimited(pdev, "cannot be retrieved yet: bind it to vfio-pci (driver_override), then retrieve again%s\n",
+				       noiommu ? " (needs vfio.enable_unsafe_noiommu_mode=1)" : "");
+		return ERR_PTR(-EAGAIN);
+	}
+	vdev = dev_get_drvdata(&pdev->dev);
+
+	/*
+	 * Its addresses are physical in one mode and the IOMMU's in the other.
+	 * A bind to the iommufd would put the wrong meaning on those in use.
+	 */
+	if (vdev->vdev.noiommu != noiommu) {
+		pci_err(pdev, "cannot be retrieved: it was preserved %s an IOMMU and is now %s one; use the same IOMMU options in both kernels\n",
+			noiommu ? "without" : "with", noiommu ? "with" : "without");
+		return ERR_PTR(-EOPNOTSUPP);
+	}
+
+	file = vfio_device_cdev_getfile(&vdev->vdev);
+	if (IS_ERR(file))
+		pci_notice_ratelimited(pdev, "cannot be retrieved: %s\n",
+				       PTR_ERR(file) == -EPERM ?
+				       "a device without an IOMMU takes CAP_SYS_RAWIO" :
+				       "no memory, or it is being unbound");
+	else
+		vdev->lu_reset_works = ser->flags & VFIO_PCI_LIVEUPDATE_F_RESET_WORKS;
+	return file;
+}
+
+static int vfio_pci_lu_retrieve(struct liveupdate_file_op_args *args)
+{
+	const struct vfio_pci_liveupdate_ser *ser = lu_ser(args);
+	struct file *file;
+
+	if (!ser) {
+		pr_err("a preserved device cannot be retrieved: what was handed over makes no sense; use kernels with the same ABI\n");
+		return -EINVAL;
+	}
+
+	struct pci_dev *pdev __free(pci_dev_put) = lu_find(ser);
+
+	if (!pdev || !pci_liveupdate_is_incoming(pdev)) {
+		pr_err("%04x:%02x:%02x.%d cannot be retrieved: it is gone, or another device is in its place\n",
+		       ser->domain, PCI_BUS_NUM(ser->bdf), PCI_SLOT(ser->bdf),
+		       PCI_FUNC(ser->bdf));
+		return -ENODEV;
+	}
+
+	if (!device_trylock(&pdev->dev)) {
+		pci_notice_ratelimited(pdev, "cannot be retrieved yet: it is being bound, unbound or reset; retrieve again\n");
+		return -EAGAIN;
+	}
+	file = lu_retrieve_locked(pdev, ser);
+	device_unlock(&pdev->dev);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+
+	args->file = file;
+	return 0;
+}
+
+/*
+ * Without the structure nobody knows which device to stop, and its memory must
+ * not be freed while it may be running.
+ */
+static bool vfio_pci_lu_can_finish(struct liveupdate_file_op_args *args)
+{
+	if (lu_ser(args))
+		return true;
+
+	pr_err("a preserved device cannot be stopped: what was handed over makes no sense; its session stays until the next reboot\n");
+	return false;
+}
+
+/* Why a device must be stopped before memory goes, NULL if it may go on */
+static const char *lu_stop_reason(struct liveupdate_file_op_args *args)
+{
+	struct vfio_device *device;
+
+	if (args->retrieve_status <= 0)
+		return "it was not retrieved";
+	if (args->discard)
+		return "not all of its session was retrieved";
+
+	device = vfio_device_from_file(args->file);
+	guard(mutex)(&device->dev_set->lock);
+	if (!device->iommufd_attached)
+		return "it is not attached to an IOAS";
+	if (!iommufd_device_has_mapping(device->iommufd_device))
+		return "nothing is mapped in its IOAS";
+	return NULL;
+}
+
+static void lu_stop(struct pci_dev *pdev)
+{
+	struct vfio_pci_core_device *vdev = NULL;
+	bool locked;
+
+	/*
+	 * An unbind that waits for this very file has the lock and will keep
+	 * it. All that memory needs is that DMA ends.
+	 */
+	if (read_poll_timeout(device_trylock, locked, locked, 10 * USEC_PER_MSEC,
+			      USEC_PER_SEC, false, &pdev->dev)) {
+		pci_clear_master(pdev);
+		if (!pci_wait_for_pending_transaction(pdev))
+			pci_warn(pdev, "stopped with requests still outstanding\n");
+		pci_warn(pdev, "stopped, but not reset: it is being bound or unbound\n");
+		return;
+	}
+
+	/* Nobody may access the device while it is in reset */
+	if (lu_is_ours(&pdev->dev)) {
+		vdev = dev_get_drvdata(&pdev->dev);
+		vfio_pci_zap_and_down_write_memory_lock(vdev);
+	}
+	/* It says how it went; DMA has ended in any case */
+	pci_liveupdate_stop(pdev);
+	if (vdev)
+		up_write(&vdev->memory_lock);
+	device_unlock(&pdev->dev);
+}
+
+static void vfio_pci_lu_quiesce(struct liveupdate_file_op_args *args)
+{
+	struct pci_dev *pdev __free(pci_dev_put) = lu_find(lu_ser(args));
+	const char *reason = lu_stop_reason(args);
+
+	/* Gone, or another device: not ours to stop */
+	if (!reason || !pdev || !pci_liveupdate_is_incoming(pdev))
+		return;
+
+	pci_warn(pdev, "is stopped: %s\n", reason);
+	lu_stop(pdev);
+}
+
+static void vfio_pci_lu_finish(struct liveupdate_file_op_args *args)
+{
+	struct vfio_pci_liveupdate_ser *ser = lu_ser(args);
+	struct pci_dev *pdev __free(pci_dev_put) = lu_find(ser);
+
+	if (pdev)
+		pci_liveupdate_finish(pdev);
+	/* Not earlier: a retrieve that failed for now reads it again */
+	kho_restore_free(ser);
+}
+
+static const struct liveupdate_file_ops vfio_pci_lu_ops = {
+	.can_preserve	= vfio_pci_lu_can_preserve,
+	.preserve	= vfio_pci_lu_preserve,
+	.unpreserve	= vfio_pci_lu_unpreserve,
+	.freeze		= vfio_pci_lu_freeze,
+	.unfreeze	= vfio_pci_lu_unfreeze,
+	.retrieve	= vfio_pci_lu_retrieve,
+	.can_finish	= vfio_pci_lu_can_finish,
+	.quiesce	= vfio_pci_lu_quiesce,
+	.finish		= vfio_pci_lu_finish,
+	.get_id		= vfio_pci_lu_get_id,
+	.owner		= THIS_MODULE,
+};
+
+static struct liveupdate_file_handler vfio_pci_lu_handler = {
+	.ops		= &vfio_pci_lu_ops,
+	.compatible	= VFIO_PCI_LIVEUPDATE_COMPATIBLE,
+};
+
+/**
+ * vfio_pci_liveupdate_init - make vfio-pci known to LUO
+ * @driver: vfio-pci, registered
+ *
+ * vfio-pci works without Live Update, so a failure is logged and no more.
+ *
+ * Context: module initialisation.
+ */
+void vfio_pci_liveupdate_init(struct pci_driver *driver)
+{
+	int err;
+
+	vfio_pci_lu_driver = driver;
+	err = liveupdate_register_file_handler(&vfio_pci_lu_handler);
+	if (!err) {
+		err = pci_liveupdate_register_flb(&vfio_pci_lu_handler);
+		if (!err)
+			return;
+		liveupdate_unregister_file_handler(&vfio_pci_lu_handler);
+	}
+
+	vfio_pci_lu_driver = NULL;
+	/* Without liveupdate=on there is nothing to say */
+	if (err != -EOPNOTSUPP)
+		pr_err("devices cannot be preserved or retrieved: %pe\n", ERR_PTR(err));
+}
+
+/**
+ * vfio_pci_liveupdate_exit - undo vfio_pci_liveupdate_init()
+ *
+ * LUO holds a reference on the module for every preserved file, in both
+ * kernels, so there is none when this runs.
+ *
+ * Context: module exit.
+ */
+void vfio_pci_liveupdate_exit(void)
+{
+	if (!vfio_pci_lu_driver)
+		return;
+	pci_liveupdate_unregister_flb(&vfio_pci_lu_handler);
+	liveupdate_unregister_file_handler(&vfio_pci_lu_handler);
+	vfio_pci_lu_driver = NULL;
+}
+
+MODULE_IMPORT_NS("IOMMUFD");
+MODULE_ALIAS_LIVEUPDATE_FILE(VFIO_PCI_LIVEUPDATE_COMPATIBLE);

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Where vfio-pci asks about Live Update. The contract is in
+ * vfio_pci_liveupdate.c.
+ */
+#ifndef _VFIO_PCI_LIVEUPDATE_H
+#define _VFIO_PCI_LIVEUPDATE_H
+
+#include <linux/pci_liveupdate.h>
+#include <linux/rwsem.h>
+#include <linux/vfio_pci_core.h>
+
+/**
+ * vfio_pci_liveupdate_adopt - is this device to be taken over as it is?
+ * @vdev: device that is probed or opened
+ *
+ * An incoming device is running: whoever probes or opens it must not change it.
+ * It is opened through the file that was retrieved and no other, which
+ * vfio_df_open() sees to.
+ *
+ * Return: true until the live update of the device is finished.
+ */
+static inline bool vfio_pci_liveupdate_adopt(struct vfio_pci_core_device *vdev)
+{
+	return pci_liveupdate_is_incoming(vdev->pdev);
+}
+
+/**
+ * vfio_pci_liveupdate_bars_reset - is a member of this set not to be reset?
+ * @dev_set: devices that a bus or slot reset affects, locked
+ *
+ * Return: true if the set has a device that is preserved, or that was preserved
+ * by the previous kernel and is not finished. The reset of a sibling must not
+ * take it along.
+ */
+static inline bool vfio_pci_liveupdate_bars_reset(struct vfio_device_set *dev_set)
+{
+	struct vfio_pci_core_device *cur;
+
+	lockdep_assert_held(&dev_set->lock);
+
+	list_for_each_entry(cur, &dev_set->device_list, vdev.dev_set_list)
+		if (pci_liveupdate_is_incoming(cur->pdev) ||
+		    pci_liveupdate_is_outgoing(cur->pdev))
+			return true;
+	return false;
+}
+
+#ifdef CONFIG_VFIO_PCI_LIVEUPDATE
+
+void vfio_pci_liveupdate_init(struct pci_driver *driver);
+void vfio_pci_liveupdate_exit(void);
+
+/**
+ * vfio_pci_liveupdate_try_reset - find out if an adopted device can be reset
+ * @vdev: incoming device, which a try would reset
+ *
+ * Return: what pci_try_reset_function() returned when the previous kernel asked
+ * it, as far as it matters: 0 or -ENOTTY.
+ */
+static inline int vfio_pci_liveupdate_try_reset(struct vfio_pci_core_device *vdev)
+{
+	return vdev->lu_reset_works ? 0 : -ENOTTY;
+}
+
+/**
+ * vfio_pci_liveupdate_frozen - is the jump to the next kernel under way?
+ * @vdev: device
+ *
+ * Context: any.
+ * Return: true from freeze on. With @vdev's igate or memory_lock held, the
+ * answer stays the same until it is released.
+ */
+static inline bool vfio_pci_liveupdate_frozen(struct vfio_pci_core_device *vdev)
+{
+	return READ_ONCE(vdev->lu_frozen);
+}
+
+/**
+ * vfio_pci_liveupdate_removing - note that the device is being unbound
+ * @vdev: device, before anybody waits for its users
+ */
+static inline void vfio_pci_liveupdate_removing(struct vfio_pci_core_device *vdev)
+{
+	guard(rwsem_write)(&vdev->memory_lock);
+	vdev->lu_removing = true;
+}
+
+#else /* CONFIG_VFIO_PCI_LIVEUPDATE */
+
+static inline void vfio_pci_liveupdate_init(struct pci_driver *driver)
+{
+}
+
+static inline void vfio_pci_liveupdate_exit(void)
+{
+}
+
+static inline int vfio_pci_liveupdate_try_reset(struct vfio_pci_core_device *vdev)
+{
+	return -ENOTTY;
+}
+
+static inline bool vfio_pci_liveupdate_frozen(struct vfio_pci_core_device *vdev)
+{
+	return false;
+}
+
+static inline void vfio_pci_liveupdate_removing(struct vfio_pci_core_device *vdev)
+{
+}
+
+#endif /* CONFIG_VFIO_PCI_LIVEUPDATE */
+
+#endif /* _VFIO_PCI_LIVEUPDATE_H */
