@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Fixtures of the scenarios: machines with evidence folders, kernels by variant, samples."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import time
+from typing import Any, Iterator
+
+import pytest
+
+from rig import paths
+from rig.lab import Lab
+from rig.machine import probe_accel
+
+FULL = os.environ.get("FULL", "") not in ("", "0")
+# Of the scenarios that run on both variants, this many do so on the debug kernel in a default run:
+# it takes four times as long, and the whole must stay below an hour with everything built anew.
+DEBUG_SAMPLE = 16
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # xdist's workers are started with this environment and so draw the same samples.
+    os.environ.setdefault("PCILU_SEED", str(time.time_ns() // 1000 % 1_000_000))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    accel = ", ".join("{} {} ({})".format(arch, *probe_accel(arch)) for arch in ("x86_64", "arm64")
+                      if (paths.kernel_dir(arch, "release") / paths.IMAGE[arch]).exists())
+    return (f"accelerator: {accel or 'no kernel built'}\n"
+            f"sample: {'everything (FULL)' if FULL else 'PCILU_SEED=' + os.environ['PCILU_SEED']}")
+
+
+def sample(cases: list[Any], count: int) -> list[Any]:
+    """A seeded choice of a matrix; all of it in a full run."""
+    if FULL or count >= len(cases):
+        return cases
+    chosen = random.Random(int(os.environ["PCILU_SEED"])).sample(range(len(cases)), count)
+    return [cases[n] for n in sorted(chosen)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """@pytest.mark.matrix(cases, count): `case` takes a sample of the cases."""
+    mark = metafunc.definition.get_closest_marker("matrix")
+    if mark:
+        cases, count = mark.args
+        metafunc.parametrize("case", sample(cases, count), ids=lambda c: "-".join(map(str, c)))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A default run takes a sample of the debug half; a choice by name and FULL take it all."""
+    if FULL or config.option.keyword:
+        return
+    params = {item: getattr(item, "callspec", None) for item in items}
+    debug = [item for item in items
+             if params[item] and params[item].params.get("variant") == "debug"]
+    left_out = set(debug) - set(sample(debug, DEBUG_SAMPLE))
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(params=["release", "debug"])
+def variant(request: pytest.FixtureRequest) -> str:
+    """The kernel's variant: a scenario that takes this runs on both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def vm(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The factory of machines. A splat on any console fails the scenario."""
+    name = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")
+    machines = Lab(name)
+    try:
+        yield machines
+    finally:
+        splats = machines.close()
+    if splats:
+        pytest.fail("on the console: " + "; ".join(splats[:5]), pytrace=False)

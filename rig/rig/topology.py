@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A tree of PCI devices as data: QEMU's arguments for it, and where Linux will find each."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Iterator
+
+
+@dataclass
+class Device:
+    """One function. `addr` is its place on the parent's bus; None takes the next free slot."""
+
+    driver: str
+    id: str
+    props: dict[str, str] = field(default_factory=dict)
+    children: list["Device"] = field(default_factory=list)
+    addr: str | None = None
+    bridge: bool = False
+
+    def slot(self) -> tuple[int, int]:
+        dev, _, func = (self.addr or "0").partition(".")
+        return int(dev, 16), int(func or "0", 16)
+
+
+def root_port(id: str, *children: Device, **kw: str | None) -> Device:
+    """A PCIe root port: the only bridge of QEMU with ACS."""
+    return Device("pcie-root-port", id, children=list(children), addr=kw.get("addr"), bridge=True)
+
+
+def downstream(id: str, *children: Device, **kw: str | None) -> Device:
+    """A downstream port of a switch."""
+    return Device("xio3130-downstream", id, children=list(children), addr=kw.get("addr"),
+                  bridge=True)
+
+
+def switch(id: str, *ports: Device) -> Device:
+    """An upstream port with its downstream ports."""
+    return Device("x3130-upstream", id, children=list(ports), addr="0", bridge=True)
+
+
+def nic(id: str, **props: str) -> Device:
+    """An e1000e that gets its frames from the netdev `net-<id>`; no option ROM to boot from."""
+    return Device("e1000e", id, {"netdev": f"net-{id}", "romfile": "", **props})
+
+
+class Topology:
+    """Everything on the root bus."""
+
+    FIRST_SLOT = 4     # below it the machine has devices of its own
+
+    def __init__(self, *devices: Device) -> None:
+        self.devices = list(devices)
+        self._place(self.devices, self.FIRST_SLOT)
+        self.bdf: dict[str, str] = {}
+        self.parent: dict[str, str | None] = {}
+        self._number(self.devices, 0, itertools.count(1), None)
+
+    @staticmethod
+    def _place(devices: list[Device], first: int) -> None:
+        free = itertools.count(first)
+        for dev in devices:
+            if dev.addr is None:
+                dev.addr = f"{next(free):x}"
+            Topology._place(dev.children, 0)
+
+    def _number(self, devices: list[Device], bus: int, free: Iterator[int],
+                parent: str | None) -> None:
+        """Number buses as firmware and Linux do on a fresh machine: depth first, in slot order."""
+        for dev in sorted(devices, key=Device.slot):
+            self.bdf[dev.id] = "0000:%02x:%02x.%x" % (bus, *dev.slot())
+            self.parent[dev.id] = parent
+            if dev.bridge:
+                self._number(dev.children, next(free), free, dev.id)
+
+    def walk(self) -> Iterator[Device]:
+        """Every device, parents first."""
+        todo = list(self.devices)
+        while todo:
+            dev = todo.pop(0)
+            yield dev
+            todo[:0] = dev.children
+
+    def above(self, id: str) -> list[str]:
+        """The ids of the bridges above a device, nearest first."""
+        ids = []
+        parent = self.parent[id]
+        while parent is not None:
+            ids.append(parent)
+            parent = self.parent[parent]
+        return ids
+
+    def nics(self) -> list[str]:
+        """The ids of all devices that take frames."""
+        return [dev.id for dev in self.walk() if "netdev" in dev.props]
+
+    def args(self, root: str = "pcie.0") -> list[str]:
+        """QEMU's -device arguments. Slot and chassis numbers are unique, as hotplug ports need."""
+        out: list[str] = []
+        chassis = itertools.count(1)
+
+        def emit(dev: Device, bus: str) -> None:
+            props = {"id": dev.id, "bus": bus, "addr": dev.addr or "0", **dev.props}
+            if dev.bridge and dev.driver != "x3130-upstream":
+                number = str(next(chassis))
+                props.update(chassis=number, slot=number)
+            out.extend(["-device", ",".join([dev.driver] + [f"{k}={v}" for k, v in props.items()])])
+            for child in dev.children:
+                emit(child, dev.id)
+
+        for dev in self.devices:
+            emit(dev, root)
+        return out
+
+
+def demo() -> Topology:
+    """The demo's machine: root port, switch, NIC."""
+    return Topology(root_port("rp0", switch("up0", downstream("dn0", nic("nic0")))))
+
+
+def plain() -> Topology:
+    """The smallest one: a NIC behind a root port."""
+    return Topology(root_port("rp0", nic("nic0")))
+
+
+def pair() -> Topology:
+    """Two NICs, each behind a root port of its own."""
+    return Topology(root_port("rp0", nic("nic0")), root_port("rp1", nic("nic1")))

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What QEMU saw: its trace split by kernel, and questions to it; and splats on the console.
+
+The split: just before the jump the guest writes a marker to the host bridge's Interrupt Line. What
+follows is the outgoing kernel's shutdown, until the incoming kernel looks at the host bridge for
+the first time (its vendor or class; nothing reads these during a shutdown).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Iterable, Iterator
+
+from .machine import MARK, Machine
+from .topology import Topology
+
+COMMAND = 0x04
+BUS_MASTER = 0x4
+BUS_NUMBERS = range(0x18, 0x1B)
+INTERRUPT_LINE = 0x3C
+
+LINE = re.compile(r"\d+@(\d+)\.(\d+):(\w+) ?(.*)")
+CONFIG = re.compile(r"(\S+) (\S+) @0x([0-9a-f]+) (?:<-|->) 0x([0-9a-f]+)")
+MAPPING = re.compile(r"(\S+) (\S+) (\d+),0x([0-9a-f]+)\+0x([0-9a-f]+)")
+DESCRIPTOR = re.compile(r"ring #(\d+), PA: 0x([0-9a-f]+)")
+FAULT = re.compile(r"sid 0x([0-9a-f]+) fault (\d+) addr 0x([0-9a-f]+) write (\d)")
+REFUSED = re.compile(r"link_up: (\d+), rx_enabled (\d+), pci_master (\d+)")
+
+
+@dataclass(frozen=True)
+class Access:
+    """One config write. `bdf` is where the device answered at that moment."""
+
+    time: float
+    bdf: str
+    offset: int
+    value: int
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A BAR that QEMU began (add) or ceased to decode."""
+
+    time: float
+    bdf: str
+    bar: int
+    base: int
+    size: int
+    add: bool
+
+
+@dataclass
+class Phase:
+    """The time of one kernel: as it boots and runs, or as it shuts down."""
+
+    boot: int
+    shutdown: bool
+    start: float
+    writes: list[Access] = field(default_factory=list)
+    reads: dict[str, int] = field(default_factory=dict)
+    mappings: list[Mapping] = field(default_factory=list)
+    dma: list[tuple[float, int]] = field(default_factory=list)
+    dropped: list[float] = field(default_factory=list)
+    no_master: list[float] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+class Trace:
+    """A parsed trace, up to a host time: QEMU flushes its queues when it ends."""
+
+    def __init__(self, path: Path, topology: Topology, until: float | None = None) -> None:
+        self.topology = topology
+        self.phases = [Phase(1, False, 0.0)]
+        self._root = "00:00.0"
+        self._until = until or float("inf")
+        with open(path, encoding="utf-8", errors="replace") as lines:
+            self._parse(lines)
+
+    def _parse(self, lines: Iterable[str]) -> None:
+        phase = self.phases[0]
+        descriptor = 0
+        for line in lines:
+            match = LINE.match(line)
+            if not match:
+                continue
+            time = int(match[1]) + int(match[2]) / 1e6
+            if time > self._until:
+                break
+            event, rest = match[3], match[4]
+            if event == "pci_cfg_read":
+                config = CONFIG.match(rest)
+                assert config, line
+                if phase.shutdown and config[2] == self._root and config[3] in ("0", "8", "a"):
+                    phase = Phase(phase.boot + 1, False, time)
+                    self.phases.append(phase)
+                phase.reads[config[2]] = phase.reads.get(config[2], 0) + 1
+            elif event == "pci_cfg_write":
+                config = CONFIG.match(rest)
+                assert config, line
+                access = Access(time, config[2], int(config[3], 16), int(config[4], 16))
+                phase.writes.append(access)
+                if (access.bdf == self._root and access.offset == INTERRUPT_LINE
+                        and access.value == MARK + phase.boot % 16):
+                    phase = Phase(phase.boot, True, time)
+                    self.phases.append(phase)
+            elif event.startswith("pci_update_mappings"):
+                found = MAPPING.match(rest)
+                assert found, line
+                phase.mappings.append(Mapping(time, found[2], int(found[3]), int(found[4], 16),
+                                              int(found[5], 16), event.endswith("add")))
+            elif event == "e1000e_rx_written_to_guest":
+                phase.dma.append((time, descriptor))
+            elif event == "e1000e_rx_not_written_to_guest":
+                phase.dropped.append(time)
+            elif event == "e1000e_rx_descr":
+                ring = DESCRIPTOR.search(rest)
+                assert ring, line
+                descriptor = int(ring[2], 16)
+            elif event == "e1000x_rx_can_recv_disabled":
+                refused = REFUSED.search(rest)
+                assert refused, line
+                if refused[3] == "0":
+                    phase.no_master.append(time)
+            elif event == "vtd_dmar_fault":
+                phase.faults.append(rest)
+
+    # -- choosing -------------------------------------------------------------------------------
+
+    def _phases(self, boot: int | None, shutdown: bool | None) -> Iterator[Phase]:
+        for phase in self.phases:
+            if boot in (None, phase.boot) and shutdown in (None, phase.shutdown):
+                yield phase
+
+    def boots(self) -> int:
+        """How many kernels there were."""
+        return self.phases[-1].boot
+
+    def _bdf(self, id: str) -> str:
+        return self.topology.bdf[id].split(":", 1)[1]
+
+    # -- config space ---------------------------------------------------------------------------
+
+    def writes(self, id: str, boot: int | None = None,
+               shutdown: bool | None = False) -> list[Access]:
+        """Config writes that a device took while a kernel booted and ran (or shut down).
+
+        The device is known by the address it had in the first kernel: where that has changed,
+        `renumbered()` says so.
+        """
+        bdf = self._bdf(id)
+        return [w for phase in self._phases(boot, shutdown) for w in phase.writes if w.bdf == bdf]
+
+    def all_writes(self, boot: int, until: float | None = None) -> list[Access]:
+        """Every config write of a kernel, in order, up to a host time."""
+        return [w for phase in self._phases(boot, False) for w in phase.writes
+                if until is None or w.time < until]
+
+    def reads(self, id: str, boot: int) -> int:
+        """How often a kernel read a device's config space."""
+        return sum(p.reads.get(self._bdf(id), 0) for p in self._phases(boot, False))
+
+    def renumbered(self, boot: int) -> list[Access]:
+        """Writes to bus numbers of any bridge that change them, in the kernel `boot`."""
+        bridges = {self._bdf(dev.id): dev.id for dev in self.topology.walk() if dev.bridge}
+        return [w for w in self.all_writes(boot)
+                if w.bdf in bridges and w.offset in BUS_NUMBERS]
+
+    def cleared_master(self, id: str, boot: int | None = None,
+                       shutdown: bool | None = None) -> list[Access]:
+        """Writes that left a device with Bus Master off."""
+        return [w for w in self.writes(id, boot, shutdown)
+                if w.offset == COMMAND and not w.value & BUS_MASTER]
+
+    def moved(self, id: str, boot: int | None = None) -> list[Mapping]:
+        """BARs of a device that ceased to be decoded, or were decoded elsewhere."""
+        bdf = self._bdf(id)
+        return [m for phase in self._phases(boot, None) for m in phase.mappings if m.bdf == bdf]
+
+    # -- DMA ------------------------------------------------------------------------------------
+
+    def dma(self, boot: int | None = None, shutdown: bool | None = None,
+            ring: range | None = None) -> list[float]:
+        """Host times at which frames were written to memory.
+
+        Only descriptors in `ring` (physical addresses) count: the trace does not name the NIC.
+        """
+        return [t for phase in self._phases(boot, shutdown) for t, at in phase.dma
+                if ring is None or at in ring]
+
+    def dma_after_jump(self, boot: int = 1, ring: range | None = None) -> list[float]:
+        """DMA from the first look of the kernel after `boot` on."""
+        return [t for phase in self.phases if phase.boot > boot for t, at in phase.dma
+                if ring is None or at in ring]
+
+    def longest_gap(self) -> tuple[float, float]:
+        """The longest time between two frames written, and when it began."""
+        times = self.dma()
+        gaps = [(b - a, a) for a, b in zip(times, times[1:])]
+        return max(gaps, default=(float("inf"), 0.0))
+
+    def no_master(self) -> list[float]:
+        """When frames met a NIC whose Bus Master was off."""
+        return [t for phase in self.phases for t in phase.no_master]
+
+    def overruns(self) -> list[float]:
+        """When a frame was dropped because the ring was full."""
+        return [t for phase in self.phases for t in phase.dropped]
+
+    def faults(self, boot: int | None = None) -> list[str]:
+        """DMA that an emulated VT-d unit refused."""
+        return [f for phase in self._phases(boot, None) for f in phase.faults]
+
+
+def read(machine: Machine) -> Trace:
+    """The trace of a machine, whole if it has ended and up to now if not."""
+    return Trace(machine.folder / "trace.log", machine.topology, machine.ended_at)
+
+
+SPLAT = re.compile(r"BUG: |WARNING: |INFO: (?:task|rcu|possible|trying|suspicious)|KASAN|UBSAN|"
+                   r"possible (?:circular|recursive|irq lock|deadlock)|suspicious RCU|"
+                   r"kmemleak: [0-9]+ new suspected|general protection|Oops|Kernel panic|"
+                   r"Call Trace|list_(?:add|del) corruption|scheduling while atomic|"
+                   r"unreferenced object|refcount_t: ")
+KNOWN = re.compile(r"KernelAddressSanitizer initialized|kmemleak: Kernel memory leak detector")
+
+
+def splats(console: Path) -> list[str]:
+    """Lines of a console log that no healthy kernel prints."""
+    if not console.exists():
+        return []
+    with open(console, encoding="utf-8", errors="replace") as lines:
+        return [line.strip() for line in lines if SPLAT.search(line) and not KNOWN.search(line)]

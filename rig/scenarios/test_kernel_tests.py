@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The kernel's own tests: KUnit of the records, LUO's selftests, and ours in kselftest form."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from rig import topology
+from rig.lab import Lab
+
+TAP = re.compile(r"^\s*(not ok|ok) \d+ (.*)$", re.M)
+
+
+def assert_passed(out: str) -> None:
+    """A kselftest's output has results, and none of them is bad."""
+    assert "\nok " in out and "\nnot ok" not in out, out
+
+
+def test_kunit_suites_pass(vm: Lab) -> None:
+    machine = vm(topology.plain(), variant="debug", cmdline="kho=on liveupdate=on kunit.autorun=1")
+    results = machine.sh("cat /sys/kernel/debug/kunit/*/results").out
+    outcome = {name: word for word, name in TAP.findall(results)}
+    assert [name for name, word in outcome.items() if word != "ok"] == []
+    # Control: our suite did run, and it has the cases that it must have.
+    for wanted in ("pci_liveupdate_record", "lu_round_trip", "truncated", "oversized count",
+                   "misaligned BAR", "overlapping BARs", "duplicate BDF"):
+        assert any(wanted in name for name in outcome), wanted
+
+
+@pytest.mark.parametrize("name", ["luo_kexec_simple", "luo_multi_session"])
+def test_selftests_of_luo_pass(vm: Lab, variant: str, name: str) -> None:
+    machine = vm(topology.plain(), variant=variant)
+    machine.sh(f"{name} -s 1")
+    machine.kexec()
+    assert "PASSED" in machine.sh(f"{name} -s 2").out
+
+
+def test_selftest_of_ours_passes_in_one_kernel(vm: Lab, variant: str) -> None:
+    machine = vm(topology.demo(), variant=variant)
+    bdf = machine.topology.bdf["nic0"]
+    machine.json(f"pci_cfg bind {bdf}")
+    out = machine.sh(f"PCI_LIVEUPDATE_BDF={bdf} pci_liveupdate_test").out
+    assert_passed(out)
+
+
+def test_selftest_of_ours_passes_across_a_kexec(vm: Lab, variant: str) -> None:
+    machine = vm(topology.demo(), variant=variant)
+    bdf = machine.topology.bdf["nic0"]
+    machine.json(f"pci_cfg bind {bdf}")
+    machine.sh(f"PCI_LIVEUPDATE_BDF={bdf} pci_liveupdate_test -s 1")
+    machine.kexec()
+    out = machine.sh(f"PCI_LIVEUPDATE_BDF={bdf} pci_liveupdate_test -s 2").out
+    assert_passed(out)
+
+
+@pytest.mark.parametrize("name", ["luo_kexec_simple", "luo_multi_session"])
+def test_control_selftests_of_luo_fail_without_their_first_stage(vm: Lab, name: str) -> None:
+    machine = vm(topology.plain())
+    machine.kexec()
+    assert machine.run(f"{name} -s 2").rc != 0
