@@ -127,13 +127,15 @@ int pci_lu_incoming_retrieve(struct liveupdate_flb_op_args *args)
 	return 0;
 }
 
-static void incoming_put_device(struct pci_lu_incoming *in)
+static void incoming_release(struct pci_lu_incoming *in)
 {
 	struct pci_dev *dev = in->dev;
 
 	if (!dev)
 		return;
 	in->dev = NULL;
+	clear_bit(PCI_LU_ADOPTED, &dev->lu_flags);
+	clear_bit(PCI_LU_CLAIMED, &dev->lu_flags);
 	dev->lu_incoming = NULL;
 	pm_runtime_put(&dev->dev);
 	pci_dev_put(dev);
@@ -149,7 +151,7 @@ void pci_lu_incoming_finish(struct liveupdate_flb_op_args *args)
 
 	guard(rwsem_write)(&pci_lu_rwsem);
 	xa_for_each(&lu_entries, key, in) {
-		incoming_put_device(in);
+		incoming_release(in);
 		kfree(in);
 	}
 	xa_destroy(&lu_entries);
@@ -167,34 +169,42 @@ bool pci_lu_incoming_active(void)
 	return lu_in.pending;
 }
 
-void __pci_liveupdate_setup_device(struct pci_dev *dev)
+void __pci_liveupdate_match(struct pci_dev *dev)
 {
 	struct pci_lu_incoming *in;
 	const char *differs;
 
 	guard(rwsem_write)(&pci_lu_rwsem);
 	in = xa_load(&lu_entries, pci_lu_key(pci_domain_nr(dev->bus), pci_dev_id(dev)));
-	if (!in || in->dev || in->lost)
+	if (!in || in->dev)
 		return;
+
+	/* Whatever it is, nobody here knows what it is doing: leave it alone */
+	dev->lu_incoming = in;
+	set_bit(PCI_LU_ADOPTED, &dev->lu_flags);
 
 	differs = pci_lu_record_mismatch(dev, in->rec);
 	if (differs) {
-		in->lost = true;
-		pci_err(dev, "not the device that was preserved here: its %s differs; it cannot be retrieved\n",
+		set_bit(PCI_LU_LOST, &dev->lu_flags);
+		pci_err(dev, "not the device that was preserved here: its %s differs; it is left alone and cannot be retrieved\n",
 			differs);
-		return;
+	} else if (in->rec->flags & PCI_LIVEUPDATE_F_BRIDGE) {
+		pci_info(dev, "bridge above %u preserved device(s)\n", in->users);
+	} else {
+		pci_info(dev, "preserved by the previous kernel, DMA %s\n",
+			 in->rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED ? "goes on" : "paused");
 	}
+}
+
+void __pci_liveupdate_add(struct pci_dev *dev)
+{
+	guard(rwsem_write)(&pci_lu_rwsem);
+	if (!dev->lu_incoming)
+		return;
 
 	/* Awake until finished: whoever binds it first would let it sleep */
 	pm_runtime_get_noresume(&dev->dev);
-	in->dev = pci_dev_get(dev);
-	dev->lu_incoming = in;
-
-	if (in->rec->flags & PCI_LIVEUPDATE_F_BRIDGE)
-		pci_info(dev, "bridge above %u preserved device(s)\n", in->users);
-	else
-		pci_info(dev, "preserved by the previous kernel, DMA %s\n",
-			 in->rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED ? "goes on" : "paused");
+	dev->lu_incoming->dev = pci_dev_get(dev);
 }
 
 /*
@@ -208,13 +218,18 @@ static int __init incoming_report_missing(void)
 
 	guard(rwsem_read)(&pci_lu_rwsem);
 	xa_for_each(&lu_entries, key, in)
-		if (!in->dev && !in->lost)
+		if (!in->dev)
 			pr_warn("%04x:%02x:%02x.%d was preserved by the previous kernel and has not been found\n",
 				in->rec->domain, PCI_BUS_NUM(in->rec->bdf),
 				PCI_SLOT(in->rec->bdf), PCI_FUNC(in->rec->bdf));
 	return 0;
 }
 late_initcall(incoming_report_missing);
+
+static bool lu_is_incoming(struct pci_dev *dev)
+{
+	return dev->lu_incoming && !test_bit(PCI_LU_LOST, &dev->lu_flags);
+}
 
 /**
  * pci_liveupdate_is_incoming - was this function preserved by the last kernel?
@@ -227,7 +242,7 @@ late_initcall(incoming_report_missing);
 bool pci_liveupdate_is_incoming(struct pci_dev *dev)
 {
 	guard(rwsem_read)(&pci_lu_rwsem);
-	return dev->lu_incoming;
+	return lu_is_incoming(dev);
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_is_incoming);
 
@@ -245,7 +260,7 @@ EXPORT_SYMBOL_GPL(pci_liveupdate_is_incoming);
 bool pci_liveupdate_is_untranslated(struct pci_dev *dev)
 {
 	guard(rwsem_read)(&pci_lu_rwsem);
-	return dev->lu_incoming && !(pci_lu_break & PCI_LU_BREAK_UNTRANSLATED) &&
+	return lu_is_incoming(dev) && !(pci_lu_break & PCI_LU_BREAK_UNTRANSLATED) &&
 	       dev->lu_incoming->rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED;
 }
 
@@ -321,7 +336,7 @@ void pci_liveupdate_finish(struct pci_dev *dev)
 
 		up = pci_upstream_bridge(it);
 		if (in && !--in->users)
-			incoming_put_device(in);
+			incoming_release(in);
 	}
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_finish);

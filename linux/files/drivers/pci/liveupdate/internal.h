@@ -18,16 +18,16 @@
  * struct pci_lu_incoming - what the incoming kernel knows about a record
  * @rec:	the record, in memory of the previous kernel until the
  *		File-Lifecycle-Bound object is finished
- * @dev:	the device, referenced, once it has been found; NULL before
+ * @dev:	the device, referenced, once it has been added; NULL before
  * @users:	preserved devices at or below this function that are not
  *		finished yet
- * @lost:	a device was found at this place, but not the one preserved
+ *
+ * What became of the device is in its &pci_dev.lu_flags.
  */
 struct pci_lu_incoming {
 	struct pci_liveupdate_record_ser *rec;
 	struct pci_dev *dev;
 	u32 users;
-	bool lost;
 };
 
 /**
@@ -56,6 +56,7 @@ int pci_lu_records_check(const struct pci_liveupdate_header_ser *hdr,
 			 struct pci_liveupdate_record_ser **slots, u64 nr_slots,
 			 struct pci_lu_error *err);
 bool pci_lu_slot_is_free(const struct pci_liveupdate_record_ser *rec);
+void pci_lu_read_identity(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec);
 
 /* dma.c */
 enum pci_liveupdate_dma pci_lu_dma_verdict(struct pci_dev *dev, const char **why);

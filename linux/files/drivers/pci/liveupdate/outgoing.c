@@ -227,6 +227,7 @@ static void lu_path_put(struct pci_dev *dev, struct pci_dev *end)
 			continue;
 		slot_put(rec);
 		dev->lu_outgoing = NULL;
+		clear_bit(PCI_LU_OUTGOING, &dev->lu_flags);
 		pci_dev_put(dev);
 	}
 }
@@ -244,6 +245,7 @@ static int lu_path_get(struct pci_dev *dev, enum pci_liveupdate_dma dma)
 			}
 			pci_lu_record_fill(it, rec);
 			it->lu_outgoing = rec;
+			set_bit(PCI_LU_OUTGOING, &it->lu_flags);
 			pci_dev_get(it);
 		}
 		rec->use_count++;

@@ -117,6 +117,34 @@ static void record_fill_bridge(struct pci_dev *dev,
 }
 
 /**
+ * pci_lu_read_identity - read what a function says it is
+ * @dev: device or bridge whose config space size and header type are known
+ * @rec: the members that tell what the function is are filled in
+ *
+ * As the registers have it: quirks may have put other values in &struct pci_dev,
+ * and not all of them have run when a device is compared with its record.
+ *
+ * Context: may sleep. Reads config space and writes nothing.
+ */
+void pci_lu_read_identity(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec)
+{
+	u32 id, class, subsystem = 0;
+
+	pci_read_config_dword(dev, PCI_VENDOR_ID, &id);
+	pci_read_config_dword(dev, PCI_CLASS_REVISION, &class);
+	if (dev->hdr_type == PCI_HEADER_TYPE_NORMAL)
+		pci_read_config_dword(dev, PCI_SUBSYSTEM_VENDOR_ID, &subsystem);
+
+	rec->hdr_type = dev->hdr_type;
+	rec->vendor = lower_16_bits(id);
+	rec->device = upper_16_bits(id);
+	rec->class = class >> 8;
+	rec->subvendor = lower_16_bits(subsystem);
+	rec->subdevice = upper_16_bits(subsystem);
+	rec->dsn = pci_get_dsn(dev);
+}
+
+/**
  * pci_lu_record_fill - describe a function
  * @dev: device or bridge, in D0
  * @rec: zeroed slot; all but the use count and the DMA verdict is filled in
@@ -133,15 +161,7 @@ void pci_lu_record_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *r
 	rec->domain = pci_domain_nr(dev->bus);
 	rec->bdf = pci_dev_id(dev);
 	rec->flags = bridge ? PCI_LIVEUPDATE_F_BRIDGE : PCI_LIVEUPDATE_F_ENDPOINT;
-	rec->hdr_type = dev->hdr_type;
-	rec->vendor = dev->vendor;
-	rec->device = dev->device;
-	rec->class = dev->class;
-	rec->dsn = pci_get_dsn(dev);
-	if (!bridge) {
-		rec->subvendor = dev->subsystem_vendor;
-		rec->subdevice = dev->subsystem_device;
-	}
+	pci_lu_read_identity(dev, rec);
 
 	for (i = 0; i < nr_bars; i++)
 		record_fill_bar(dev, i, PCI_BASE_ADDRESS_0 + 4 * i,
@@ -155,28 +175,38 @@ void pci_lu_record_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *r
 
 /**
  * pci_lu_record_mismatch - is this the device that was preserved?
- * @dev: device found at the place that @rec names, enumerated
+ * @dev: device found at the place that @rec names
  * @rec: checked record
  *
+ * Context: may sleep; early in enumeration, see pci_lu_read_identity().
  * Return: NULL if it is, otherwise the name of the first thing that differs.
  */
 const char *pci_lu_record_mismatch(struct pci_dev *dev,
 				   const struct pci_liveupdate_record_ser *rec)
 {
-	if (dev->vendor != rec->vendor)
+	struct pci_liveupdate_record_ser now = {};
+	u32 buses;
+
+	pci_lu_read_identity(dev, &now);
+	if (now.vendor != rec->vendor)
 		return "Vendor ID";
-	if (dev->device != rec->device)
+	if (now.device != rec->device)
 		return "Device ID";
-	if (dev->hdr_type != rec->hdr_type)
+	if (now.hdr_type != rec->hdr_type)
 		return "header type";
-	if (dev->class != rec->class)
+	if (now.class != rec->class)
 		return "class code";
-	if (rec->flags & PCI_LIVEUPDATE_F_ENDPOINT &&
-	    (dev->subsystem_vendor != rec->subvendor ||
-	     dev->subsystem_device != rec->subdevice))
+	if (now.subvendor != rec->subvendor || now.subdevice != rec->subdevice)
 		return "Subsystem ID";
-	if (pci_get_dsn(dev) != rec->dsn)
+	if (now.dsn != rec->dsn)
 		return "Device Serial Number";
+	if (!(rec->flags & PCI_LIVEUPDATE_F_BRIDGE))
+		return NULL;
+
+	pci_read_config_dword(dev, PCI_PRIMARY_BUS, &buses);
+	if ((buses & 0xff) != rec->primary || (buses >> 8 & 0xff) != rec->secondary ||
+	    (buses >> 16 & 0xff) != rec->subordinate)
+		return "bus number range";
 	return NULL;
 }
 

@@ -50,6 +50,11 @@ struct fake {
 	struct pci_liveupdate_record_ser *slots[4];
 };
 
+static void set_dword(struct fake *fake, int reg, u32 value)
+{
+	memcpy(fake->config.bytes + reg, &value, sizeof(value));
+}
+
 static void set_bar(struct fake *fake, int i, u64 value, resource_size_t size,
 		    unsigned long flags)
 {
@@ -72,11 +77,9 @@ static struct fake *fake_device(struct kunit *test)
 	fake->bus.number = 3;
 	fake->dev.bus = &fake->bus;
 	fake->dev.cfg_size = PCI_CFG_SPACE_SIZE;
-	fake->dev.vendor = 0x8086;
-	fake->dev.device = 0x10d3;
-	fake->dev.class = 0x020000;
-	fake->dev.subsystem_vendor = 0x1af4;
-	fake->dev.subsystem_device = 0x1100;
+	set_dword(fake, PCI_VENDOR_ID, 0x10d38086);
+	set_dword(fake, PCI_CLASS_REVISION, 0x02000001);
+	set_dword(fake, PCI_SUBSYSTEM_VENDOR_ID, 0x11001af4);
 
 	set_bar(fake, 0, 0x800000000cULL, SZ_1M,
 		IORESOURCE_MEM | IORESOURCE_MEM_64 | IORESOURCE_PREFETCH);
@@ -152,12 +155,12 @@ static void lu_other_device(struct kunit *test)
 	struct fake *fake = fake_set(test);
 	struct pci_liveupdate_record_ser *rec = &fake->recs[1];
 
-	fake->dev.device++;
+	set_dword(fake, PCI_VENDOR_ID, 0x10d48086);
 	KUNIT_EXPECT_STREQ(test, pci_lu_record_mismatch(&fake->dev, rec), "Device ID");
-	fake->dev.device--;
-	fake->dev.subsystem_device++;
+	set_dword(fake, PCI_VENDOR_ID, 0x10d38086);
+	set_dword(fake, PCI_SUBSYSTEM_VENDOR_ID, 0x11011af4);
 	KUNIT_EXPECT_STREQ(test, pci_lu_record_mismatch(&fake->dev, rec), "Subsystem ID");
-	fake->dev.subsystem_device--;
+	set_dword(fake, PCI_SUBSYSTEM_VENDOR_ID, 0x11001af4);
 	rec->dsn = 1;
 	KUNIT_EXPECT_STREQ(test, pci_lu_record_mismatch(&fake->dev, rec),
 			   "Device Serial Number");
