@@ -24,6 +24,9 @@ void pci_liveupdate_unpreserve(struct pci_dev *dev);
 bool pci_liveupdate_is_outgoing(struct pci_dev *dev);
 
 bool pci_liveupdate_is_incoming(struct pci_dev *dev);
+bool pci_liveupdate_may_come(u32 domain, u16 bdf);
+void pci_liveupdate_claim(struct pci_dev *dev);
+bool pci_liveupdate_stop_dma(struct pci_dev *dev);
 int pci_liveupdate_stop(struct pci_dev *dev);
 void pci_liveupdate_finish(struct pci_dev *dev);
 
@@ -58,6 +61,20 @@ static inline bool pci_liveupdate_is_outgoing(struct pci_dev *dev)
 static inline bool pci_liveupdate_is_incoming(struct pci_dev *dev)
 {
 	return false;
+}
+
+static inline bool pci_liveupdate_may_come(u32 domain, u16 bdf)
+{
+	return false;
+}
+
+static inline void pci_liveupdate_claim(struct pci_dev *dev)
+{
+}
+
+static inline bool pci_liveupdate_stop_dma(struct pci_dev *dev)
+{
+	return true;
 }
 
 static inline int pci_liveupdate_stop(struct pci_dev *dev)

@@ -25,8 +25,19 @@
  * order: LUO's locks (session, File-Lifecycle-Bound object) and
  * ``pci_rescan_remove_lock``. The last is only ever *tried*, by
  * pci_liveupdate_preserve(): enumeration runs with it held and calls into this
- * code, so waiting for it below LUO's locks could deadlock. Nothing is called
- * with ``pci_lu_rwsem`` held that takes another of these locks.
+ * code, so waiting for it below LUO's locks could deadlock. unpreserve, finish
+ * and the callbacks of the File-Lifecycle-Bound object do not even try it.
+ * ``pci_bus_sem`` is above ``pci_lu_rwsem``, too. In full::
+ *
+ *   luo_session mutex -> luo_file mutex -> luo_register_rwlock
+ *     -> flb outgoing.lock or incoming.lock -> pci_lu_rwsem
+ *   luo_session mutex -> luo_file mutex -> pci_rescan_remove_lock (tried)
+ *     -> pci_lu_rwsem
+ *   pci_rescan_remove_lock -> pci_bus_sem -> pci_lu_rwsem
+ *
+ * Nothing is called with ``pci_lu_rwsem`` held that takes another of these
+ * locks. What the hooks look at on their way (&pci_dev.lu_flags, static
+ * branches) needs none.
  */
 
 #define pr_fmt(fmt) "PCI Live Update: " fmt
@@ -38,11 +49,15 @@
 
 #include "internal.h"
 
+#define CREATE_TRACE_POINTS
+#include <trace/events/pci_liveupdate.h>
+
 static_assert(CONFIG_PCI_LIVEUPDATE_ABI == PCI_LIVEUPDATE_ABI_VERSION);
 
 DECLARE_RWSEM(pci_lu_rwsem);
 DEFINE_STATIC_KEY_FALSE(pci_lu_outgoing_key);
 DEFINE_STATIC_KEY_FALSE(pci_lu_incoming_key);
+DEFINE_STATIC_KEY_FALSE(pci_lu_used_key);
 
 #ifdef CONFIG_PCI_LIVEUPDATE_DEBUG
 #undef MODULE_PARAM_PREFIX

@@ -6,6 +6,7 @@
 #define dev_fmt(fmt) "Live Update: " fmt
 #define pr_fmt(fmt) "PCI Live Update: " fmt
 
+#include <linux/acpi.h>
 #include <linux/cleanup.h>
 #include <linux/io.h>
 #include <linux/kexec_handover.h>
@@ -14,7 +15,10 @@
 #include <linux/slab.h>
 #include <linux/xarray.h>
 
+#include "../pci.h"
 #include "internal.h"
+
+#include <trace/events/pci_liveupdate.h>
 
 /**
  * struct lu_incoming - what the previous kernel handed over
@@ -120,12 +124,18 @@ int pci_lu_incoming_retrieve(struct liveupdate_flb_op_args *args)
 		lu_in.header = header;
 	}
 	static_branch_enable(&pci_lu_incoming_key);
+	static_branch_enable(&pci_lu_used_key);		/* for good */
 	pr_info("%llu devices are running on behalf of the previous kernel\n",
 		lu_in.pending);
 
 	args->obj = header;
 	return 0;
 }
+
+/* What a function is no longer when its record goes */
+static const int lu_incoming_flags[] = {
+	PCI_LU_ADOPTED, PCI_LU_CLAIMED, PCI_LU_LOST, PCI_LU_DEAD,
+};
 
 static void incoming_release(struct pci_lu_incoming *in)
 {
@@ -134,8 +144,8 @@ static void incoming_release(struct pci_lu_incoming *in)
 	if (!dev)
 		return;
 	in->dev = NULL;
-	clear_bit(PCI_LU_ADOPTED, &dev->lu_flags);
-	clear_bit(PCI_LU_CLAIMED, &dev->lu_flags);
+	for (int i = 0; i < ARRAY_SIZE(lu_incoming_flags); i++)
+		clear_bit(lu_incoming_flags[i], &dev->lu_flags);
 	dev->lu_incoming = NULL;
 	pm_runtime_put(&dev->dev);
 	pci_dev_put(dev);
@@ -169,6 +179,35 @@ bool pci_lu_incoming_active(void)
 	return lu_in.pending;
 }
 
+/**
+ * pci_lu_incoming_has_buses - are these the bus numbers of another bridge?
+ * @bridge: bridge that a scan has come to
+ * @first: its Secondary Bus Number
+ * @last: its Subordinate Bus Number
+ *
+ * Context: takes pci_lu_rwsem for reading.
+ * Return: true if a preserved bridge beside @bridge, found already or not, has
+ * one of them.
+ */
+bool pci_lu_incoming_has_buses(struct pci_dev *bridge, u8 first, u8 last)
+{
+	struct pci_lu_incoming *in;
+	unsigned long key;
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	xa_for_each(&lu_entries, key, in) {
+		const struct pci_liveupdate_record_ser *rec = in->rec;
+
+		if (rec->flags & PCI_LIVEUPDATE_F_BRIDGE &&
+		    rec->domain == pci_domain_nr(bridge->bus) &&
+		    PCI_BUS_NUM(rec->bdf) == bridge->bus->number &&
+		    rec->bdf != pci_dev_id(bridge) &&
+		    first <= rec->subordinate && last >= rec->secondary)
+			return true;
+	}
+	return false;
+}
+
 void __pci_liveupdate_match(struct pci_dev *dev)
 {
 	struct pci_lu_incoming *in;
@@ -184,7 +223,11 @@ void __pci_liveupdate_match(struct pci_dev *dev)
 	set_bit(PCI_LU_ADOPTED, &dev->lu_flags);
 
 	differs = pci_lu_record_mismatch(dev, in->rec);
-	if (differs) {
+	trace_pci_liveupdate_adopt(dev, differs ?: "as it was");
+	if (in->rec->flags & PCI_LIVEUPDATE_F_DEAD) {
+		set_bit(PCI_LU_LOST, &dev->lu_flags);
+		pci_err(dev, "failed before the kexec; it is left alone and cannot be retrieved\n");
+	} else if (differs) {
 		set_bit(PCI_LU_LOST, &dev->lu_flags);
 		pci_err(dev, "not the device that was preserved here: its %s differs; it is left alone and cannot be retrieved\n",
 			differs);
@@ -205,6 +248,7 @@ void __pci_liveupdate_add(struct pci_dev *dev)
 	/* Awake until finished: whoever binds it first would let it sleep */
 	pm_runtime_get_noresume(&dev->dev);
 	dev->lu_incoming->dev = pci_dev_get(dev);
+	pci_lu_read_acs(dev);
 }
 
 /*
@@ -265,6 +309,76 @@ bool pci_liveupdate_is_untranslated(struct pci_dev *dev)
 }
 
 /**
+ * pci_liveupdate_claim - the owner of an incoming device has it
+ * @dev: incoming device that was retrieved
+ *
+ * Context: any; @dev cannot be finished meanwhile.
+ */
+void pci_liveupdate_claim(struct pci_dev *dev)
+{
+	set_bit(PCI_LU_CLAIMED, &dev->lu_flags);
+	trace_pci_liveupdate_claim(dev, "retrieved");
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_claim);
+
+static bool lu_host_is_scanned(u32 domain, u8 nr)
+{
+	struct pci_bus *bus = NULL;
+
+	while ((bus = pci_find_next_bus(bus)))
+		if (pci_domain_nr(bus) == domain && nr >= bus->busn_res.start &&
+		    nr <= bus->busn_res.end)
+			return true;
+	return false;
+}
+
+/**
+ * pci_liveupdate_may_come - may this device still be found?
+ * @domain: PCI domain (segment) number
+ * @bdf: bus << 8 | device << 3 | function
+ *
+ * Host bridges in a Device Tree are probed when what they depend on is there,
+ * which may be any time. What is preserved below such a host runs all the while.
+ *
+ * Context: process context. Takes pci_lu_rwsem for reading.
+ * Return: true if a device is recorded there that has not been found, and its
+ * host bridge has not been scanned, or a scan is under way.
+ */
+bool pci_liveupdate_may_come(u32 domain, u16 bdf)
+{
+	struct pci_lu_incoming *in;
+	bool missing;
+
+	scoped_guard(rwsem_read, &pci_lu_rwsem) {
+		in = xa_load(&lu_entries, pci_lu_key(domain, bdf));
+		missing = in && !in->dev;
+	}
+	if (!missing)
+		return false;
+	if (mutex_is_locked(&pci_rescan_remove_lock))
+		return true;
+	/* ACPI's are scanned before there is a user space */
+	return acpi_disabled && !lu_host_is_scanned(domain, PCI_BUS_NUM(bdf));
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_may_come);
+
+enum pci_liveupdate_dma pci_lu_dma_locked(struct pci_dev *dev)
+{
+	if (dev->lu_incoming)
+		return dev->lu_incoming->rec->dma;
+	if (dev->lu_outgoing)
+		return dev->lu_outgoing->dma;
+	return PCI_LIVEUPDATE_DMA_PAUSED;
+}
+
+/* Were requests outstanding when the previous kernel paused it? */
+bool pci_lu_was_pending_locked(struct pci_dev *dev)
+{
+	return dev->lu_incoming &&
+	       dev->lu_incoming->rec->flags & PCI_LIVEUPDATE_F_DMA_PENDING;
+}
+
+/**
  * pci_liveupdate_dma - what happened, or will happen, to a device's DMA
  * @dev: incoming or outgoing device
  *
@@ -275,11 +389,7 @@ bool pci_liveupdate_is_untranslated(struct pci_dev *dev)
 enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev)
 {
 	guard(rwsem_read)(&pci_lu_rwsem);
-	if (dev->lu_incoming)
-		return dev->lu_incoming->rec->dma;
-	if (dev->lu_outgoing)
-		return dev->lu_outgoing->dma;
-	return PCI_LIVEUPDATE_DMA_PAUSED;
+	return pci_lu_dma_locked(dev);
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_dma);
 
@@ -287,8 +397,7 @@ EXPORT_SYMBOL_GPL(pci_liveupdate_dma);
  * pci_liveupdate_stop - stop a device before the memory it may write to goes
  * @dev: incoming device that nobody retrieved, or whose owner let its memory go
  *
- * Clears Bus Master, waits for the requests that are under way (PCIe r6.0,
- * sec 7.5.3.5, Transactions Pending) and resets the function. Even if it cannot
+ * See pci_liveupdate_stop_dma(); then the function is reset. Even if it cannot
  * be reset it does no more DMA.
  *
  * Context: process context, device_lock(&dev->dev) held.
@@ -300,8 +409,7 @@ int pci_liveupdate_stop(struct pci_dev *dev)
 
 	device_lock_assert(&dev->dev);
 
-	pci_clear_master(dev);
-	if (!pci_wait_for_pending_transaction(dev))
+	if (!pci_liveupdate_stop_dma(dev))
 		pci_warn(dev, "stopped with requests still outstanding\n");
 
 	err = pci_reset_function_locked(dev);
@@ -330,6 +438,7 @@ void pci_liveupdate_finish(struct pci_dev *dev)
 		return;
 
 	lu_in.pending--;
+	trace_pci_liveupdate_finish(dev, "finished");
 	pci_info(dev, "finished\n");
 	for (struct pci_dev *it = dev, *up; it; it = up) {
 		struct pci_lu_incoming *in = it->lu_incoming;

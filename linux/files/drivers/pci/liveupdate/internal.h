@@ -61,6 +61,31 @@ void pci_lu_read_identity(struct pci_dev *dev, struct pci_liveupdate_record_ser 
 /* dma.c */
 enum pci_liveupdate_dma pci_lu_dma_verdict(struct pci_dev *dev, const char **why);
 
+/* fabric.c */
+
+/**
+ * struct pci_lu_bridge_view - what decides over the bus numbers of a bridge
+ * @held:	 something is preserved, in either direction
+ * @enumerated:	 the bridge has been scanned before, and has a bus
+ * @taken:	 @secondary is another bridge's, or part of its range
+ * @bus:	 number of the bus that it is on
+ * @primary:	 as in its registers
+ * @secondary:	 as in its registers
+ * @subordinate: as in its registers
+ */
+struct pci_lu_bridge_view {
+	bool held;
+	bool enumerated;
+	bool taken;
+	u8 bus;
+	u8 primary;
+	u8 secondary;
+	u8 subordinate;
+};
+
+enum pci_lu_buses pci_lu_judge_buses(const struct pci_lu_bridge_view *view);
+void pci_lu_read_acs(struct pci_dev *dev);
+
 /* outgoing.c */
 int pci_lu_outgoing_create(struct liveupdate_flb_op_args *args);
 void pci_lu_outgoing_destroy(struct liveupdate_flb_op_args *args);
@@ -70,6 +95,9 @@ bool pci_lu_outgoing_active(void);
 int pci_lu_incoming_retrieve(struct liveupdate_flb_op_args *args);
 void pci_lu_incoming_finish(struct liveupdate_flb_op_args *args);
 bool pci_lu_incoming_active(void);
+bool pci_lu_incoming_has_buses(struct pci_dev *bridge, u8 first, u8 last);
+enum pci_liveupdate_dma pci_lu_dma_locked(struct pci_dev *dev);
+bool pci_lu_was_pending_locked(struct pci_dev *dev);
 
 /* A function's place: domain in the upper half, Requester ID in the lower */
 static inline unsigned long pci_lu_key(u32 domain, u16 bdf)
@@ -84,6 +112,10 @@ static inline unsigned long pci_lu_key(u32 domain, u16 bdf)
 #define PCI_LU_BREAK_BUS_MASTER		BIT(0)	/* clear Bus Master on the way out */
 #define PCI_LU_BREAK_UNTRANSLATED	BIT(1)	/* forget the DMA verdict on the way in */
 #define PCI_LU_BREAK_PAUSE		BIT(2)	/* do not pause behind an IOMMU */
+#define PCI_LU_BREAK_BUSES		BIT(3)	/* let scans assign bus numbers */
+#define PCI_LU_BREAK_ROUTING		BIT(4)	/* do not adopt ACS and ARI */
+#define PCI_LU_BREAK_REFUSALS		BIT(5)	/* let everybody do everything */
+#define PCI_LU_BREAK_IDENTITY		BIT(6)	/* hand over another Device ID */
 
 #ifdef CONFIG_PCI_LIVEUPDATE_DEBUG
 extern unsigned int pci_lu_break;

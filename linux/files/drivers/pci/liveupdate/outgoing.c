@@ -6,15 +6,19 @@
 #define dev_fmt(fmt) "Live Update: " fmt
 #define pr_fmt(fmt) "PCI Live Update: " fmt
 
+#include <linux/acpi.h>
 #include <linux/io.h>
 #include <linux/kexec.h>
 #include <linux/kexec_handover.h>
 #include <linux/kho_block.h>
+#include <linux/of_pci.h>
 #include <linux/pm_runtime.h>
 #include <linux/slab.h>
 
 #include "../pci.h"
 #include "internal.h"
+
+#include <trace/events/pci_liveupdate.h>
 
 /**
  * struct lu_outgoing - the set of records that the next kernel inherits
@@ -96,6 +100,7 @@ int pci_lu_outgoing_create(struct liveupdate_flb_op_args *args)
 		lu_out.header = header;
 	}
 	static_branch_enable(&pci_lu_outgoing_key);
+	static_branch_enable(&pci_lu_used_key);		/* for good */
 
 	args->data = virt_to_phys(header);
 	args->obj = header;
@@ -137,6 +142,11 @@ static bool lu_is_gone(struct pci_dev *dev)
 	return pci_dev_is_disconnected(dev) || !pci_device_is_present(dev);
 }
 
+static bool lu_is_leaving(struct pci_dev *dev)
+{
+	return !pci_dev_is_added(dev) || test_bit(PCI_LU_DEAD, &dev->lu_flags);
+}
+
 static bool lu_is_virtfn(struct pci_dev *dev)
 {
 	return dev->is_virtfn;
@@ -167,17 +177,44 @@ static bool lu_is_unfinished(struct pci_dev *dev)
 	return pci_liveupdate_is_incoming(dev);
 }
 
+static bool lu_has_ecam_host(struct pci_host_bridge *host)
+{
+	struct device *parent = host->dev.parent;
+
+	return parent && parent->driver &&
+	       !strcmp(parent->driver->name, "pci-host-generic");
+}
+
 /*
  * An ACPI host bridge has no driver that could tear it down at shutdown, and
  * the generic ECAM driver has no shutdown callback. Others may stop the link.
  */
 static bool lu_has_other_host(struct pci_dev *dev)
 {
-	struct device *host = pci_find_host_bridge(dev->bus)->dev.parent;
+	struct pci_host_bridge *host = pci_find_host_bridge(dev->bus);
 
-	if (!host || !host->driver)
-		return false;
-	return strcmp(host->driver->name, "pci-host-generic");
+	return !has_acpi_companion(&host->dev) && !lu_has_ecam_host(host);
+}
+
+/* Numbers that are given out as hosts are probed may be others next time */
+static bool lu_has_dynamic_domain(struct pci_dev *dev)
+{
+	struct pci_host_bridge *host = pci_find_host_bridge(dev->bus);
+
+	return lu_has_ecam_host(host) && host->dev.parent->of_node &&
+	       of_get_pci_domain_nr(host->dev.parent->of_node) < 0;
+}
+
+/*
+ * Some chipsets have ACS in registers of their own, and whether they have been
+ * set up is a flag in this kernel's memory.
+ */
+static bool lu_has_acs_quirk(struct pci_dev *dev)
+{
+	for (; dev; dev = pci_upstream_bridge(dev))
+		if (pci_dev_has_acs_quirk(dev))
+			return true;
+	return false;
 }
 
 static const struct {
@@ -189,6 +226,7 @@ static const struct {
 	{ lu_is_bridge, -EINVAL, "it is a bridge",
 	  "preserve the devices below it, bridges follow" },
 	{ lu_is_gone, -ENODEV, "it is gone", "check the slot" },
+	{ lu_is_leaving, -ENODEV, "it is being removed, or has failed", "rescan the bus" },
 	{ lu_is_virtfn, -EOPNOTSUPP, "Virtual Functions are not supported yet",
 	  "use a device of its own" },
 	{ lu_has_virtfns, -EOPNOTSUPP, "it has Virtual Functions enabled",
@@ -200,6 +238,11 @@ static const struct {
 	{ lu_is_asleep, -EINVAL, "it is not in D0", "open it first" },
 	{ lu_has_other_host, -EOPNOTSUPP, "its host bridge has a driver of its own kind",
 	  "use a device below an ACPI or generic ECAM host bridge" },
+	{ lu_has_dynamic_domain, -EOPNOTSUPP, "its domain number may be another next time",
+	  "give the host bridge a linux,pci-domain property in the Device Tree" },
+	{ lu_has_acs_quirk, -EOPNOTSUPP,
+	  "ACS of it, or of a bridge above it, is set up by a quirk that cannot be handed over",
+	  "use a device below another root port" },
 	{ lu_is_unfinished, -EBUSY, "it is not finished from the previous live update",
 	  "finish its session first" },
 };
@@ -209,6 +252,7 @@ static int lu_refuse(struct pci_dev *dev)
 	for (int i = 0; i < ARRAY_SIZE(lu_refusals); i++) {
 		if (!lu_refusals[i].test(dev))
 			continue;
+		trace_pci_liveupdate_refuse(dev, lu_refusals[i].reason);
 		pci_err(dev, "cannot be preserved: %s; %s\n",
 			lu_refusals[i].reason, lu_refusals[i].remedy);
 		return lu_refusals[i].errno;
@@ -228,6 +272,7 @@ static void lu_path_put(struct pci_dev *dev, struct pci_dev *end)
 		slot_put(rec);
 		dev->lu_outgoing = NULL;
 		clear_bit(PCI_LU_OUTGOING, &dev->lu_flags);
+		clear_bit(PCI_LU_DEAD, &dev->lu_flags);
 		pci_dev_put(dev);
 	}
 }
@@ -315,6 +360,7 @@ int pci_liveupdate_preserve(struct pci_dev *dev)
 		goto err_pm;
 	}
 
+	trace_pci_liveupdate_preserve(dev, paused ?: "untranslated");
 	if (paused)
 		pci_info(dev, "preserved; DMA will pause during the kexec: %s\n", paused);
 	else
@@ -345,6 +391,7 @@ void pci_liveupdate_unpreserve(struct pci_dev *dev)
 		lu_path_put(dev, NULL);
 	}
 	pm_runtime_put(&dev->dev);
+	trace_pci_liveupdate_finish(dev, "unpreserved");
 	pci_info(dev, "no longer preserved\n");
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_unpreserve);
@@ -378,16 +425,21 @@ bool __pci_liveupdate_shutdown(struct pci_dev *dev)
 
 	guard(rwsem_write)(&pci_lu_rwsem);
 	rec = dev->lu_outgoing;
-	if (!rec || pci_lu_break & PCI_LU_BREAK_BUS_MASTER)
-		return false;
+	if (!rec || rec->flags & PCI_LIVEUPDATE_F_DEAD ||
+	    pci_lu_break & PCI_LU_BREAK_BUS_MASTER) {
+		/* Nobody retrieved it, or nobody will: it stops like all others */
+		if (!pci_liveupdate_held(dev) || dev->current_state > PCI_D3hot)
+			return false;
+		pci_liveupdate_stop_dma(dev);
+		return true;
+	}
 
 	/* Requests of the devices below go through a bridge with Bus Master */
 	if (rec->flags & PCI_LIVEUPDATE_F_BRIDGE ||
 	    rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED)
 		return true;
 
-	pci_clear_master(dev);
-	if (!pci_wait_for_pending_transaction(dev)) {
+	if (!pci_liveupdate_stop_dma(dev)) {
 		rec->flags |= PCI_LIVEUPDATE_F_DMA_PENDING;
 		pci_warn(dev, "paused with requests still outstanding\n");
 	} else {

@@ -162,6 +162,8 @@ void pci_lu_record_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *r
 	rec->bdf = pci_dev_id(dev);
 	rec->flags = bridge ? PCI_LIVEUPDATE_F_BRIDGE : PCI_LIVEUPDATE_F_ENDPOINT;
 	pci_lu_read_identity(dev, rec);
+	if (!bridge && pci_lu_break & PCI_LU_BREAK_IDENTITY)
+		rec->device ^= 1;
 
 	for (i = 0; i < nr_bars; i++)
 		record_fill_bar(dev, i, PCI_BASE_ADDRESS_0 + 4 * i,

@@ -330,6 +330,12 @@ static int vfio_pci_lu_retrieve(struct liveupdate_file_op_args *args)
 
 	struct pci_dev *pdev __free(pci_dev_put) = lu_find(ser);
 
+	if (!pdev && pci_liveupdate_may_come(ser->domain, ser->bdf)) {
+		pr_notice_ratelimited("%04x:%02x:%02x.%d cannot be retrieved yet: its host bridge has not been scanned; retrieve again\n",
+				      ser->domain, PCI_BUS_NUM(ser->bdf),
+				      PCI_SLOT(ser->bdf), PCI_FUNC(ser->bdf));
+		return -EAGAIN;
+	}
 	if (!pdev || !pci_liveupdate_is_incoming(pdev)) {
 		pr_err("%04x:%02x:%02x.%d cannot be retrieved: it is gone, or another device is in its place\n",
 		       ser->domain, PCI_BUS_NUM(ser->bdf), PCI_SLOT(ser->bdf),
@@ -346,21 +352,31 @@ static int vfio_pci_lu_retrieve(struct liveupdate_file_op_args *args)
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 
+	pci_liveupdate_claim(pdev);
 	args->file = file;
 	return 0;
 }
 
 /*
- * Without the structure nobody knows which device to stop, and its memory must
- * not be freed while it may be running.
+ * Without the structure nobody knows which device to stop, and before its host
+ * bridge is scanned nobody can. Its memory must not be freed while it may be
+ * running.
  */
 static bool vfio_pci_lu_can_finish(struct liveupdate_file_op_args *args)
 {
-	if (lu_ser(args))
-		return true;
+	const struct vfio_pci_liveupdate_ser *ser = lu_ser(args);
 
-	pr_err("a preserved device cannot be stopped: what was handed over makes no sense; its session stays until the next reboot\n");
-	return false;
+	if (!ser) {
+		pr_err("a preserved device cannot be stopped: what was handed over makes no sense; its session stays until the next reboot\n");
+		return false;
+	}
+	if (pci_liveupdate_may_come(ser->domain, ser->bdf)) {
+		pr_err("%04x:%02x:%02x.%d cannot be finished: its host bridge has not been scanned; finish again when it has\n",
+		       ser->domain, PCI_BUS_NUM(ser->bdf), PCI_SLOT(ser->bdf),
+		       PCI_FUNC(ser->bdf));
+		return false;
+	}
+	return true;
 }
 
 /* Why a device must be stopped before memory goes, NULL if it may go on */
@@ -393,8 +409,7 @@ static void lu_stop(struct pci_dev *pdev)
 	 */
 	if (read_poll_timeout(device_trylock, locked, locked, 10 * USEC_PER_MSEC,
 			      USEC_PER_SEC, false, &pdev->dev)) {
-		pci_clear_master(pdev);
-		if (!pci_wait_for_pending_transaction(pdev))
+		if (!pci_liveupdate_stop_dma(pdev))
 			pci_warn(pdev, "stopped with requests still outstanding\n");
 		pci_warn(pdev, "stopped, but not reset: it is being bound or unbound\n");
 		return;

@@ -65,7 +65,8 @@ enum pci_liveupdate_dma {
 #define PCI_LIVEUPDATE_F_BRIDGE		0x0001	/* header type 1 */
 #define PCI_LIVEUPDATE_F_ENDPOINT	0x0002	/* preserved by its owner */
 #define PCI_LIVEUPDATE_F_DMA_PENDING	0x0004	/* paused with requests outstanding */
-#define PCI_LIVEUPDATE_F_ALL		0x0007
+#define PCI_LIVEUPDATE_F_DEAD		0x0008	/* removed or failed since preserved */
+#define PCI_LIVEUPDATE_F_ALL		0x000f
 
 /* Kinds of windows that a bridge implements */
 #define PCI_LIVEUPDATE_WIN_IO		0x01

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * PCI Live Update: nobody but its owner gets or disturbs a preserved device.
+ */
+
+/**
+ * DOC: Who may do what
+ *
+ * A preserved device, and every bridge above it, has a record in this kernel
+ * (outgoing) or of the previous one (incoming). As long as it has:
+ *
+ * - Bus Master is not cleared on behalf of drivers that fail to probe, port
+ *   drivers without a service, quirks, or whoever disables the device;
+ * - removal, resets from outside, a change of BAR sizes, of Virtual Functions
+ *   or of slot power are refused with -EBUSY and one line in the log;
+ * - an incoming device is bound only by a driver that says that it takes
+ *   devices over as they are (&pci_driver.live_update). The same goes for
+ *   the bridges above it.
+ *
+ * What cannot be refused, because it has happened already or because the
+ * machine is worse off without, marks the record dead: surprise removal, and
+ * the recovery from fatal errors. A dead device is not handed over, or not
+ * given back.
+ */
+
+#define dev_fmt(fmt) "Live Update: " fmt
+
+#include "../pci.h"
+#include "internal.h"
+
+#include <trace/events/pci_liveupdate.h>
+
+static bool lu_lets_all_through(void)
+{
+	return pci_lu_break & PCI_LU_BREAK_REFUSALS;
+}
+
+bool __pci_liveupdate_refuses(struct pci_dev *dev, const char *what)
+{
+	if (!pci_liveupdate_held(dev) || lu_lets_all_through())
+		return false;
+
+	trace_pci_liveupdate_refuse(dev, what);
+	pci_err(dev, "%s is refused: a preserved device is here or below; unpreserve it, or finish its live update, first\n",
+		what);
+	return true;
+}
+
+bool __pci_liveupdate_refuses_slot(struct pci_bus *bus, int slot, const char *what)
+{
+	struct pci_dev *dev;
+
+	guard(rwsem_read)(&pci_bus_sem);
+	list_for_each_entry(dev, &bus->devices, bus_list)
+		if ((slot < 0 || PCI_SLOT(dev->devfn) == slot) &&
+		    __pci_liveupdate_refuses(dev, what))
+			return true;
+	return false;
+}
+
+bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_driver *drv)
+{
+	if (!pci_liveupdate_adopted(dev) || lu_lets_all_through())
+		return false;
+	if (drv->live_update && !test_bit(PCI_LU_LOST, &dev->lu_flags))
+		return false;
+
+	trace_pci_liveupdate_refuse(dev, drv->name);
+	pci_notice_ratelimited(dev, "driver %s is kept away until the live update is finished: %s\n",
+			       drv->name, drv->live_update ?
+			       "this is not the device that was preserved, or it failed since" :
+			       "it does not know how to take over a running device");
+	return true;
+}
+
+bool __pci_liveupdate_keeps_master(struct pci_dev *dev)
+{
+	if (!pci_liveupdate_held(dev) || lu_lets_all_through())
+		return false;
+
+	pci_dbg(dev, "Bus Master stays on\n");
+	return true;
+}
+
+/**
+ * pci_liveupdate_stop_dma - end the DMA of a device for good reason
+ * @dev: preserved device, or a bridge above one
+ *
+ * Clears Bus Master and waits for the requests that are under way (PCIe r6.0,
+ * sec 7.5.3.5, Transactions Pending). pci_clear_master() does not do that to a
+ * device that is preserved.
+ *
+ * Context: may sleep.
+ * Return: true if no request is outstanding any more.
+ */
+bool pci_liveupdate_stop_dma(struct pci_dev *dev)
+{
+	u16 cmd;
+
+	pci_read_config_word(dev, PCI_COMMAND, &cmd);
+	if (cmd & PCI_COMMAND_MASTER)
+		pci_write_config_word(dev, PCI_COMMAND, cmd & ~PCI_COMMAND_MASTER);
+	dev->is_busmaster = 0;
+
+	return pci_wait_for_pending_transaction(dev);
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_stop_dma);
+
+static int lu_mark_dead(struct pci_dev *dev, void *why)
+{
+	guard(rwsem_write)(&pci_lu_rwsem);
+	if (!pci_liveupdate_held(dev) || test_and_set_bit(PCI_LU_DEAD, &dev->lu_flags))
+		return 0;
+
+	if (dev->lu_outgoing)
+		dev->lu_outgoing->flags |= PCI_LIVEUPDATE_F_DEAD;
+	if (dev->lu_incoming)
+		set_bit(PCI_LU_LOST, &dev->lu_flags);
+	pci_err(dev, "no longer preserved as it was: %s\n", (const char *)why);
+	return 0;
+}
+
+void __pci_liveupdate_removed(struct pci_dev *dev)
+{
+	lu_mark_dead(dev, "it is being removed");
+}
+
+void __pci_liveupdate_failed(struct pci_dev *bridge)
+{
+	static const char why[] = "it is reset to recover from a fatal error";
+
+	if (bridge->subordinate)
+		pci_walk_bus(bridge->subordinate, lu_mark_dead, (void *)why);
+	else
+		lu_mark_dead(bridge, (void *)why);
+}

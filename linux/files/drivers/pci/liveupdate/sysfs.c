@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * PCI Live Update in sysfs, see Documentation/ABI/testing/sysfs-bus-pci-liveupdate.
+ */
+
+#include <linux/sysfs.h>
+
+#include "internal.h"
+
+/* The first that holds is the state */
+static const struct {
+	int bit;
+	const char *name;
+} lu_states[] = {
+	{ PCI_LU_DEAD,		"dead" },
+	{ PCI_LU_LOST,		"lost" },
+	{ PCI_LU_OUTGOING,	"preserved" },
+	{ PCI_LU_CLAIMED,	"claimed" },
+	{ PCI_LU_ADOPTED,	"incoming" },
+};
+
+static ssize_t state_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct pci_dev *pdev = to_pci_dev(dev);
+
+	for (int i = 0; i < ARRAY_SIZE(lu_states); i++)
+		if (test_bit(lu_states[i].bit, &pdev->lu_flags))
+			return sysfs_emit(buf, "%s\n", lu_states[i].name);
+	return sysfs_emit(buf, "none\n");
+}
+static DEVICE_ATTR_RO(state);
+
+static ssize_t dma_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct pci_dev *pdev = to_pci_dev(dev);
+	const char *word = "none";
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	if (pdev->hdr_type == PCI_HEADER_TYPE_NORMAL && pci_liveupdate_held(pdev)) {
+		if (pci_lu_dma_locked(pdev) == PCI_LIVEUPDATE_DMA_UNTRANSLATED)
+			word = "untranslated";
+		else
+			word = pci_lu_was_pending_locked(pdev) ? "paused-pending" : "paused";
+	}
+	return sysfs_emit(buf, "%s\n", word);
+}
+static DEVICE_ATTR_RO(dma);
+
+static struct attribute *lu_attrs[] = {
+	&dev_attr_state.attr,
+	&dev_attr_dma.attr,
+	NULL
+};
+
+const struct attribute_group pci_liveupdate_attr_group = {
+	.name	= "liveupdate",
+	.attrs	= lu_attrs,
+};
