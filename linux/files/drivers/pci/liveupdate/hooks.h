@@ -152,6 +152,8 @@ static inline enum pci_lu_buses pci_liveupdate_scan_buses(struct pci_dev *dev, u
 /**
  * pci_liveupdate_adopt_ari - is ARI forwarding above a device settled?
  * @dev: function 0 of it, being enumerated
+ *
+ * Return: true if the bridge above is preserved: its setting has been adopted.
  */
 static inline bool pci_liveupdate_adopt_ari(struct pci_dev *dev)
 {
@@ -161,6 +163,8 @@ static inline bool pci_liveupdate_adopt_ari(struct pci_dev *dev)
 /**
  * pci_liveupdate_keep_acs - is ACS of a function settled?
  * @dev: function whose ACS is about to be set up
+ *
+ * Return: true if it is as the previous kernel had it, and stays so.
  */
 static inline bool pci_liveupdate_keep_acs(struct pci_dev *dev)
 {
@@ -188,6 +192,7 @@ static inline bool pci_liveupdate_refuses(struct pci_dev *dev, const char *what)
  * @what: see pci_liveupdate_refuses()
  *
  * Context: takes pci_bus_sem for reading.
+ * Return: see pci_liveupdate_refuses().
  */
 static inline bool pci_liveupdate_refuses_slot(struct pci_bus *bus, int slot,
 					       const char *what)
@@ -200,6 +205,9 @@ static inline bool pci_liveupdate_refuses_slot(struct pci_bus *bus, int slot,
  * pci_liveupdate_keeps_driver_out - must this driver not bind this function?
  * @dev: device or bridge
  * @drv: driver that matches it
+ *
+ * Return: true, and the log says so, if the function is incoming and @drv does not
+ * take over running devices, or it is not the function that was preserved.
  */
 static inline bool pci_liveupdate_keeps_driver_out(struct pci_dev *dev,
 						   const struct pci_driver *drv)
@@ -211,6 +219,8 @@ static inline bool pci_liveupdate_keeps_driver_out(struct pci_dev *dev,
 /**
  * pci_liveupdate_keeps_master - must Bus Master stay on?
  * @dev: device or bridge that is being disabled
+ *
+ * Return: true if a preserved device is at or below @dev.
  */
 static inline bool pci_liveupdate_keeps_master(struct pci_dev *dev)
 {

@@ -428,7 +428,8 @@ bool __pci_liveupdate_shutdown(struct pci_dev *dev)
 	if (!rec || rec->flags & PCI_LIVEUPDATE_F_DEAD ||
 	    pci_lu_break & PCI_LU_BREAK_BUS_MASTER) {
 		/* Nobody retrieved it, or nobody will: it stops like all others */
-		if (!pci_liveupdate_held(dev) || dev->current_state > PCI_D3hot)
+		if (!pci_liveupdate_held(dev) || dev->current_state == PCI_D3cold ||
+		    dev->current_state == PCI_UNKNOWN)
 			return false;
 		pci_liveupdate_stop_dma(dev);
 		return true;
