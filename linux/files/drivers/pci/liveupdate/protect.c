@@ -83,6 +83,21 @@ bool __pci_liveupdate_keeps_master(struct pci_dev *dev)
 }
 
 /**
+ * pci_liveupdate_hands_off - must a quirk not touch the registers of a device?
+ * @dev: device
+ *
+ * For quirks that stop, or silence, what firmware may have left running. They
+ * come before any driver, and what runs in an incoming device has an owner.
+ *
+ * Context: any.
+ * Return: true for what the previous kernel preserved, and what is in its place.
+ */
+bool pci_liveupdate_hands_off(struct pci_dev *dev)
+{
+	return pci_liveupdate_adopted(dev) && !lu_lets_all_through();
+}
+
+/**
  * pci_liveupdate_stop_dma - end the DMA of a device for good reason
  * @dev: preserved device, or a bridge above one
  *
