@@ -6,13 +6,14 @@ PYTHON  := /usr/bin/python3
 JOBS    ?= 2
 export LINUX_SRC REFRESH VERIFY FULL
 
-.PHONY: help demo test test-full kernel guest shell check series clean
+.PHONY: help demo test test-full kernel guest tools shell check series clean
 
 help:
 	@echo 'make demo             the main job: a live update under a receiving network card'
 	@echo 'make test [T=expr]    all tests, or the scenarios that match the pytest expression'
 	@echo 'make test-full        the same with every combination, not a sample'
 	@echo 'make kernel [ARCH=x86_64|arm64] [VARIANT=release|debug|off|stock]'
+	@echo 'make tools            pcilu, pcilud and libpcilu, in build/tools'
 	@echo 'make shell            an interactive VM with a PCI topology and the tools in it'
 	@echo 'make check            checkpatch, kernel-doc, sparse, W=1, linters'
 	@echo 'make series [VERIFY=1|source]  the feature as a patch series, VERIFY: apply, build each'
@@ -29,6 +30,11 @@ guest:
 	@scripts/prepare
 	@scripts/build $(ARCH) release
 	@scripts/guest $(ARCH)
+
+# SAN=1 builds with ASan and UBSan, for the tests, in build/tools-san.
+tools:
+	@scripts/deps tools
+	@nice $(MAKE) -s -C lib O=$(CURDIR)/build/tools$(if $(SAN),-san) SAN=$(SAN)
 
 demo shell:
 	@scripts/deps kernel rig

@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libpcilu: Live Update sessions for programs that own PCI devices.
+ *
+ * A session of the kernel's Live Update Orchestrator carries open files (a VFIO
+ * device, the memory it writes to) from one kernel to the next. Sessions come
+ * from pcilud, which owns /dev/liveupdate and keeps a copy of every session, so
+ * that a session outlives the program; or, without a daemon, from the device
+ * itself.
+ *
+ * Return values: a function that returns int returns 0 or what its description
+ * says if all is well, and a negative errno value if not. Nothing is printed,
+ * and errno is not meaningful after a call.
+ *
+ * Names: the name of a session has 1 to 63 characters out of A-Z, a-z, 0-9 and
+ * ". _ @ + -", and does not begin with a dot. Names that begin with "pcilud" are
+ * the daemon's own.
+ *
+ * Threads: every function may be called from any thread at any time, also on the
+ * same object, except that pcilu_close() and pcilu_session_close() must be the
+ * last call on their object. Requests through one &struct pcilu wait for each other.
+ *
+ * Forks and execs: all descriptors are close-on-exec. A child of fork() must not
+ * use the parent's objects.
+ */
+#ifndef PCILU_H
+#define PCILU_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Bytes that the name of a session takes at most, with the NUL at its end */
+#define PCILU_NAME_SIZE 64
+
+/* Where pcilud listens */
+#define PCILU_SOCKET "/run/pcilud/socket"
+
+/* A connection to whatever gives out sessions, and one session */
+struct pcilu;
+struct pcilu_session;
+
+/**
+ * enum pcilu_mode - where sessions come from
+ * @PCILU_AUTO: from the daemon if one listens, else from /dev/liveupdate
+ * @PCILU_DAEMON: from the daemon only
+ * @PCILU_DIRECT: from /dev/liveupdate only. The device can be open once in the
+ *	system: it is opened for each request and closed again.
+ */
+enum pcilu_mode {
+	PCILU_AUTO = 0,
+	PCILU_DAEMON = 1,
+	PCILU_DIRECT = 2,
+};
+
+/**
+ * enum pcilu_direction - on which side of the kexec a session is
+ * @PCILU_OUTGOING: made in this kernel, for the next one
+ * @PCILU_INCOMING: made in the previous kernel, for this one
+ */
+enum pcilu_direction {
+	PCILU_OUTGOING = 0,
+	PCILU_INCOMING = 1,
+};
+
+/**
+ * enum pcilu_state - what Live Update holds of a PCI device
+ * @PCILU_NONE: nothing, the device is like any other
+ * @PCILU_PRESERVED: preserved in this kernel, for the next one
+ * @PCILU_INCOMING_DEVICE: preserved by the previous kernel, not retrieved yet
+ * @PCILU_CLAIMED: retrieved by its owner, its session is not finished yet
+ * @PCILU_LOST: preserved by the previous kernel, and another device or none was
+ *	found in its place
+ * @PCILU_DEAD: was incoming, and has been stopped for good
+ */
+enum pcilu_state {
+	PCILU_NONE = 0,
+	PCILU_PRESERVED = 1,
+	PCILU_INCOMING_DEVICE = 2,
+	PCILU_CLAIMED = 3,
+	PCILU_LOST = 4,
+	PCILU_DEAD = 5,
+};
+
+/**
+ * struct pcilu_session_info - one session that the daemon knows
+ * @name: its name, with a NUL at the end
+ * @direction: on which side of the kexec it is
+ * @held: 1 if the daemon has it open. An incoming session is not held until
+ *	somebody retrieves it.
+ * @uid: the user who created it
+ * @pid: the process that got it last, 0 if none in this kernel. It may be gone.
+ */
+struct pcilu_session_info {
+	char name[PCILU_NAME_SIZE];
+	enum pcilu_direction direction;
+	int held;
+	uid_t uid;
+	pid_t pid;
+};
+
+/**
+ * pcilu_open - get ready to ask for sessions
+ * @lu: where the connection is stored. The caller owns it and ends it with
+ *	pcilu_close().
+ * @mode: where sessions come from
+ *
+ * Return: 0, or
+ * -EINVAL	@lu is NULL or @mode is none of the modes
+ * -ENOMEM	no memory
+ * -ENOENT	%PCILU_DAEMON: no daemon. Otherwise: no daemon and no
+ *		/dev/liveupdate; the kernel has no Live Update, or was booted without
+ *		kho=on liveupdate=on.
+ * -ECONNREFUSED %PCILU_DAEMON: nobody listens at the socket
+ * -EACCES	the caller may not use the socket or the device
+ * -EPROTO	what listens is no pcilud, or one that speaks another version
+ * -ETIMEDOUT	the daemon does not answer within 10 seconds
+ * -EMFILE, -ENFILE  no more descriptors
+ */
+int pcilu_open(struct pcilu **lu, enum pcilu_mode mode);
+
+/**
+ * pcilu_close - end a connection
+ * @lu: the connection, or NULL
+ *
+ * Sessions that came through it stay as they are.
+ */
+void pcilu_close(struct pcilu *lu);
+
+/**
+ * pcilu_is_daemon - does the daemon give out the sessions?
+ * @lu: the connection
+ *
+ * Return: 1 if it does, 0 if they come from /dev/liveupdate
+ */
+int pcilu_is_daemon(const struct pcilu *lu);
+
+/**
+ * pcilu_session_create - make a session for the next kernel
+ * @lu: the connection
+ * @name: its name, under which it is retrieved there
+ * @session: where it is stored. The caller owns it and ends it with
+ *	pcilu_session_close().
+ *
+ * What is preserved in a session that did not come from the daemon is given up
+ * when its last descriptor is closed, which includes the death of the program.
+ * The daemon's copy keeps it until pcilu_session_release().
+ *
+ * Return: 0, or
+ * -EINVAL	the name is not a valid one, or an argument is NULL
+ * -EEXIST	there is an outgoing session of that name. If it is yours, and the
+ *		daemon holds it, pcilu_session_attach() gives it.
+ * -EACCES	the daemon's policy does not allow the caller this name
+ * -EBUSY	/dev/liveupdate was open elsewhere for a second
+ * -ENOSPC	the kernel or the daemon has no room for another session
+ * -ENOMEM	no memory
+ * -EIO		what the previous kernel handed over cannot be read
+ * -ECONNRESET	the daemon went away; whether the session was made is not known,
+ *		pcilu_session_list() tells. The next call connects again.
+ * -ETIMEDOUT	the daemon does not answer within 10 seconds
+ * -EPROTO	the daemon's answer makes no sense
+ */
+int pcilu_session_create(struct pcilu *lu, const char *name,
+			 struct pcilu_session **session);
+
+/**
+ * pcilu_session_attach - get an outgoing session again that the daemon holds
+ * @lu: the connection
+ * @name: the name it was created with
+ * @session: where it is stored, as in pcilu_session_create()
+ *
+ * For a program that was restarted before the kexec.
+ *
+ * Return: 0, or an error of pcilu_session_create(), or
+ * -ENOENT	the daemon holds no outgoing session of that name
+ * -EOPNOTSUPP	sessions come from /dev/liveupdate, which cannot do this
+ */
+int pcilu_session_attach(struct pcilu *lu, const char *name,
+			 struct pcilu_session **session);
+
+/**
+ * pcilu_session_retrieve - get a session that the previous kernel handed over
+ * @lu: the connection
+ * @name: the name it was created with
+ * @session: where it is stored, as in pcilu_session_create()
+ *
+ * From the daemon, a session can be retrieved again and again until it is
+ * released or finished: a program that died meanwhile goes on where it was. From
+ * /dev/liveupdate it can be retrieved once, and closing it finishes it.
+ *
+ * Return: 0, or an error of pcilu_session_create() other than -EEXIST, or
+ * -ENOENT	no session of that name was handed over, or it is finished
+ * -EIO		there is no handler for one of its files yet (is vfio-pci loaded?):
+ *		try again; or what was handed over cannot be read
+ * -EINVAL	somebody else has retrieved it from /dev/liveupdate
+ */
+int pcilu_session_retrieve(struct pcilu *lu, const char *name,
+			   struct pcilu_session **session);
+
+/**
+ * pcilu_session_from_fd - make a session object from a descriptor
+ * @fd: a session's descriptor, for example inherited or from another agent. On
+ *	success the object owns it.
+ * @direction: on which side of the kexec it is
+ * @session: where it is stored, as in pcilu_session_create()
+ *
+ * Return: 0, or
+ * -EINVAL	@fd is open but no session, or an argument is not valid
+ * -EBADF	@fd is not open
+ * -ENOMEM	no memory
+ */
+int pcilu_session_from_fd(int fd, enum pcilu_direction direction,
+			  struct pcilu_session **session);
+
+/**
+ * pcilu_session_close - give up the descriptor and the object
+ * @session: the session, or NULL
+ *
+ * A session from the daemon stays as it is, with all it holds. One from
+ * /dev/liveupdate is given up (outgoing) or finished (incoming) unless its
+ * descriptor was duplicated.
+ */
+void pcilu_session_close(struct pcilu_session *session);
+
+/**
+ * pcilu_session_fd - the descriptor of a session
+ * @session: the session
+ *
+ * Return: the descriptor. It stays the object's; duplicate it to keep it.
+ */
+int pcilu_session_fd(const struct pcilu_session *session);
+
+/**
+ * pcilu_session_name - the name of a session
+ * @session: the session
+ *
+ * Return: the name, valid as long as the object
+ */
+const char *pcilu_session_name(const struct pcilu_session *session);
+
+/**
+ * pcilu_session_direction - on which side of the kexec a session is
+ * @session: the session
+ *
+ * Return: the direction
+ */
+enum pcilu_direction
+pcilu_session_direction(const struct pcilu_session *session);
+
+/**
+ * pcilu_session_preserve_fd - preserve an open file for the next kernel
+ * @session: an outgoing session
+ * @fd: a VFIO device opened through its cdev and bound to an iommufd, or a memfd
+ *	(not hugetlb). It may be closed afterwards: the session holds the file.
+ * @token: any number; under it the file is retrieved
+ *
+ * Preserve a device and the memory it writes to in the same session, the memory
+ * first. The size of a preserved memfd cannot change any more. Addresses of pages
+ * are to be read after this call, which may move them for the last time.
+ *
+ * Return: 0, or
+ * -EINVAL	@session is incoming, or the device is a bridge or asleep
+ * -EBADF	@fd is not open
+ * -EEXIST	@token is taken in this session
+ * -EBUSY	the file or device is preserved already, not finished from the last
+ *		live update, or buses are being scanned: try again
+ * -ENOENT	no handler for such a file: not a memfd, or vfio-pci without Live
+ *		Update
+ * -EOPNOTSUPP	this device, or this kind of memory, cannot be preserved; the
+ *		kernel's log says why and what to do
+ * -ENODEV	the device is gone
+ * -ENOSPC	the session is full
+ * -ENOMEM	no memory
+ */
+int pcilu_session_preserve_fd(struct pcilu_session *session, int fd,
+			      uint64_t token);
+
+/**
+ * pcilu_session_retrieve_fd - get a preserved file in the new kernel
+ * @session: an incoming session
+ * @token: the number it was preserved with
+ *
+ * Retrieve memory before the device that writes to it. A VFIO device must be
+ * bound to vfio-pci before.
+ *
+ * Return: a descriptor, close-on-exec, which the caller owns, or
+ * -EINVAL	@session is outgoing, or finished
+ * -ENOENT	no file has this token
+ * -EAGAIN	the device has no driver yet: bind vfio-pci and try again
+ * -ENODEV	the device is gone, or another one is in its place
+ * -EPERM	a no-IOMMU device, and the caller has no CAP_SYS_RAWIO
+ * -EBUSY	it was retrieved already and is still open
+ * -EMFILE, -ENFILE  no more descriptors
+ * -ENOMEM	no memory
+ * Other errors are the file handler's. Except for -EAGAIN and -EPERM a failure is
+ * final: the same call fails in the same way again.
+ */
+int pcilu_session_retrieve_fd(struct pcilu_session *session, uint64_t token);
+
+/**
+ * pcilu_session_finish - say that the live update of a session is done
+ * @lu: the connection that the session came through, or NULL if it did not come
+ *	from the daemon
+ * @session: an incoming session of which everything that matters is retrieved,
+ *	with memory mapped for the device
+ *
+ * A device that was not retrieved, or was but has no memory mapped, is stopped
+ * and reset, and so are all of them if a file was not retrieved: then its memory
+ * is free. The daemon forgets the session. The object stays the caller's to close.
+ *
+ * Return: 0, or
+ * -EINVAL	@session is outgoing
+ * -EBUSY	a file cannot be finished yet; nothing has changed, try again
+ * Errors of the daemon are those of pcilu_session_release(); the session is
+ * finished nevertheless.
+ */
+int pcilu_session_finish(struct pcilu *lu, struct pcilu_session *session);
+
+/**
+ * pcilu_session_release - let the daemon give up its copy of a session
+ * @lu: the connection
+ * @session: the session
+ *
+ * An outgoing session whose last descriptor is closed is gone, and nothing of it
+ * is preserved any more; so release it, then close it, to take a preservation
+ * back. Without a daemon this does nothing.
+ *
+ * Return: 0, or
+ * -EINVAL	an argument is NULL
+ * -ENOENT	the daemon does not know the session
+ * -EACCES	the daemon's policy does not allow the caller this name
+ * -ECONNRESET, -ETIMEDOUT, -EPROTO  as in pcilu_session_create()
+ */
+int pcilu_session_release(struct pcilu *lu, struct pcilu_session *session);
+
+/**
+ * pcilu_session_list - the sessions that the daemon knows
+ * @lu: the connection
+ * @list: where the address of an array is stored; the caller frees it with free().
+ *	NULL if there are none.
+ * @count: where the number of its elements is stored
+ *
+ * A caller sees the sessions whose names the policy lets it use.
+ *
+ * Return: 0, or
+ * -EINVAL	an argument is NULL
+ * -EOPNOTSUPP	sessions come from /dev/liveupdate, which cannot tell
+ * -ENOMEM	no memory
+ * -ECONNRESET, -ETIMEDOUT, -EPROTO  as in pcilu_session_create()
+ */
+int pcilu_session_list(struct pcilu *lu, struct pcilu_session_info **list,
+		       size_t *count);
+
+/**
+ * pcilu_device_state - what Live Update holds of a PCI device
+ * @bdf: its full address, domain:bus:device.function in hexadecimal digits, as in
+ *	"0000:3b:00.0"
+ *
+ * Return: an &enum pcilu_state, or
+ * -EINVAL	@bdf is no full address
+ * -ENODEV	there is no such device
+ * -EOPNOTSUPP	the kernel does not tell: it has no PCI Live Update
+ * -EPROTO	the kernel says a word that this library does not know
+ * -EACCES, -EIO  the file cannot be read
+ */
+int pcilu_device_state(const char *bdf);
+
+/**
+ * pcilu_state_name - a state as a word
+ * @state: an &enum pcilu_state
+ *
+ * Return: the word that the kernel uses ("preserved"), "unknown" for any other
+ * number. The string is static.
+ */
+const char *pcilu_state_name(int state);
+
+/**
+ * pcilu_name_valid - is this a name that a session can have?
+ * @name: a string, or NULL
+ *
+ * Return: 1 if it is, 0 if not
+ */
+int pcilu_name_valid(const char *name);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* PCILU_H */

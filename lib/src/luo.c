@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Requests to the Live Update Orchestrator.
+ *
+ * Distributions do not ship the header of a kernel as new as this one, so the
+ * facts that matter are stated here: the request numbers and the layouts, of
+ * which the first word is always the size.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include "cleanup.h"
+#include "luo.h"
+#include "path.h"
+
+#define LUO_IOCTL(nr) _IO(0xBA, nr)
+
+#define LUO_CREATE_SESSION LUO_IOCTL(0x00)
+#define LUO_RETRIEVE_SESSION LUO_IOCTL(0x01)
+#define LUO_PRESERVE_FD LUO_IOCTL(0x40)
+#define LUO_RETRIEVE_FD LUO_IOCTL(0x41)
+#define LUO_FINISH LUO_IOCTL(0x42)
+#define LUO_GET_NAME LUO_IOCTL(0x43)
+
+struct luo_named {
+	uint32_t size;
+	int32_t fd;
+	char name[LUO_NAME_SIZE];
+};
+
+struct luo_token {
+	uint32_t size;
+	int32_t fd;
+	uint64_t token __attribute__((aligned(8)));
+};
+
+struct luo_plain {
+	uint32_t size;
+	uint32_t reserved;
+};
+
+_Static_assert(sizeof(struct luo_named) == 72, "an ABI");
+_Static_assert(sizeof(struct luo_token) == 16, "an ABI");
+_Static_assert(sizeof(struct luo_plain) == 8, "an ABI");
+
+/* Another opener holds the device for one request, so waiting is short */
+#define OPEN_TRIES 50
+#define OPEN_PAUSE_NS (20 * 1000 * 1000)
+
+int luo_open(int wait)
+{
+	const struct timespec pause = { .tv_nsec = OPEN_PAUSE_NS };
+	autofree char *path = path_of("/dev/liveupdate");
+	int i, fd;
+
+	if (!path)
+		return -ENOMEM;
+	for (i = 0;; i++) {
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd >= 0)
+			return fd;
+		if (errno != EBUSY || !wait || i + 1 == OPEN_TRIES)
+			return -errno;
+		nanosleep(&pause, NULL);
+	}
+}
+
+static int named(int dev, unsigned long request, const char *name)
+{
+	struct luo_named arg = { .size = sizeof(arg), .fd = -1 };
+	size_t len = strlen(name);
+
+	if (len == 0 || len >= sizeof(arg.name))
+		return -EINVAL;
+	memcpy(arg.name, name, len);
+	return ioctl(dev, request, &arg) ? -errno : arg.fd;
+}
+
+int luo_session_create(int dev, const char *name)
+{
+	return named(dev, LUO_CREATE_SESSION, name);
+}
+
+int luo_session_retrieve(int dev, const char *name)
+{
+	return named(dev, LUO_RETRIEVE_SESSION, name);
+}
+
+int luo_preserve_fd(int session, int fd, uint64_t token)
+{
+	struct luo_token arg = { .size = sizeof(arg),
+				 .fd = fd,
+				 .token = token };
+
+	return ioctl(session, LUO_PRESERVE_FD, &arg) ? -errno : 0;
+}
+
+int luo_retrieve_fd(int session, uint64_t token)
+{
+	struct luo_token arg = { .size = sizeof(arg),
+				 .fd = -1,
+				 .token = token };
+
+	return ioctl(session, LUO_RETRIEVE_FD, &arg) ? -errno : arg.fd;
+}
+
+int luo_finish(int session)
+{
+	struct luo_plain arg = { .size = sizeof(arg) };
+
+	return ioctl(session, LUO_FINISH, &arg) ? -errno : 0;
+}
+
+int luo_get_name(int session, char name[LUO_NAME_SIZE])
+{
+	struct {
+		struct luo_plain head;
+		char name[LUO_NAME_SIZE];
+	} arg = { .head = { .size = sizeof(arg) } };
+
+	if (ioctl(session, LUO_GET_NAME, &arg))
+		return -errno;
+	memcpy(name, arg.name, LUO_NAME_SIZE);
+	name[LUO_NAME_SIZE - 1] = '\0';
+	return 0;
+}
