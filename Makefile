@@ -34,7 +34,7 @@ guest:
 # SAN=1 builds with ASan and UBSan, for the tests, in build/tools-san.
 tools:
 	@scripts/deps tools
-	@nice $(MAKE) -s -C lib O=$(CURDIR)/build/tools$(if $(SAN),-san) SAN=$(SAN)
+	@nice $(MAKE) -s -C tools/pcilu O=$(CURDIR)/build/tools$(if $(SAN),-san) SAN=$(SAN)
 
 demo shell:
 	@scripts/deps kernel rig

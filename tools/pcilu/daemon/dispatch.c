@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../../../lib/include/pcilu.h"
+#include "../../../lib/src/cleanup.h"
+#include "../common/log.h"
+#include "dispatch.h"
+
+struct call {
+	struct dispatch *d;
+	const struct peer *peer;
+	const struct pcilu_msg *request;
+	struct pcilu_msg *reply;
+	int *fd;
+};
+
+/* Ours are nobody else's, whatever the policy says */
+static bool is_allowed(const struct call *c, const char *name)
+{
+	return strncmp(name, OWN_PREFIX, strlen(OWN_PREFIX)) &&
+	       policy_may_use(c->d->policy, c->peer, name);
+}
+
+static int may_use(const struct call *c)
+{
+	const char *name = c->request->name;
+
+	if (!is_allowed(c, name)) {
+		log_msg(LOG_NOTICE, "user %u (process %d) may not use '%s'",
+			c->peer->uid, c->peer->pid, name);
+		return -EACCES;
+	}
+	return 0;
+}
+
+static void describe(const struct call *c, const struct entry *e)
+{
+	memcpy(c->reply->name, e->name, sizeof(c->reply->name));
+	c->reply->direction = e->direction;
+	c->reply->uid = e->uid;
+	c->reply->pid = e->pid;
+	if (e->fd >= 0)
+		c->reply->flags |= PCILU_MSG_F_HELD;
+}
+
+/* The client that got it last is the one to show */
+static int give(const struct call *c, struct entry *e)
+{
+	e->pid = c->peer->pid;
+	describe(c, e);
+	*c->fd = e->fd;
+	return 0;
+}
+
+static int do_hello(const struct call *c)
+{
+	c->reply->index = registry_count(c->d->registry);
+	return 0;
+}
+
+static int do_create(const struct call *c)
+{
+	struct registry *reg = c->d->registry;
+	const char *name = c->request->name;
+	struct entry *e;
+	int fd;
+
+	if (may_use(c))
+		return -EACCES;
+	if (registry_find(reg, PCILU_OUTGOING, name))
+		return -EEXIST;
+	if (registry_count(reg) >= REGISTRY_MAX)
+		return -ENOSPC;
+	fd = c->d->ops->create(c->d->ctx, name);
+	if (fd < 0)
+		return fd;
+	e = registry_add(reg, PCILU_OUTGOING, name, c->peer->uid, c->peer->pid,
+			 fd);
+	if (!e) {
+		close(fd);
+		return -ENOSPC;
+	}
+	c->d->ops->held(c->d->ctx, e);
+	return give(c, e);
+}
+
+static int do_attach(const struct call *c)
+{
+	struct entry *e;
+
+	if (may_use(c))
+		return -EACCES;
+	e = registry_find(c->d->registry, PCILU_OUTGOING, c->request->name);
+	return e && e->fd >= 0 ? give(c, e) : -ENOENT;
+}
+
+static int do_retrieve(const struct call *c)
+{
+	struct registry *reg = c->d->registry;
+	const char *name = c->request->name;
+	struct entry *e;
+	int fd;
+
+	if (may_use(c))
+		return -EACCES;
+	e = registry_find(reg, PCILU_INCOMING, name);
+	if (e && e->fd >= 0)
+		return give(c, e);
+	if (!e && registry_count(reg) >= REGISTRY_MAX)
+		return -ENOSPC;
+
+	fd = c->d->ops->retrieve(c->d->ctx, name);
+	if (fd == -ENOENT &&
+	    e) /* we remembered what the kernel does not have */
+		registry_remove(reg, e);
+	if (fd < 0)
+		return fd;
+	if (!e)
+		e = registry_add(reg, PCILU_INCOMING, name, c->peer->uid,
+				 c->peer->pid, fd);
+	if (!e) {
+		close(fd);
+		return -ENOSPC;
+	}
+	e->fd = fd;
+	c->d->ops->held(c->d->ctx, e);
+	return give(c, e);
+}
+
+static int do_release(const struct call *c)
+{
+	struct entry *e;
+
+	if (may_use(c))
+		return -EACCES;
+	e = registry_find(c->d->registry, c->request->direction,
+			  c->request->name);
+	if (!e)
+		return -ENOENT;
+	if (e->fd >= 0)
+		c->d->ops->dropped(c->d->ctx, e);
+	registry_remove(c->d->registry, e);
+	return 0;
+}
+
+static int do_list(const struct call *c)
+{
+	uint32_t i = c->request->index;
+	struct entry *e;
+
+	for (; (e = registry_next(c->d->registry, &i)); i++) {
+		if (!is_allowed(c, e->name))
+			continue;
+		describe(c, e);
+		c->reply->index = i;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static int do_hold(const struct call *c)
+{
+	uint32_t i = c->request->index;
+	struct entry *e;
+
+	if (!policy_may_hold(c->d->policy, c->peer))
+		return -EACCES;
+	for (; (e = registry_next(c->d->registry, &i)); i++) {
+		if (e->fd < 0)
+			continue;
+		describe(c, e);
+		c->reply->index = i;
+		*c->fd = e->fd;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static int (*const handlers[PCILU_MSG_NR])(const struct call *c) = {
+	[PCILU_MSG_HELLO] = do_hello,	  [PCILU_MSG_CREATE] = do_create,
+	[PCILU_MSG_ATTACH] = do_attach,	  [PCILU_MSG_RETRIEVE] = do_retrieve,
+	[PCILU_MSG_RELEASE] = do_release, [PCILU_MSG_LIST] = do_list,
+	[PCILU_MSG_HOLD] = do_hold,
+};
+
+int dispatch(struct dispatch *d, const struct peer *peer, const void *buf,
+	     size_t len, struct pcilu_msg *reply, int *fd)
+{
+	struct pcilu_msg request;
+	const struct call c = { d, peer, &request, reply, fd };
+	int err;
+
+	*fd = -1;
+	err = pcilu_msg_parse_request(buf, len, &request);
+	if (err == -EPROTO)
+		return err;
+	pcilu_msg_init(reply, request.type, NULL);
+	reply->serial = request.serial;
+	if (!err)
+		err = handlers[request.type](&c);
+	reply->error = err;
+	reply->flags |= PCILU_MSG_F_REPLY;
+	if (*fd >= 0)
+		reply->flags |= PCILU_MSG_F_FD;
+	return 0;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the daemon does with a request: no sockets and no system in here. */
+#ifndef PCILUD_DISPATCH_H
+#define PCILUD_DISPATCH_H
+
+#include "policy.h"
+#include "registry.h"
+
+/* Names that begin so are ours; this one is the session with the registry in it */
+#define OWN_PREFIX "pcilud"
+#define OWN_SESSION "pcilud"
+
+/* Where sessions come from, and who is told when one is held or no more */
+struct dispatch_ops {
+	int (*create)(void *ctx, const char *name); /* a descriptor, -errno */
+	int (*retrieve)(void *ctx, const char *name);
+	void (*held)(void *ctx, const struct entry *entry);
+	void (*dropped)(void *ctx, const struct entry *entry);
+};
+
+struct dispatch {
+	struct registry *registry;
+	const struct policy *policy;
+	const struct dispatch_ops *ops;
+	void *ctx;
+};
+
+/*
+ * Handles a message of @len bytes. Returns 0 with a @reply and the descriptor to
+ * send with it (the registry's own, or -1), or -EPROTO if the peer does not speak
+ * the protocol and is to be disconnected.
+ */
+int dispatch(struct dispatch *d, const struct peer *peer, const void *buf,
+	     size_t len, struct pcilu_msg *reply, int *fd);
+
+#endif /* PCILUD_DISPATCH_H */

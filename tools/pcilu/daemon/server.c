@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "../../../lib/src/cleanup.h"
+#include "../common/log.h"
+#include "server.h"
+
+/* One user other than root cannot take all the places */
+#define MAX_CLIENTS 2048
+#define MAX_CLIENTS_PER_USER 1024
+#define MAX_GROUPS 256
+
+struct client {
+	struct server *server;
+	struct client *next, *prev;
+	sd_event_source *source;
+	int sock;
+	struct peer peer;
+	gid_t groups[MAX_GROUPS];
+};
+
+struct server {
+	sd_event *event;
+	sd_event_source *source;
+	int listener;
+	struct dispatch *dispatch;
+	struct client *clients;
+	unsigned int count;
+};
+
+int server_listen(const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	autoclose int sock = -1;
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(addr.sun_path, path);
+	sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
+		      0);
+	if (sock < 0)
+		return -errno;
+	unlink(path);
+	/* Who may do what is in the policy; the kernel names the peer */
+	if (bind(sock, (struct sockaddr *)&addr, sizeof(addr)) ||
+	    chmod(path, 0666) || listen(sock, SOMAXCONN))
+		return -errno;
+	return take_fd(&sock);
+}
+
+static void client_free(struct client *c)
+{
+	struct server *s = c->server;
+
+	if (c->prev)
+		c->prev->next = c->next;
+	else
+		s->clients = c->next;
+	if (c->next)
+		c->next->prev = c->prev;
+	s->count--;
+	sd_event_source_unref(c->source);
+	close(c->sock);
+	free(c);
+}
+
+/* One message and its reply: 0, or an error that ends the connection */
+static int client_serve(struct client *c)
+{
+	autoclose int stray = -1;
+	char buf[sizeof(struct pcilu_msg)];
+	struct pcilu_msg reply;
+	ssize_t n;
+	int fd, err;
+
+	n = pcilu_msg_recv(c->sock, buf, sizeof(buf), &stray);
+	if (n == -EAGAIN || n == -EINTR)
+		return 0;
+	if (n <= 0)
+		return n ? (int)n : -ECONNRESET;
+	if (stray >= 0 || (size_t)n != sizeof(buf)) {
+		log_msg(LOG_NOTICE,
+			"process %d of user %u does not speak the protocol",
+			c->peer.pid, c->peer.uid);
+		return -EPROTO;
+	}
+	err = dispatch(c->server->dispatch, &c->peer, buf, (size_t)n, &reply,
+		       &fd);
+	/* Who does not read its replies gets no more of them: no queue here */
+	return err ? err : pcilu_msg_send(c->sock, &reply, fd);
+}
+
+static int on_client(sd_event_source *source, int sock, uint32_t events,
+		     void *data)
+{
+	struct client *c = data;
+
+	(void)source;
+	(void)sock;
+	/* What was sent before a hang-up is served before it */
+	if (!(events & EPOLLIN) || client_serve(c))
+		client_free(c);
+	return 0;
+}
+
+static int peer_of(int sock, struct client *c)
+{
+	socklen_t len = sizeof(struct ucred), groups = sizeof(c->groups);
+	struct ucred cred;
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+		return -errno;
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERGROUPS, c->groups, &groups))
+		groups = 0; /* too many to look at: only the first one counts */
+	c->peer = (struct peer){
+		.pid = cred.pid,
+		.uid = cred.uid,
+		.gid = cred.gid,
+		.groups = c->groups,
+		.nr_groups = groups / sizeof(gid_t),
+	};
+	return 0;
+}
+
+static bool has_room(const struct server *s, uid_t uid)
+{
+	const struct client *c;
+	unsigned int n = 0;
+
+	if (s->count >= MAX_CLIENTS)
+		return false;
+	for (c = s->clients; c; c = c->next)
+		n += c->peer.uid == uid;
+	return uid == 0 || n < MAX_CLIENTS_PER_USER;
+}
+
+static int on_connection(sd_event_source *source, int listener, uint32_t events,
+			 void *data)
+{
+	struct server *s = data;
+	struct client *c;
+	int sock;
+
+	(void)source;
+	(void)events;
+	sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (sock < 0)
+		return 0;
+	c = calloc(1, sizeof(*c));
+	if (!c || peer_of(sock, c) || !has_room(s, c->peer.uid) ||
+	    sd_event_add_io(s->event, &c->source, sock, EPOLLIN, on_client, c) <
+		    0) {
+		log_msg(LOG_WARNING, "a client was turned away: no room");
+		free(c);
+		close(sock);
+		return 0;
+	}
+	c->server = s;
+	c->sock = sock;
+	c->next = s->clients;
+	if (c->next)
+		c->next->prev = c;
+	s->clients = c;
+	s->count++;
+	return 0;
+}
+
+int server_new(struct server **out, sd_event *event, int listener,
+	       struct dispatch *d)
+{
+	struct server *s = calloc(1, sizeof(*s));
+	int err;
+
+	if (!s)
+		return -ENOMEM;
+	s->event = event;
+	s->listener = listener;
+	s->dispatch = d;
+	err = sd_event_add_io(event, &s->source, listener, EPOLLIN,
+			      on_connection, s);
+	if (err < 0) {
+		free(s);
+		return err;
+	}
+	*out = s;
+	return 0;
+}
+
+void server_free(struct server *s)
+{
+	if (!s)
+		return;
+	while (s->clients)
+		client_free(s->clients);
+	sd_event_source_unref(s->source);
+	close(s->listener);
+	free(s);
+}

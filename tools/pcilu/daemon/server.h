@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The socket and its clients. */
+#ifndef PCILUD_SERVER_H
+#define PCILUD_SERVER_H
+
+#include <systemd/sd-event.h>
+
+#include "dispatch.h"
+
+struct server;
+
+/* A listening socket at @path, or -errno */
+int server_listen(const char *path);
+
+/* Serves the clients of @listener, which becomes the server's, from @event */
+int server_new(struct server **server, sd_event *event, int listener,
+	       struct dispatch *dispatch);
+void server_free(struct server *server);
+
+#endif /* PCILUD_SERVER_H */

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * libFuzzer: what a client may send. The first byte says who it is and how the
+ * rest is cut into messages; the daemon's own code handles them in order.
+ */
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../../../lib/include/pcilu.h"
+#include "../common/log.h"
+#include "../daemon/dispatch.h"
+
+#define LIVE_MAX 64 /* sessions that the pretended kernel has room for */
+
+static int live;
+
+static int fake_create(void *ctx, const char *name)
+{
+	(void)ctx;
+	assert(pcilu_name_valid(name));
+	if (live >= LIVE_MAX)
+		return -ENOSPC;
+	live++;
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static int fake_retrieve(void *ctx, const char *name)
+{
+	return name[0] < 'm' ? -ENOENT : fake_create(ctx, name);
+}
+
+static void fake_held(void *ctx, const struct entry *e)
+{
+	(void)ctx;
+	assert(e->fd >= 0 && pcilu_name_valid(e->name));
+}
+
+static void fake_dropped(void *ctx, const struct entry *e)
+{
+	fake_held(ctx, e);
+	live--;
+}
+
+static const struct dispatch_ops ops = {
+	.create = fake_create,
+	.retrieve = fake_retrieve,
+	.held = fake_held,
+	.dropped = fake_dropped,
+};
+
+/* Whatever comes in, what goes out is a message that our own library accepts */
+static void check_reply(const void *buf, const struct pcilu_msg *reply, int fd)
+{
+	struct pcilu_msg request, parsed;
+
+	if (pcilu_msg_parse_request(buf, sizeof(request), &request)) {
+		assert(reply->error && fd == -1);
+		return;
+	}
+	assert(!pcilu_msg_parse_reply(reply, sizeof(*reply), &request,
+				      &parsed));
+	assert((fd >= 0) == !!(reply->flags & PCILU_MSG_F_FD));
+	assert(!reply->error || fd < 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static const char text[] = "user 0 use *\nuser 0 hold\n"
+				   "user 1 use vm-*\n";
+	struct peer peer = { .pid = 1 };
+	struct dispatch d = { .ops = &ops };
+	struct policy *policy;
+	struct pcilu_msg reply;
+	char *why;
+	int fd;
+
+	if (!size)
+		return 0;
+	log_level = -1;
+	peer.uid = data[0] % 3;
+	policy = policy_parse(text, sizeof(text) - 1, &why);
+	d.policy = policy;
+	d.registry = registry_new();
+	live = 0;
+	data++;
+	size--;
+	while (size) {
+		size_t n = size < sizeof(reply) ? size : sizeof(reply);
+
+		if (dispatch(&d, &peer, data, n, &reply, &fd))
+			break;
+		check_reply(data, &reply, fd);
+		data += n;
+		size -= n;
+	}
+	registry_free(d.registry);
+	policy_free(policy);
+	return 0;
+}
