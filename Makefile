@@ -50,6 +50,7 @@ test:
 	@scripts/prepare
 	@set -e; for k in $(TEST_KERNELS); do scripts/build $${k%-*} $${k##*-}; done
 	@set -e; for a in $(TEST_ARCHES); do scripts/guest $$a; done
+	@$(MAKE) --no-print-directory tools SAN=1
 	@cd rig && $(PYTHON) -m pytest -n $(JOBS) $(if $(T),-k '$(T)')
 
 test-full:

@@ -148,3 +148,156 @@ class Host:
             "kind": kind, "serial": serial, "flags": flags, "index": index,
             "direction": direction, "uid": uid, "pid": pid}
 
+    # --- the machine
+
+    def config(self, bdf: str, config: bytes, *, driver: str | None = None,
+               state: str | None = "none", cdev: str | None = None, **attributes: str) -> Path:
+        """A PCI function. `config` as config_space() makes it."""
+        folder = self.root / "sys/bus/pci/devices" / bdf
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config").write_bytes(config)
+        header = struct.unpack_from("<HHHHBBBB", config)
+        values = {"vendor": f"{header[0]:#06x}", "device": f"{header[1]:#06x}",
+                  "class": f"{int.from_bytes(config[9:12], 'little'):#08x}", "irq": "0",
+                  "resource": resource_file(config), "power_state": "D0", **attributes}
+        for name, text in values.items():
+            (folder / name).write_text(text + "\n")
+        link = folder / "driver"
+        if link.is_symlink():
+            link.unlink()
+        if driver:
+            link.symlink_to(f"../../../bus/pci/drivers/{driver}")
+        if state is not None:
+            (folder / "liveupdate").mkdir(exist_ok=True)
+            (folder / "liveupdate/state").write_text(state + "\n")
+        if cdev:
+            (folder / "vfio-dev" / cdev).mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def process(self, pid: int, comm: str, *files: str) -> None:
+        """A process that has files open."""
+        self.write(f"proc/{pid}/comm", comm + "\n")
+        folder = self.root / f"proc/{pid}/fd"
+        folder.mkdir(parents=True, exist_ok=True)
+        for n, file in enumerate(files):
+            (folder / str(n)).symlink_to(file)
+
+    def running_kernel(self, config: str) -> None:
+        import gzip
+        self.write("proc/config.gz", gzip.compress(config.encode()))
+
+    def standard(self) -> "Host":
+        """A root port with a preserved NIC below it, a disk, and a kernel that can do it all."""
+        self.running_kernel(CONFIG)
+        self.write("sys/kernel/kexec_loaded", "0\n")
+        self.write("sys/kernel/debug/kho/out/scratch_len", "0x8000000\n0x20000000\n")
+        self.config(PORT, config_space(0x1b36, 0x000c, 0x060400, bridge=(0, 1, 1)),
+                    driver="pcieport", state="preserved")
+        self.config(NIC, config_space(0x8086, 0x10d3, 0x020000, bars=[0xfe000000, 0xfe020000]),
+                    driver="vfio-pci", state="preserved", cdev="noiommu-vfio0")
+        self.config(DISK, config_space(0x8086, 0x2922, 0x010601, bars=[0xfe100000]),
+                    driver="ahci")
+        self.process(4711, "vmm", "/dev/vfio/devices/noiommu-vfio0")
+        return self
+
+
+PORT, NIC, DISK = "0000:00:04.0", "0000:01:00.0", "0000:00:1f.2"
+CONFIG = "".join(f"CONFIG_{name}=y\n" for name in (
+    "PCI_LIVEUPDATE", "LIVEUPDATE", "LIVEUPDATE_MEMFD", "KEXEC_HANDOVER", "VFIO_PCI",
+    "VFIO_DEVICE_CDEV", "IOMMUFD", "IKCONFIG")) + "CONFIG_PCI_LIVEUPDATE_ABI=0x4c550001\n"
+
+
+def config_space(vendor: int, device: int, cls: int, *, bars: list[int] | None = None,
+                 bridge: tuple[int, int, int] | None = None, command: int = 0x0406,
+                 msix: bool = False, pri: bool = False, devctl: int = 0x2810,
+                 header: int | None = None) -> bytes:
+    """4096 bytes: a header, a PCI Express capability, and MSI-X and PRI if asked for."""
+    c = bytearray(4096)
+    struct.pack_into("<HHHHI", c, 0, vendor, device, command, 0x0010, cls << 8 | 1)
+    c[0x0e] = header if header is not None else 1 if bridge else 0
+    for n, bar in enumerate(bars or []):
+        struct.pack_into("<I", c, 0x10 + 4 * n, bar)
+    if bridge:
+        c[0x18:0x1b] = bytes(bridge)
+        struct.pack_into("<HH", c, 0x20, 0xfe00, 0xfe00)
+    else:
+        struct.pack_into("<HH", c, 0x2c, vendor, device)
+    c[0x34] = 0x40
+    struct.pack_into("<BBH", c, 0x40, 0x10, 0x80 if msix else 0, 2)
+    struct.pack_into("<H", c, 0x48, devctl)
+    if msix:
+        struct.pack_into("<BBH", c, 0x80, 0x11, 0, 0x8003)
+    if pri:
+        struct.pack_into("<IH", c, 0x100, 0x00010013, 1)
+    return bytes(c)
+
+
+def resource_file(config: bytes) -> str:
+    lines = []
+    for n in range(6):
+        bar = struct.unpack_from("<I", config, 0x10 + 4 * n)[0] if config[0x0e] == 0 else 0
+        lines.append(f"{bar:#018x} {bar + 0x1ffff if bar else 0:#018x} {0x40200 if bar else 0:#018x}")
+    return "\n".join(lines + ["0x0000000000000000 0x0000000000000000 0x0000000000000000"])
+
+
+# --- kernel images
+
+def ikconfig(config: str) -> bytes:
+    import gzip
+    return b"IKCFG_ST" + gzip.compress(config.encode()) + b"IKCFG_ED"
+
+
+def compress(how: str, data: bytes) -> bytes:
+    import gzip
+    import lzma
+    if how == "gzip":
+        return gzip.compress(data)
+    if how == "xz":
+        return lzma.compress(data, lzma.FORMAT_XZ, check=lzma.CHECK_CRC32)
+    if how == "lzma":
+        return lzma.compress(data, lzma.FORMAT_ALONE)
+    if how in ("zstd", "bzip2"):
+        return subprocess.run([how, "-qc"], input=data, capture_output=True, check=True).stdout
+    if how == "lz4":
+        return subprocess.run(["lz4", "-lqc"], input=data, capture_output=True, check=True).stdout
+    return data
+
+
+def bzimage(config: str | None = CONFIG, how: str = "gzip", *, release: str = "7.3.5-next",
+            memory: int = 64 << 20, signed: bool = False, garbage: bytes = b"") -> bytes:
+    """The setup header that matters, and a compressed kernel with its configuration."""
+    kernel = (b"\x7fELF" + os.urandom(2000) + b"Linux version %s (x)\0" +
+              f"Linux version {release} (gcc)\0".encode() +
+              (ikconfig(config) if config is not None else b"") + bytes(5000))
+    payload = garbage or compress(how, kernel) + struct.pack("<I", len(kernel))
+    c = bytearray(1024)
+    struct.pack_into("<BH", c, 0x1f1, 1, 0)
+    c[0x202:0x206] = b"HdrS"
+    struct.pack_into("<H", c, 0x206, 0x20f)
+    struct.pack_into("<H", c, 0x20e, 0x100)
+    text = f"{release} (builder) #1 SMP\0".encode()
+    c[0x300:0x300 + len(text)] = text
+    struct.pack_into("<II", c, 0x248, 16, len(payload))
+    struct.pack_into("<I", c, 0x260, memory)
+    if signed:
+        c[0:2] = b"MZ"
+        struct.pack_into("<I", c, 0x3c, 0x80)
+        c[0x80:0x84] = b"PE\0\0"
+        struct.pack_into("<H", c, 0x80 + 24, 0x20b)
+        struct.pack_into("<II", c, 0x80 + 24 + 112 + 32, 0x1000, 0x500)
+    return bytes(c) + bytes(16) + payload
+
+
+def arm64_image(config: str = CONFIG, *, release: str = "7.3.5-arm") -> bytes:
+    c = bytearray(64)
+    struct.pack_into("<Q", c, 16, 48 << 20)
+    c[0x38:0x3c] = b"ARM\x64"
+    return bytes(c) + f"Linux version {release} (gcc)\0".encode() + ikconfig(config)
+
+
+def zboot(inner: bytes, how: str = "zstd") -> bytes:
+    payload = compress(how, inner)
+    c = bytearray(64)
+    c[0:2], c[4:8] = b"MZ", b"zimg"
+    struct.pack_into("<II", c, 8, 64, len(payload))
+    return bytes(c) + payload

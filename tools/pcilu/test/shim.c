@@ -241,8 +241,8 @@ long syscall(long number, ...)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
 	if (number == SYS_kexec_file_load)
-		return tell(OP_KEXEC_LOAD, (int)a[4], (uint64_t)(a[1] >= 0),
-			    (const char *)a[3]);
+		return tell(OP_KEXEC_LOAD, (int)a[4],
+			    (uint64_t)((int)a[1] >= 0), (const char *)a[3]);
 	next = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
 	return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the commands of pcilu have in common. */
+#ifndef PCILU_CMD_H
+#define PCILU_CMD_H
+
+#include <json-c/json.h>
+#include <stdbool.h>
+
+#include "../../../lib/src/cleanup.h"
+
+/* Exit statuses, documented in pcilu(1) */
+enum status {
+	ST_YES = 0, /* done, or the answer is yes */
+	ST_NO = 1, /* the answer is no */
+	ST_USAGE = 2,
+	ST_PERMISSION = 3,
+	ST_ABSENT = 4, /* no such device, file, daemon or kernel feature */
+	ST_FAILED = 5,
+};
+
+/* The options of all commands in one place; a command names those it takes */
+struct options {
+	bool json;
+	bool verbose;
+	bool dry_run;
+	bool tree;
+	bool force;
+	bool boot;
+	bool keep;
+	bool reuse_cmdline;
+	bool no_systemd;
+	const char *slot;
+	const char *kernel;
+	const char *initrd;
+	const char *cmdline;
+	const char *config;
+	const char *input;
+	const char *output;
+	const char *accept[16];
+	int nr_accept;
+	char **args; /* what follows the options, NULL at the end */
+	int nr_args;
+};
+
+int cmd_list(const struct options *o);
+int cmd_check(const struct options *o);
+int cmd_preflight(const struct options *o);
+int cmd_load(const struct options *o);
+int cmd_exec(const struct options *o);
+int cmd_snapshot(const struct options *o);
+int cmd_verify(const struct options *o);
+int cmd_update(const struct options *o);
+int cmd_status(const struct options *o);
+
+/* An exit status for an errno value, which may be negative */
+enum status status_of(int err);
+
+/* Error on standard error: "pcilu: what: remedy". Returns the status. */
+enum status fail(enum status status, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+#endif /* PCILU_CMD_H */

@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <dirent.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../../../lib/include/pcilu.h"
+#include "../../../lib/src/path.h"
+#include "../common/holder.h"
+#include "device.h"
+#include "json.h"
+#include "kconfig.h"
+
+/* What is the same for all functions: looked up once */
+struct platform {
+	bool feature_known;
+	bool feature;
+	bool enabled;
+	bool always_pauses; /* an IOMMU that the next kernel may switch on */
+};
+
+struct probe {
+	const struct platform *platform;
+	const struct device *dev;
+};
+
+char *device_attr(const char *bdf, const char *attribute)
+{
+	autofree char *path =
+		path_of("/sys/bus/pci/devices/%s/%s", bdf, attribute);
+	char *line = NULL;
+
+	return path && path_line(path, &line) >= 0 ? line : NULL;
+}
+
+char *device_link(const char *bdf, const char *link)
+{
+	autofree char *path = path_of("/sys/bus/pci/devices/%s/%s", bdf, link);
+	char target[PATH_MAX];
+	const char *slash;
+	ssize_t n;
+
+	if (!path)
+		return NULL;
+	n = readlink(path, target, sizeof(target) - 1);
+	if (n < 0)
+		return NULL;
+	target[n] = '\0';
+	slash = strrchr(target, '/');
+	return strdup(slash ? slash + 1 : target);
+}
+
+/* --- what is in the way ----------------------------------------------------- */
+
+static int header_type(const struct probe *p)
+{
+	return pci_read_byte(p->dev->pci, PCI_HEADER_TYPE) & 0x7f;
+}
+
+static bool no_feature(const struct probe *p)
+{
+	return p->platform->feature_known && !p->platform->feature;
+}
+
+static bool not_enabled(const struct probe *p)
+{
+	return !no_feature(p) && !p->platform->enabled;
+}
+
+static bool is_bridge(const struct probe *p)
+{
+	return header_type(p) == PCI_HEADER_TYPE_BRIDGE;
+}
+
+static bool is_cardbus(const struct probe *p)
+{
+	return header_type(p) == PCI_HEADER_TYPE_CARDBUS;
+}
+
+static bool is_virtual_function(const struct probe *p)
+{
+	autofree char *pf = device_link(p->dev->bdf, "physfn");
+
+	return pf != NULL;
+}
+
+static bool has_virtual_functions(const struct probe *p)
+{
+	autofree char *n = device_attr(p->dev->bdf, "sriov_numvfs");
+
+	return n && strcmp(n, "0") != 0;
+}
+
+static bool has_page_requests(const struct probe *p)
+{
+	struct pci_cap *cap =
+		pci_find_cap(p->dev->pci, PCI_EXT_CAP_ID_PRI, PCI_CAP_EXTENDED);
+
+	return cap && (pci_read_word(p->dev->pci, cap->addr + PCI_PRI_CTRL) &
+		       PCI_PRI_CTRL_ENABLE);
+}
+
+static bool is_asleep(const struct probe *p)
+{
+	autofree char *power = device_attr(p->dev->bdf, "power_state");
+
+	return power && strcmp(power, "D0") != 0 &&
+	       strcmp(power, "unknown") != 0;
+}
+
+/* Domains that a driver made, as VMD does, come after the firmware's */
+static bool has_other_host(const struct probe *p)
+{
+	return p->dev->pci->domain > 0xffff;
+}
+
+static bool has_other_driver(const struct probe *p)
+{
+	return !is_bridge(p) &&
+	       (!p->dev->driver || strcmp(p->dev->driver, "vfio-pci") != 0);
+}
+
+static bool has_no_cdev(const struct probe *p)
+{
+	return p->dev->driver && !strcmp(p->dev->driver, "vfio-pci") &&
+	       !p->dev->cdev;
+}
+
+static bool is_unfinished(const struct probe *p)
+{
+	return p->dev->state == PCILU_INCOMING_DEVICE ||
+	       p->dev->state == PCILU_CLAIMED || p->dev->state == PCILU_LOST ||
+	       p->dev->state == PCILU_DEAD;
+}
+
+static bool has_interrupts(const struct probe *p)
+{
+	struct pci_cap *msi =
+		pci_find_cap(p->dev->pci, PCI_CAP_ID_MSI, PCI_CAP_NORMAL);
+	struct pci_cap *msix =
+		pci_find_cap(p->dev->pci, PCI_CAP_ID_MSIX, PCI_CAP_NORMAL);
+
+	return (msi && (pci_read_word(p->dev->pci, msi->addr + PCI_MSI_FLAGS) &
+			PCI_MSI_FLAGS_ENABLE)) ||
+	       (msix &&
+		(pci_read_word(p->dev->pci, msix->addr + PCI_CAP_FLAGS) &
+		 PCI_MSIX_ENABLE));
+}
+
+static bool feature_unknown(const struct probe *p)
+{
+	return !p->platform->feature_known;
+}
+
+struct rule {
+	bool (*test)(const struct probe *p);
+	struct blocker blocker;
+};
+
+static const struct rule blockers[] = {
+	{ no_feature,
+	  { "no-feature", "this kernel has no PCI Live Update",
+	    "boot a kernel with CONFIG_PCI_LIVEUPDATE=y" } },
+	{ not_enabled,
+	  { "not-enabled", "Live Update is switched off",
+	    "boot with kho=on liveupdate=on" } },
+	{ is_bridge,
+	  { "bridge", "it is a bridge",
+	    "preserve the devices below it, bridges follow" } },
+	{ is_cardbus,
+	  { "cardbus", "CardBus bridges cannot be preserved",
+	    "none, use another slot" } },
+	{ is_virtual_function,
+	  { "virtual-function", "Virtual Functions are not supported yet",
+	    "use a device of its own" } },
+	{ has_virtual_functions,
+	  { "sriov", "it has Virtual Functions enabled",
+	    "write 0 to its sriov_numvfs" } },
+	{ has_page_requests,
+	  { "page-requests", "page requests (PRI) are enabled",
+	    "detach it from its shared address spaces" } },
+	{ has_other_host,
+	  { "host-bridge", "its host bridge has a driver of its own kind",
+	    "use a device below an ACPI or generic ECAM host bridge" } },
+	{ is_unfinished,
+	  { "unfinished", "it is not finished from the last live update",
+	    "let its owner retrieve and finish its session" } },
+	{ is_asleep,
+	  { "asleep", "it is not in D0",
+	    "open it, or write on to its power/control" } },
+	{ has_other_driver,
+	  { "driver", "its driver cannot hand it over",
+	    "write vfio-pci to its driver_override, unbind it, and write its address to drivers_probe" } },
+	{ has_no_cdev,
+	  { "no-cdev", "it has no VFIO device file",
+	    "use a kernel with CONFIG_VFIO_DEVICE_CDEV=y" } },
+};
+
+static const struct rule warnings[] = {
+	{ feature_unknown,
+	  { "feature-unknown",
+	    "the kernel's configuration is nowhere to be found",
+	    "install /boot/config-RELEASE or use CONFIG_IKCONFIG_PROC=y" } },
+	{ has_interrupts,
+	  { "interrupts", "interrupts are armed, and the kexec refuses that",
+	    "let its owner disable MSI and MSI-X before the kexec" } },
+};
+
+static int apply(const struct rule *rule, size_t n, const struct probe *p,
+		 const struct blocker **out)
+{
+	int found = 0;
+	size_t i;
+
+	for (i = 0; i < n && found < BLOCKERS_MAX; i++)
+		if (rule[i].test(p))
+			out[found++] = &rule[i].blocker;
+	return found;
+}
+
+/* --- the scan ---------------------------------------------------------------- */
+
+static bool exists(const char *path)
+{
+	autofree char *full = path_of("%s", path);
+
+	return full && !access(full, F_OK);
+}
+
+static void look_at_platform(struct platform *platform)
+{
+	/* ACPI tables of IOMMUs that make the kernel pause every device */
+	static const char *const tables[] = { "IVRS", "IORT", "VIOT", "RIMT" };
+	autofree char *config = kconfig_running();
+	char path[64];
+	size_t i;
+
+	platform->feature_known = config != NULL;
+	platform->feature = config &&
+			    kconfig_is(config, "CONFIG_PCI_LIVEUPDATE", "y");
+	platform->enabled = exists("/dev/liveupdate");
+	for (i = 0; i < ARRAY_SIZE(tables); i++) {
+		snprintf(path, sizeof(path), "/sys/firmware/acpi/tables/%s",
+			 tables[i]);
+		platform->always_pauses |= exists(path);
+	}
+}
+
+static char *find_cdev(const char *bdf)
+{
+	autofree char *path = path_of("/sys/bus/pci/devices/%s/vfio-dev", bdf);
+	autoclosedir DIR *d = path ? opendir(path) : NULL;
+	struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		if (e->d_name[0] != '.')
+			return strdup(e->d_name);
+	return NULL;
+}
+
+/* What the kernel will decide at preserve time, as far as it can be seen */
+static const char *dma_verdict(const struct device *dev,
+			       const struct platform *platform)
+{
+	autofree char *group = device_link(dev->bdf, "iommu_group");
+
+	if (platform->always_pauses)
+		return "paused";
+	if (!group || (dev->cdev && !strncmp(dev->cdev, "noiommu-", 8)))
+		return "goes on";
+	return "paused";
+}
+
+static void find_owner(struct device *dev)
+{
+	char path[PATH_MAX];
+
+	if (!dev->cdev)
+		return;
+	snprintf(path, sizeof(path), "/dev/vfio/devices/%s", dev->cdev);
+	dev->owner = holder_of(path, dev->owner_name, sizeof(dev->owner_name));
+}
+
+static void fill(struct device *dev, struct pci_dev *pci,
+		 struct pci_access *access, const struct platform *platform)
+{
+	const struct probe probe = { platform, dev };
+
+	dev->pci = pci;
+	pci_fill_info(pci, PCI_FILL_IDENT | PCI_FILL_CLASS | PCI_FILL_CAPS |
+				   PCI_FILL_EXT_CAPS);
+	snprintf(dev->bdf, sizeof(dev->bdf), "%04x:%02x:%02x.%d", pci->domain,
+		 pci->bus, pci->dev, pci->func);
+	pci_lookup_name(access, dev->name, sizeof(dev->name),
+			PCI_LOOKUP_VENDOR | PCI_LOOKUP_DEVICE, pci->vendor_id,
+			pci->device_id);
+	dev->driver = device_link(dev->bdf, "driver");
+	dev->cdev = find_cdev(dev->bdf);
+	dev->state = pcilu_device_state(dev->bdf);
+	if (dev->state < 0)
+		dev->state = -1;
+	dev->bridge = is_bridge(&probe);
+	dev->dma = dev->bridge ? "goes on" : dma_verdict(dev, platform);
+	find_owner(dev);
+	dev->nr_blockers =
+		apply(blockers, ARRAY_SIZE(blockers), &probe, dev->blocker);
+	dev->nr_warnings =
+		apply(warnings, ARRAY_SIZE(warnings), &probe, dev->warning);
+	dev->follows = dev->bridge && dev->nr_blockers == 1;
+}
+
+static int by_address(const void *a, const void *b)
+{
+	const struct pci_dev *x = ((const struct device *)a)->pci;
+	const struct pci_dev *y = ((const struct device *)b)->pci;
+
+	if (x->domain != y->domain)
+		return x->domain < y->domain ? -1 : 1;
+	return ((x->bus << 8) + (x->dev << 3) + x->func) -
+	       ((y->bus << 8) + (y->dev << 3) + y->func);
+}
+
+static void libpci_error(char *fmt, ...)
+	__attribute__((noreturn, format(printf, 1, 2)));
+
+static void libpci_error(char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("pcilu: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	exit(ST_FAILED);
+}
+
+static void libpci_quiet(char *fmt, ...)
+{
+	(void)fmt;
+}
+
+static struct pci_access *open_access(void)
+{
+	struct pci_access *access = pci_alloc();
+	autofree char *path = path_of("/sys/bus/pci");
+
+	access->error = libpci_error;
+	access->warning = libpci_quiet;
+	access->method = PCI_ACCESS_SYS_BUS_PCI;
+	pci_set_param(access, (char *)"sysfs.path", path);
+	pci_init(access);
+	pci_scan_bus(access);
+	return access;
+}
+
+int devices_scan(struct devices *d, const char *slot)
+{
+	struct platform platform = { 0 };
+	struct pci_filter filter;
+	struct pci_dev *pci;
+	int room = 0;
+
+	*d = (struct devices){ 0 };
+	d->access = open_access();
+	pci_filter_init(d->access, &filter);
+	if (slot) {
+		autofree char *copy = strdup(slot);
+		const char *wrong = pci_filter_parse_slot(&filter, copy);
+
+		if (wrong)
+			return fail(ST_USAGE, "'%s': %s", slot, wrong);
+	}
+	look_at_platform(&platform);
+	for (pci = d->access->devices; pci; pci = pci->next)
+		room++;
+	d->dev = calloc((size_t)room + 1, sizeof(*d->dev));
+	if (!d->dev)
+		return fail(ST_FAILED, "out of memory");
+	for (pci = d->access->devices; pci; pci = pci->next)
+		if (pci_filter_match(&filter, pci))
+			fill(&d->dev[d->count++], pci, d->access, &platform);
+	qsort(d->dev, (size_t)d->count, sizeof(*d->dev), by_address);
+	return 0;
+}
+
+void devices_free(struct devices *d)
+{
+	int i;
+
+	for (i = 0; i < d->count; i++) {
+		free(d->dev[i].driver);
+		free(d->dev[i].cdev);
+	}
+	free(d->dev);
+	if (d->access)
+		pci_cleanup(d->access);
+}
+
+static void add_reasons(struct json_object *o, const char *key,
+			const struct blocker *const *reason, int n)
+{
+	struct json_object *array = add_array(o, key);
+	int i;
+
+	for (i = 0; i < n; i++) {
+		struct json_object *r = array_object(array);
+
+		add_str(r, "id", reason[i]->id);
+		add_str(r, "text", reason[i]->text);
+		add_str(r, "remedy", reason[i]->remedy);
+	}
+}
+
+struct json_object *device_json(const struct device *dev,
+				struct json_object *array)
+{
+	struct json_object *o = array_object(array);
+	char id[16];
+
+	add_str(o, "bdf", dev->bdf);
+	snprintf(id, sizeof(id), "%04x:%04x", dev->pci->vendor_id,
+		 dev->pci->device_id);
+	add_str(o, "id", id);
+	snprintf(id, sizeof(id), "%04x", dev->pci->device_class);
+	add_str(o, "class", id);
+	add_str(o, "name", dev->name);
+	add_str(o, "driver", dev->driver);
+	add_bool(o, "bridge", dev->bridge);
+	add_str(o, "state",
+		dev->state < 0 ? "unknown" : pcilu_state_name(dev->state));
+	add_str(o, "preservable",
+		dev->follows	 ? "follows" :
+		dev->nr_blockers ? "no" :
+				   "yes");
+	add_str(o, "dma", dev->dma);
+	if (dev->owner) {
+		struct json_object *owner = json_object_new_object();
+
+		add_int(owner, "pid", dev->owner);
+		add_str(owner, "name", dev->owner_name);
+		json_object_object_add(o, "owner", owner);
+	} else {
+		json_object_object_add(o, "owner", NULL);
+	}
+	add_reasons(o, "blockers", dev->blocker, dev->nr_blockers);
+	add_reasons(o, "warnings", dev->warning, dev->nr_warnings);
+	return o;
+}

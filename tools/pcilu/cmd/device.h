@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* PCI functions, and what Live Update can do with each. */
+#ifndef PCILU_DEVICE_H
+#define PCILU_DEVICE_H
+
+#include <pci/pci.h>
+#include <stdbool.h>
+
+#include "cmd.h"
+
+#define BDF_SIZE 20
+
+/* What keeps a function from being preserved, or what is worth knowing */
+struct blocker {
+	const char *id; /* stable, for programs */
+	const char *text;
+	const char *remedy;
+};
+
+#define BLOCKERS_MAX 16
+
+struct device {
+	struct pci_dev *pci;
+	char bdf[BDF_SIZE]; /* always the full address */
+	char name[256];
+	char *driver; /* NULL: none */
+	char *cdev; /* name of its VFIO device file, NULL: none */
+	int state; /* enum pcilu_state, -1 if the kernel does not tell */
+	bool bridge;
+	bool follows; /* a bridge that is preserved with what is below it */
+	const char *dma; /* "goes on", "paused" or "unknown" */
+	pid_t owner; /* the process that has it open, 0 if none is seen */
+	char owner_name[64];
+	const struct blocker *blocker[BLOCKERS_MAX];
+	int nr_blockers;
+	const struct blocker *warning[BLOCKERS_MAX];
+	int nr_warnings;
+};
+
+struct devices {
+	struct pci_access *access;
+	struct device *dev;
+	int count;
+};
+
+/*
+ * Scans the functions that a slot in lspci's syntax selects, NULL for all, in the
+ * order of their addresses. Returns 0 or an exit status after a message.
+ */
+int devices_scan(struct devices *devices, const char *slot);
+void devices_free(struct devices *devices);
+
+/* A sysfs attribute's first line, NULL if it is not there; the caller frees it */
+char *device_attr(const char *bdf, const char *attribute);
+/* The last part of a link's target, the same way */
+char *device_link(const char *bdf, const char *link);
+
+/* Members that all documents with devices have */
+struct json_object *device_json(const struct device *dev,
+				struct json_object *array);
+
+#endif /* PCILU_DEVICE_H */

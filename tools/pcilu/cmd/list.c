@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+/* pcilu list and pcilu check */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "../../../lib/include/pcilu.h"
+#include "cmd.h"
+#include "device.h"
+#include "json.h"
+#include "table.h"
+
+static const char *answer(const struct device *dev)
+{
+	if (dev->follows)
+		return "follows";
+	return dev->nr_blockers ? dev->blocker[0]->text : "yes";
+}
+
+static void owner_text(const struct device *dev, char *text, size_t size)
+{
+	text[0] = '\0';
+	if (dev->owner)
+		snprintf(text, size, "%s[%d]", dev->owner_name, dev->owner);
+}
+
+static void print_table(const struct devices *d, bool verbose)
+{
+	struct table *t = verbose ?
+				  TABLE("DEVICE", "ID", "DRIVER", "OWNER",
+					"STATE", "DMA", "PRESERVABLE", "NAME") :
+				  TABLE("DEVICE", "ID", "DRIVER", "OWNER",
+					"STATE", "PRESERVABLE");
+	int i;
+
+	for (i = 0; i < d->count; i++) {
+		const struct device *dev = &d->dev[i];
+		const char *state =
+			dev->state < 0 ? "-" : pcilu_state_name(dev->state);
+		char id[16], owner[96];
+
+		snprintf(id, sizeof(id), "%04x:%04x", dev->pci->vendor_id,
+			 dev->pci->device_id);
+		owner_text(dev, owner, sizeof(owner));
+		if (verbose)
+			ROW(t, dev->bdf, id, dev->driver, owner, state,
+			    dev->dma, answer(dev), dev->name);
+		else
+			ROW(t, dev->bdf, id, dev->driver, owner, state,
+			    answer(dev));
+	}
+	table_print(t);
+}
+
+static int secondary(const struct device *dev)
+{
+	return pci_read_byte(dev->pci, PCI_SECONDARY_BUS);
+}
+
+/* The bridge that a bus is behind, NULL for a root bus */
+static const struct device *bridge_of(const struct devices *d, int domain,
+				      int bus)
+{
+	int i;
+
+	for (i = 0; i < d->count; i++)
+		if (d->dev[i].bridge && d->dev[i].pci->domain == domain &&
+		    bus != 0 && secondary(&d->dev[i]) == bus &&
+		    d->dev[i].pci->bus != bus)
+			return &d->dev[i];
+	return NULL;
+}
+
+static void print_bus(const struct devices *d, int domain, int bus, int depth)
+{
+	int i;
+
+	for (i = 0; i < d->count; i++) {
+		const struct device *dev = &d->dev[i];
+
+		if (dev->pci->domain != domain || dev->pci->bus != bus)
+			continue;
+		printf("%*s+-%s  %s  %s%s%s\n", depth * 2, "", dev->bdf,
+		       dev->driver ? dev->driver : "-",
+		       dev->state > 0 ? pcilu_state_name(dev->state) : "",
+		       dev->state > 0 ? "  " : "", answer(dev));
+		/* Numbers that make a loop are not followed for ever */
+		if (dev->bridge && secondary(dev) > bus && depth < 64)
+			print_bus(d, domain, secondary(dev), depth + 1);
+	}
+}
+
+static void print_tree(const struct devices *d)
+{
+	int i, domain = -1, bus = -1;
+
+	for (i = 0; i < d->count; i++) {
+		const struct pci_dev *pci = d->dev[i].pci;
+
+		if ((pci->domain == domain && pci->bus == bus) ||
+		    bridge_of(d, pci->domain, pci->bus))
+			continue;
+		domain = pci->domain;
+		bus = pci->bus;
+		printf("-[%04x:%02x]\n", domain, bus);
+		print_bus(d, domain, bus, 1);
+	}
+}
+
+static struct json_object *devices_doc(const char *name,
+				       const struct devices *d)
+{
+	struct json_object *doc = doc_new(name);
+	struct json_object *array = add_array(doc, "devices");
+	int i;
+
+	for (i = 0; i < d->count; i++)
+		device_json(&d->dev[i], array);
+	return doc;
+}
+
+int cmd_list(const struct options *o)
+{
+	__attribute__((cleanup(devices_free))) struct devices d;
+	int err = devices_scan(&d, o->slot);
+
+	if (err)
+		return err;
+	if (!d.count && o->slot)
+		return fail(ST_ABSENT, "no device matches '%s'", o->slot);
+	if (o->json) {
+		autojson *doc = devices_doc("list", &d);
+
+		doc_print(doc);
+	} else if (o->tree) {
+		print_tree(&d);
+	} else {
+		print_table(&d, o->verbose);
+	}
+	return ST_YES;
+}
+
+static void print_answer(const struct device *dev)
+{
+	int i;
+
+	printf("%s: %s\n", dev->bdf,
+	       dev->nr_blockers ? "cannot be preserved" : "can be preserved");
+	for (i = 0; i < dev->nr_blockers; i++)
+		printf("  %s: %s\n", dev->blocker[i]->text,
+		       dev->blocker[i]->remedy);
+	for (i = 0; i < dev->nr_warnings; i++)
+		printf("  note: %s: %s\n", dev->warning[i]->text,
+		       dev->warning[i]->remedy);
+	if (!dev->nr_blockers)
+		printf("  DMA during the kexec: %s\n", dev->dma);
+}
+
+static int check_one(const char *slot, struct json_object *array, bool json)
+{
+	__attribute__((cleanup(devices_free))) struct devices d;
+	int i, ret = devices_scan(&d, slot);
+
+	if (ret)
+		return ret;
+	if (!d.count)
+		return fail(ST_ABSENT, "no device matches '%s'", slot);
+	for (i = 0; i < d.count; i++) {
+		if (json)
+			device_json(&d.dev[i], array);
+		else
+			print_answer(&d.dev[i]);
+		if (d.dev[i].nr_blockers)
+			ret = ST_NO;
+	}
+	return ret;
+}
+
+int cmd_check(const struct options *o)
+{
+	autojson *doc = doc_new("check");
+	struct json_object *array = add_array(doc, "devices");
+	int i, ret = ST_YES;
+
+	if (!o->nr_args && !o->slot)
+		return fail(ST_USAGE, "check needs the address of a device");
+	for (i = o->slot ? -1 : 0; i < o->nr_args; i++) {
+		int one =
+			check_one(i < 0 ? o->slot : o->args[i], array, o->json);
+
+		if (one > ret)
+			ret = one;
+	}
+	if (o->json && ret <= ST_NO)
+		doc_print(doc);
+	return ret;
+}
