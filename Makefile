@@ -6,7 +6,7 @@ PYTHON  := /usr/bin/python3
 JOBS    ?= 2
 export LINUX_SRC REFRESH VERIFY FULL
 
-.PHONY: help demo test test-full kernel guest tools shell check series clean
+.PHONY: help demo test test-full kernel guest tools deb shell check series clean
 
 help:
 	@echo 'make demo             the main job: a live update under a receiving network card'
@@ -17,6 +17,7 @@ help:
 	@echo 'make shell            an interactive VM with a PCI topology and the tools in it'
 	@echo 'make check            checkpatch, kernel-doc, sparse, W=1, linters'
 	@echo 'make series [VERIFY=1|source]  the feature as a patch series, VERIFY: apply, build each'
+	@echo 'make deb              packages of the tools and the library, in build/deb'
 	@echo 'make clean            removes build/ (downloads and compiler cache stay)'
 	@echo 'LINUX_SRC=dir-or-tarball: this kernel source; REFRESH=1: look for a newer Debian one'
 
@@ -65,6 +66,10 @@ series:
 	@scripts/deps kernel series
 	@scripts/prepare
 	@scripts/series
+
+deb:
+	@scripts/deps tools deb
+	@scripts/deb
 
 clean:
 	rm -rf build

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What `make deb` left in build/deb works when it is unpacked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from rig.paths import BUILD
+from rig.pcilu_host import TOOLS
+
+DEBS = BUILD / "deb"
+pytestmark = pytest.mark.skipif(not list(DEBS.glob("pcilu_*.deb")),
+                                reason="no packages in build/deb: make deb")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for deb in DEBS.glob("*.deb"):
+        if "dbgsym" not in deb.name:
+            subprocess.run(["dpkg-deb", "-x", str(deb), str(tmp_path)], check=True)
+    return tmp_path
+
+
+def test_there_are_three_packages() -> None:
+    names = {deb.name.split("_")[0] for deb in DEBS.glob("*.deb") if "dbgsym" not in deb.name}
+    assert names == {"pcilu", "libpcilu1", "libpcilu-dev"}
+
+
+@pytest.mark.parametrize("path", [
+    "usr/bin/pcilu", "usr/sbin/pcilud", "usr/libexec/pcilu/pcilu-keeper",
+    "etc/pcilu/pcilud.policy", "lib/systemd/system/pcilud.service",
+    "lib/systemd/system/pcilud.socket", "lib/systemd/system/pcilu-keeper.service",
+    "lib/systemd/system/pcilu-verify.service", "usr/lib/sysusers.d/pcilu.conf",
+    "usr/share/bash-completion/completions/pcilu", "usr/share/zsh/vendor-completions/_pcilu",
+    "usr/share/man/man1/pcilu.1.gz", "usr/share/man/man3/libpcilu.3.gz",
+    "usr/share/man/man5/pcilud.policy.5.gz", "usr/share/man/man8/pcilud.8.gz",
+    "usr/share/pcilu/schema/list.json", "usr/include/pcilu.h",
+    "usr/share/doc/libpcilu-dev/examples/vmm.c"])
+def test_package_has(tree: Path, path: str) -> None:
+    assert (tree / path).exists()
+
+
+def test_packaged_tool_runs(tree: Path) -> None:
+    out = subprocess.run([str(tree / "usr/bin/pcilu"), "--version"], text=True,
+                         capture_output=True)
+    assert out.returncode == 0 and out.stdout.startswith("pcilu ")
+
+
+def test_packages_have_nothing_of_the_tests(tree: Path) -> None:
+    symbols = subprocess.run(["nm", "-D", str(tree / "usr/sbin/pcilud")], text=True,
+                             capture_output=True, check=True).stdout
+    assert "asan" not in symbols and not list(tree.rglob("*shim*"))
+    asan = subprocess.run(["nm", "-D", str(TOOLS / "pcilud")], text=True, capture_output=True)
+    assert not (TOOLS / "pcilud").exists() or "asan" in asan.stdout     # control
+
+
+@pytest.mark.parametrize("how", ["shared", "static"])
+def test_example_builds_against_the_packages(tree: Path, how: str) -> None:
+    """With what pkg-config says, as a VMM's author would."""
+    config = next(tree.glob("usr/lib/*/pkgconfig"))
+    if not shutil.which("pkg-config") or not shutil.which("cc"):
+        pytest.skip("no compiler or no pkg-config")
+    env = {**os.environ, "PKG_CONFIG_PATH": str(config), "PKG_CONFIG_SYSROOT_DIR": str(tree)}
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libpcilu"]
+                           + (["--static"] if how == "static" else []),
+                           env=env, text=True, capture_output=True, check=True).stdout.split()
+    if how == "static":
+        flags = ["-static", *flags]
+    program = tree / "vmm"
+    example = tree / "usr/share/doc/libpcilu-dev/examples/vmm.c"
+    subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", str(example), "-o",
+                    str(program), *flags, f"-I{tree}/usr/include", f"-L{config.parent}"],
+                   check=True)
+    out = subprocess.run([str(program), "save", "vm-1"], text=True, capture_output=True,
+                         env={**os.environ, "LD_LIBRARY_PATH": str(config.parent),
+                              "PCILU_SYSROOT": str(tree)})
+    assert out.returncode == 1 and "no sessions to be had" in out.stderr
+    cpp = tree / "x.cc"
+    cpp.write_text('#include <pcilu.h>\nint main() { return pcilu_name_valid("a") != 1; }\n')
+    if shutil.which("c++"):
+        subprocess.run(["c++", "-Wall", "-Werror", str(cpp), "-o", str(program), *flags,
+                        f"-I{tree}/usr/include", f"-L{config.parent}"], check=True)

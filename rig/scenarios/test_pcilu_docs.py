@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the documentation and the shells promise of pcilu."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from rig.paths import TREE
+from rig.pcilu_host import NIC, TOOLS, Host, bzimage
+
+pytestmark = pytest.mark.skipif(not (TOOLS / "pcilu").exists(),
+                                reason=f"no tools in {TOOLS}: make tools SAN=1")
+HERE = TREE / "tools" / "pcilu"
+PAGES = sorted(page for page in [*HERE.glob("man/*.[158]"), *TREE.glob("lib/man/*.3")]
+               if not page.read_text().startswith(".so "))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    with Host(tmp_path) as h:
+        yield h.standard()
+
+
+def examples(page: Path) -> list[str]:
+    """Lines that a reader would type: those with a prompt in the page's examples."""
+    text = page.read_text()
+    blocks = re.findall(r"^\.EX\n(.*?)^\.EE", text, re.M | re.S)
+    lines = [line.replace("\\-", "-") for block in blocks for line in block.splitlines()]
+    return [line[2:] for line in lines if line.startswith("# ")]
+
+
+@pytest.mark.parametrize("page", ["pcilu.1", "pcilud.8"])
+def test_examples_of_the_man_pages_run(host: Host, page: str) -> None:
+    host.write("sys/kernel/kexec_loaded", "1\n")
+    host.start()
+    commands = examples(HERE / "man" / page)
+    assert commands
+    image = host.write("boot/vmlinuz-next", bzimage())
+    for command in commands:
+        out = host.run("bash", "-c", command.replace("/tmp/", f"{host.root}/")
+                       .replace("/boot/vmlinuz-next", str(image)))
+        if "update" in command and "--dry-run" not in command:
+            # The stand-in's reboot comes back, which is the one thing a kernel does not do.
+            assert host.luo.reboots, (command, out.stderr)
+            continue
+        assert out.returncode == 0, (command, out.stdout, out.stderr)
+
+
+def test_control_an_example_that_is_wrong_would_fail(host: Host) -> None:
+    assert host.run("bash", "-c", "pcilu list --no-such-option").returncode == 2
+
+
+def test_policy_of_the_man_page_and_of_the_package_is_accepted(host: Host) -> None:
+    page = (HERE / "man/pcilud.policy.5").read_text()
+    block = re.findall(r"^\.EX\n(.*?)^\.EE", page, re.M | re.S)[0].replace("\\-", "-")
+    for text in (block, (HERE / "systemd/pcilud.policy").read_text()):
+        host.write("etc/pcilu/pcilud.policy", text)
+        host.start()
+        host.stop()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_man_page_has_no_warnings(page: Path) -> None:
+    if not shutil.which("man"):
+        pytest.skip("man-db is not installed")
+    out = subprocess.run(["man", "--warnings", "-E", "UTF-8", "-l", str(page)], text=True,
+                         capture_output=True, env={**os.environ, "MANWIDTH": "80"})
+    assert out.returncode == 0
+    assert out.stderr == ""
+
+
+def test_man_page_names_every_option_and_command(host: Host) -> None:
+    page = (HERE / "man/pcilu.1").read_text().replace("\\-", "-")
+    source = (HERE / "cmd/main.c").read_text()
+    for option in re.findall(r'^\t\{ "([a-z-]+)", (?:no|required)_argument', source, re.M):
+        assert f"--{option}" in page or option == "version", option
+    for line in host.pcilu("--help").stdout.splitlines():
+        if line.startswith("  "):
+            assert f".B {line.split()[0]}\n" in page
+
+
+def test_library_page_names_every_exported_function() -> None:
+    page = (TREE / "lib/man/libpcilu.3").read_text()
+    header = (TREE / "lib/include/pcilu.h").read_text()
+    exported = re.findall(r"^\t(pcilu_\w+);", (TREE / "lib/libpcilu.map").read_text(), re.M)
+    assert exported
+    for name in exported:
+        assert f"{name}(" in page, name
+        assert f" * {name} - " in header, name
+
+
+def test_library_exports_what_its_map_says() -> None:
+    names = set(re.findall(r"^\t(pcilu_\w+);", (TREE / "lib/libpcilu.map").read_text(), re.M))
+    for file, flags in (("libpcilu.so.1", "-D"), ("libpcilu.a", "-g")):
+        out = subprocess.run(["nm", flags, "--defined-only", str(TOOLS / file)], text=True,
+                             capture_output=True, check=True).stdout
+        found = {line.split()[2].split("@")[0] for line in out.splitlines()
+                 if len(line.split()) == 3 and line.split()[1] == "T"}
+        assert {n for n in found if not n.startswith("_")} == names, file
+
+
+# --- completions
+
+def bash_complete(host: Host, line: str) -> list[str]:
+    """What bash would offer at the end of the line."""
+    script = f"""
+    . /usr/share/bash-completion/bash_completion
+    . {HERE}/completion/pcilu.bash
+    COMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}; COMP_TYPE=9; COMP_KEY=9
+    COMP_WORDBREAKS=" \t\n\\"'><=;|&("
+    read -ra COMP_WORDS <<< "$COMP_LINE"
+    [[ $COMP_LINE == *" " ]] && COMP_WORDS+=("")
+    COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
+    COMPREPLY=()
+    _pcilu
+    printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    if not Path("/usr/share/bash-completion/bash_completion").exists():
+        pytest.skip("bash-completion is not installed")
+    out = host.run("bash", "-c", script)
+    assert out.returncode == 0 and not out.stderr, out.stderr
+    return out.stdout.split()
+
+
+def commands(host: Host) -> list[str]:
+    return [line.split()[0] for line in host.pcilu("--help").stdout.splitlines()
+            if line.startswith("  ")]
+
+
+def test_bash_completes_commands_options_and_slots(host: Host) -> None:
+    assert set(commands(host)) <= set(bash_complete(host, "pcilu "))
+    assert bash_complete(host, "pcilu pre") == ["preflight"]
+    assert "--reuse-cmdline" in bash_complete(host, "pcilu preflight --")
+    assert NIC in bash_complete(host, "pcilu check 0000:01")
+    assert NIC in bash_complete(host, "pcilu list -s ")
+    assert bash_complete(host, "pcilu nonsense --") == []       # control
+
+
+def test_bash_offers_only_options_that_exist(host: Host) -> None:
+    for command in commands(host):
+        for option in bash_complete(host, f"pcilu {command} --"):
+            out = host.pcilu(command, option, "--help")
+            assert "does not take" not in out.stderr and "unrecognized" not in out.stderr
+
+
+def test_zsh_completion_loads_and_names_every_command(host: Host) -> None:
+    if not shutil.which("zsh"):
+        pytest.skip("zsh is not installed")
+    text = (HERE / "completion/_pcilu").read_text()
+    for command in commands(host):
+        assert f"\t{command}) _arguments" in text and f"'{command}:" in text
+    script = f"""
+    fpath=({HERE}/completion $fpath); autoload -U compinit; compinit -D -u
+    _describe() {{ print -l -- ${{(P)2}} }}
+    _arguments() {{ print -l -- "$@" }}
+    words=(pcilu ''); CURRENT=2; autoload -U _pcilu; _pcilu
+    print -r -- ---; words=(pcilu verify ''); CURRENT=3; _pcilu
+    """
+    out = subprocess.run(["zsh", "-fc", script], text=True, capture_output=True, timeout=60)
+    first, second = out.stdout.split("---")
+    assert "preflight:will this kernel take over?" in first, out.stderr
+    assert "--keep[do not finish the session]" in second and "--kernel" not in second
+
+
+# --- units
+
+@pytest.mark.parametrize("unit", sorted(HERE.glob("systemd/*.s[eo][rc]*")), ids=lambda p: p.name)
+def test_unit_is_well_formed(unit: Path, tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("no systemd-analyze")
+    for other in HERE.glob("systemd/*"):
+        if other.suffix in (".service", ".socket"):
+            text = re.sub(r"=(@?)/usr/(?:sbin|bin|libexec/pcilu)/(pcilu\S*)",
+                          rf"=\1{TOOLS}/\2", other.read_text())
+            (tmp_path / other.name).write_text(text)
+    out = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
+                          str(tmp_path / unit.name)], text=True, capture_output=True)
+    assert out.returncode == 0, out.stderr
+    assert unit.name not in out.stderr, out.stderr

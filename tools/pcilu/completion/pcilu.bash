@@ -1,0 +1,52 @@
+# bash completion for pcilu(1)                             -*- shell-script -*-
+# SPDX-License-Identifier: GPL-2.0
+
+_pcilu()
+{
+	local cur prev words cword
+	_init_completion || return
+
+	local command=${words[1]} image="--kernel --initrd --cmdline --reuse-cmdline --config --accept"
+	local always="--json --verbose --help"
+	if [ "$cword" -eq 1 ]; then
+		COMPREPLY=($(compgen -W "list check preflight load exec snapshot verify update status \
+			--help --version" -- "$cur"))
+		return
+	fi
+	case $prev in
+	--kernel|--initrd|--config|-i|--input|-o|--output)
+		_filedir
+		return ;;
+	-s|--slot)
+		COMPREPLY=($(compgen -W "$(_pcilu_slots)" -- "$cur"))
+		__ltrim_colon_completions "$cur"
+		return ;;
+	--accept)
+		COMPREPLY=($(compgen -W "config abi modules kho liveupdate cmdline scratch \
+			signature kexec interrupts" -- "$cur"))
+		return ;;
+	--cmdline)
+		return ;;
+	esac
+	case $command in
+	list) COMPREPLY=($(compgen -W "--slot --tree $always" -- "$cur")) ;;
+	check)
+		_get_comp_words_by_ref -n : cur
+		COMPREPLY=($(compgen -W "$(_pcilu_slots) $always" -- "$cur"))
+		__ltrim_colon_completions "$cur" ;;
+	preflight) COMPREPLY=($(compgen -W "$image $always" -- "$cur")) ;;
+	load) COMPREPLY=($(compgen -W "$image --dry-run --force $always" -- "$cur")) ;;
+	exec) COMPREPLY=($(compgen -W "--dry-run --force --no-systemd $always" -- "$cur")) ;;
+	snapshot) COMPREPLY=($(compgen -W "--output --dry-run $always" -- "$cur")) ;;
+	verify) COMPREPLY=($(compgen -W "--input --boot --keep --dry-run $always" -- "$cur")) ;;
+	update) COMPREPLY=($(compgen -W "$image --dry-run --force --no-systemd $always" -- "$cur")) ;;
+	status) COMPREPLY=($(compgen -W "$always" -- "$cur")) ;;
+	esac
+}
+
+_pcilu_slots()
+{
+	command ls "${PCILU_SYSROOT-}/sys/bus/pci/devices" 2>/dev/null
+}
+
+complete -F _pcilu pcilu
