@@ -58,7 +58,7 @@ test-full:
 	@$(MAKE) --no-print-directory test FULL=1
 
 check:
-	@scripts/deps kernel check
+	@scripts/deps kernel tools check
 	@scripts/prepare
 	@scripts/check
 

@@ -49,7 +49,7 @@ _Static_assert(sizeof(struct luo_plain) == 8, "an ABI");
 
 /* Another opener holds the device for one request, so waiting is short */
 #define OPEN_TRIES 50
-#define OPEN_PAUSE_NS (20 * 1000 * 1000)
+#define OPEN_PAUSE_NS (20L * 1000 * 1000)
 
 int luo_open(int wait)
 {

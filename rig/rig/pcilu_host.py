@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -28,8 +27,8 @@ F_REPLY, F_FD, F_HELD = 1, 2, 4
 
 
 def message(kind: int, name: str = "", *, serial: int = 1, index: int = 0, direction: int = 0,
-            magic: int = MAGIC, version: int = VERSION, flags: int = 0, error: int = 0, uid: int = 0,
-            pid: int = 0, reserved: bytes = b"") -> bytes:
+            magic: int = MAGIC, version: int = VERSION, flags: int = 0, error: int = 0,
+            uid: int = 0, pid: int = 0, reserved: bytes = b"") -> bytes:
     return MSG.pack(magic, version, kind, serial, flags, error, index, direction, uid, pid,
                     reserved, name.encode())
 
@@ -49,11 +48,11 @@ class Host:
         self.luo = FakeLuo(folder / "luo")
         self.daemon: subprocess.Popen[str] | None = None
         self.log = folder / "pcilud.log"
-        self.env = {**os.environ, "PCILU_SYSROOT": str(folder), "PCILU_FAKE_LUO": str(self.luo.path),
-                    "LD_PRELOAD": str(TOOLS / "shim.so"), "LC_ALL": "C", "TZ": "UTC",
+        self.env = {**os.environ, "PCILU_SYSROOT": str(folder),
+                    "PCILU_FAKE_LUO": str(self.luo.path), "LD_PRELOAD": str(TOOLS / "shim.so"), "LC_ALL": "C", "TZ": "UTC",
                     "PATH": f"{folder / 'bin'}:{TOOLS}:{os.environ['PATH']}",
                     "LD_LIBRARY_PATH": str(TOOLS),
-                    "ASAN_OPTIONS": "verify_asan_link_order=0:detect_leaks=0:abort_on_error=1",
+                    "ASAN_OPTIONS": "verify_asan_link_order=0:detect_leaks=1:abort_on_error=1",
                     "UBSAN_OPTIONS": "print_stacktrace=1"}
         self.env.pop("NOTIFY_SOCKET", None)
 
@@ -236,7 +235,8 @@ def resource_file(config: bytes) -> str:
     lines = []
     for n in range(6):
         bar = struct.unpack_from("<I", config, 0x10 + 4 * n)[0] if config[0x0e] == 0 else 0
-        lines.append(f"{bar:#018x} {bar + 0x1ffff if bar else 0:#018x} {0x40200 if bar else 0:#018x}")
+        end, flags = (bar + 0x1ffff, 0x40200) if bar else (0, 0)
+        lines.append(f"{bar:#018x} {end:#018x} {flags:#018x}")
     return "\n".join(lines + ["0x0000000000000000 0x0000000000000000 0x0000000000000000"])
 
 

@@ -70,7 +70,6 @@ def nic(**kw: Any) -> bytes:
     return config_space(0x8086, 0x10d3, 0x020000, bars=[0xfe000000], **kw)
 
 
-
 BLOCKERS: dict[str, Callable[[Host], object]] = {
     "driver": lambda h: h.config(NIC, nic(), driver="e1000e"),
     "no-cdev": lambda h: (h.root / f"sys/bus/pci/devices/{NIC}/vfio-dev/noiommu-vfio0").rmdir(),
@@ -216,7 +215,8 @@ def test_preflight_accepts_what_the_operator_accepts(host: Host) -> None:
 
 
 @pytest.mark.parametrize("data", [
-    b"", b"x" * 10, b"text\n" * 1000, bzimage()[:1100], bzimage(garbage=b"\x1f\x8b\x08" + b"x" * 500),
+    b"", b"x" * 10, b"text\n" * 1000, bzimage()[:1100],
+    bzimage(garbage=b"\x1f\x8b\x08" + b"x" * 500),
     bzimage(garbage=b"\x28\xb5\x2f\xfd" + b"\xff" * 500), bzimage(garbage=b"BZh9xxxx"),
     bzimage(garbage=b"\x02\x21\x4c\x18\xff\xff"), b"MZ\0\0zimg" + b"\xff" * 60],
     ids=["empty", "short", "text", "truncated", "bad gzip", "bad zstd", "bzip2", "bad lz4",

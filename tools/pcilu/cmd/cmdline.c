@@ -186,7 +186,7 @@ static bool collect(const char *text, size_t n, void *ctx)
 
 	if (!word || !effect_of(word))
 		return true;
-	if (strncmp(word, "pci=", 4)) {
+	if (strncmp(word, "pci=", 4) != 0) {
 		add_word(w, take_ptr(word));
 		return true;
 	}

@@ -59,7 +59,7 @@ static bool pe_signed(const struct view *v)
 	if (!has(v, 0, "MZ", 2) || pe > v->size || !has(v, pe, "PE\0\0", 4))
 		return false;
 	plus = get_le(v, pe + 24, 2) == 0x20b;
-	return get_le(v, pe + 24 + (plus ? 112 : 96) + 4 * 8 + 4, 4) != 0;
+	return get_le(v, pe + 24 + (plus ? 112UL : 96UL) + 4UL * 8 + 4, 4) != 0;
 }
 
 /* The release is the first word of a string that the header points at */

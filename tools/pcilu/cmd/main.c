@@ -86,7 +86,7 @@ static const struct command {
 
 static const struct {
 	int value;
-	char letter;
+	int letter;
 } letters[] = {
 	{ OPT_ACCEPT, 'A' },  { OPT_BOOT, 'B' },   { OPT_CONFIG, 'X' },
 	{ OPT_CMDLINE, 'C' }, { OPT_INITRD, 'I' }, { OPT_KEEP, 'P' },

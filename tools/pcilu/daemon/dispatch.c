@@ -20,7 +20,7 @@ struct call {
 /* Ours are nobody else's, whatever the policy says */
 static bool is_allowed(const struct call *c, const char *name)
 {
-	return strncmp(name, OWN_PREFIX, strlen(OWN_PREFIX)) &&
+	return strncmp(name, OWN_PREFIX, strlen(OWN_PREFIX)) != 0 &&
 	       policy_may_use(c->d->policy, c->peer, name);
 }
 

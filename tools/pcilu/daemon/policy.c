@@ -24,7 +24,7 @@
 #include "../common/log.h"
 #include "policy.h"
 
-#define POLICY_MAX_SIZE (64 * 1024)
+#define POLICY_MAX_SIZE (64UL * 1024)
 #define MAX_WORDS 64
 
 enum kind { KIND_USER, KIND_GROUP, KIND_ANYBODY };
@@ -136,7 +136,7 @@ static const char *parse_words(struct policy *policy, char **word, size_t n)
 		rule.hold = true;
 		return add_rule(policy, &rule, NULL) ? "out of memory" : NULL;
 	}
-	if (strcmp(word[2], "use"))
+	if (strcmp(word[2], "use") != 0)
 		return "what somebody may do is use or hold";
 	if (n < 4)
 		return "use needs the names that may be used";
