@@ -4,9 +4,9 @@ ARCH    ?= x86_64
 VARIANT ?= release
 PYTHON  := /usr/bin/python3
 JOBS    ?= 2
-export LINUX_SRC REFRESH VERIFY FULL
+export LINUX_SRC REFRESH VERIFY FULL CONFIG CONFIG_ONLY
 
-.PHONY: help demo test test-full kernel guest tools deb shell check series clean
+.PHONY: help demo test test-full kernel guest tools fuzz deb deb-kernel shell check series clean
 
 help:
 	@echo 'make demo             the main job: a live update under a receiving network card'
@@ -18,6 +18,8 @@ help:
 	@echo 'make check            checkpatch, kernel-doc, sparse, W=1, linters'
 	@echo 'make series [VERIFY=1|source]  the feature as a patch series, VERIFY: apply, build each'
 	@echo 'make deb              packages of the tools and the library, in build/deb'
+	@echo 'make deb-kernel [CONFIG=file]  kernel packages from your configuration plus the feature'
+	@echo 'make fuzz [SECONDS=300]  the daemon, the policy and the image reader under libFuzzer'
 	@echo 'make clean            removes build/ (downloads and compiler cache stay)'
 	@echo 'LINUX_SRC=dir-or-tarball: this kernel source; REFRESH=1: look for a newer Debian one'
 
@@ -54,7 +56,10 @@ test:
 	@$(MAKE) --no-print-directory tools SAN=1
 	@cd rig && $(PYTHON) -m pytest -n $(JOBS) $(if $(T),-k '$(T)')
 
+# The kernel packages of a full run are from a small configuration.
 test-full:
+	@$(MAKE) --no-print-directory kernel deb
+	@$(MAKE) --no-print-directory deb-kernel CONFIG=$(CURDIR)/build/x86_64-release/.config
 	@$(MAKE) --no-print-directory test FULL=1
 
 check:
@@ -70,6 +75,17 @@ series:
 deb:
 	@scripts/deps tools deb
 	@scripts/deb
+
+deb-kernel:
+	@scripts/deps kernel deb-kernel
+	@scripts/prepare
+	@scripts/deb-kernel
+
+SECONDS ?= 300
+
+fuzz:
+	@scripts/deps tools
+	@scripts/fuzz $(SECONDS)
 
 clean:
 	rm -rf build
