@@ -184,3 +184,46 @@ def test_unit_is_well_formed(unit: Path, tmp_path: Path) -> None:
                           str(tmp_path / unit.name)], text=True, capture_output=True)
     assert out.returncode == 0, out.stderr
     assert unit.name not in out.stderr, out.stderr
+
+
+# --- the guides
+
+DOCS = TREE / "docs"
+
+
+def test_program_of_the_vmm_page_compiles_and_is_short(tmp_path: Path) -> None:
+    code = re.findall(r"```c\n(.*?)```", (DOCS / "vmm.md").read_text(), re.S)[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 40
+    source = tmp_path / "vmm.c"
+    source.write_text(code)
+    command = ["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{TREE}/lib/include", "-c",
+               str(source), "-o", str(tmp_path / "vmm.o")]
+    subprocess.run(command, check=True)
+    source.write_text(code.replace("pcilu_session_create(lu, vm, &s)", "pcilu_session_create(lu)"))
+    assert subprocess.run(command, capture_output=True).returncode != 0     # control
+
+
+def flat(text: str) -> str:
+    """Source text with its string constants put together, and formats like the guide's."""
+    text = re.sub(r'"\\s*\n\\s*"', "", text)
+    return re.sub(r"%[-.*0-9]*(?:ll|z|l)?[a-z]", "…", text)
+
+
+def test_every_message_of_the_troubleshooting_table_exists() -> None:
+    source = flat("".join(p.read_text() for p in HERE.rglob("*.c")))
+    rows = re.findall(r"^\| `([^`]+)` \|", (DOCS / "troubleshooting.md").read_text(), re.M)
+    assert len(rows) > 15
+    known = [m for m in rows if all(part.strip(" ,:;'()") in source
+                                    for part in m.split("…") if part.strip(" ,:;'()"))]
+    assert sorted(set(rows) - set(known)) == []
+
+
+@pytest.mark.parametrize("page", ["host.md", "vmm.md", "troubleshooting.md", "rollout.md"])
+def test_links_and_options_of_the_guides_exist(host: Host, page: str) -> None:
+    text = (DOCS / page).read_text()
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (DOCS / link).exists(), link
+    for command, rest in re.findall(r"^    pcilu (\w+)(.*)$", text, re.M):
+        for option in re.findall(r"(--[a-z-]+)", rest):
+            out = host.pcilu(command, option, "--help")
+            assert "does not take" not in out.stderr and "unrecognized" not in out.stderr
