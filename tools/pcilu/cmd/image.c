@@ -65,13 +65,13 @@ static bool pe_signed(const struct view *v)
 /* The release is the first word of a string that the header points at */
 static char *bzimage_release(const struct view *v)
 {
-	size_t at = get_le(v, 0x20e, 2) + 0x200, n;
-	const char *s = (const char *)v->p + at;
+	size_t at = get_le(v, 0x20e, 2) + 0x200, n = 0;
 
 	if (at == 0x200 || at >= v->size)
 		return NULL;
-	n = strnlen(s, v->size - at);
-	return n && n < 256 ? strndup(s, strcspn(s, " ")) : NULL;
+	while (n < v->size - at && n < 256 && v->p[at + n] > ' ')
+		n++;
+	return n && n < 256 ? strndup((const char *)v->p + at, n) : NULL;
 }
 
 static int open_bzimage(const struct view *v, struct image *img,
