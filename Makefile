@@ -53,7 +53,10 @@ test:
 	@scripts/prepare
 	@set -e; for k in $(TEST_KERNELS); do scripts/build $${k%-*} $${k##*-}; done
 	@set -e; for a in $(TEST_ARCHES); do scripts/guest $$a; done
+	@scripts/deps container
+	@$(MAKE) --no-print-directory tools
 	@$(MAKE) --no-print-directory tools SAN=1
+	@$(MAKE) --no-print-directory deb
 	@cd rig && $(PYTHON) -m pytest -n $(JOBS) $(if $(T),-k '$(T)')
 
 # The kernel packages of a full run are from a small configuration.

@@ -13,6 +13,7 @@ import selectors
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +56,7 @@ class FakeLuo:
         self.reboots: list[int] = []
         self.load_error = 0
         self.max_sessions = 100_000
+        self.ended: dict[str, float] = {}       # when the last descriptor of a session was closed
         self.discarded: list[str] = []     # finished by a close, with files nobody retrieved
         self.selector = selectors.DefaultSelector()
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -134,6 +136,7 @@ class FakeLuo:
         session = self.of.pop(sock, None)
         if session is None:
             return
+        self.ended[session.name] = time.time()
         if session.incoming and set(session.files) - session.given and not session.finished:
             self.discarded.append(session.name)
         session.drop()

@@ -49,7 +49,8 @@ class Host:
         self.daemon: subprocess.Popen[str] | None = None
         self.log = folder / "pcilud.log"
         self.env = {**os.environ, "PCILU_SYSROOT": str(folder),
-                    "PCILU_FAKE_LUO": str(self.luo.path), "LD_PRELOAD": str(TOOLS / "shim.so"), "LC_ALL": "C", "TZ": "UTC",
+                    "PCILU_FAKE_LUO": str(self.luo.path),
+                    "LD_PRELOAD": str(TOOLS / "shim.so"), "LC_ALL": "C", "TZ": "UTC",
                     "PATH": f"{folder / 'bin'}:{TOOLS}:{os.environ['PATH']}",
                     "LD_LIBRARY_PATH": str(TOOLS),
                     "ASAN_OPTIONS": "verify_asan_link_order=0:detect_leaks=1:abort_on_error=1",
