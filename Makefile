@@ -60,9 +60,11 @@ test:
 	@cd rig && $(PYTHON) -m pytest -n $(JOBS) $(if $(T),-k '$(T)')
 
 # The kernel packages of a full run are from a small configuration.
+HOST_ARCH := $(if $(filter aarch64,$(shell uname -m)),arm64,x86_64)
+
 test-full:
-	@$(MAKE) --no-print-directory kernel deb
-	@$(MAKE) --no-print-directory deb-kernel CONFIG=$(CURDIR)/build/x86_64-release/.config
+	@$(MAKE) --no-print-directory kernel ARCH=$(HOST_ARCH)
+	@$(MAKE) --no-print-directory deb-kernel CONFIG=$(CURDIR)/build/$(HOST_ARCH)-release/.config
 	@$(MAKE) --no-print-directory test FULL=1
 
 check:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+import ctypes
 import errno
 import fcntl
 import os
@@ -247,6 +248,112 @@ def test_control_without_keeper_the_shutdown_ends_the_sessions(host: Host) -> No
     host.luo.kexec()
     host.start()
     assert listing(host) == {}
+
+
+# --- the library, called from threads
+
+class Library:
+    """The shared library as a program would load it."""
+
+    OPEN = ("AUTO", "DAEMON", "DIRECT")
+
+    def __init__(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        plain = ph.BUILD / "tools" / "libpcilu.so.1"
+        if not plain.exists():
+            pytest.skip("no library: make tools")
+        monkeypatch.setenv("PCILU_SYSROOT", str(host.root))
+        self.so = ctypes.CDLL(str(plain))
+        self.so.pcilu_state_name.restype = ctypes.c_char_p
+
+    def open(self, mode: str) -> tuple[int, ctypes.c_void_p]:
+        lu = ctypes.c_void_p()
+        return self.so.pcilu_open(ctypes.byref(lu), self.OPEN.index(mode)), lu
+
+    def session(self, call: str, lu: ctypes.c_void_p, name: str) -> tuple[int, ctypes.c_void_p]:
+        s = ctypes.c_void_p()
+        return getattr(self.so, f"pcilu_session_{call}")(lu, name.encode(), ctypes.byref(s)), s
+
+
+@pytest.fixture
+def lib(host: Host, monkeypatch: pytest.MonkeyPatch) -> Library:
+    return Library(host, monkeypatch)
+
+
+def test_threads_share_one_connection(host: Host, lib: Library) -> None:
+    host.start()
+    error, lu = lib.open("DAEMON")
+    assert error == 0
+    wrong: list[object] = []
+
+    def work(n: int) -> None:
+        for k in range(50):
+            name = f"vm-{n}-{k}"
+            error, s = lib.session("create", lu, name)
+            lib.so.pcilu_session_name.restype = ctypes.c_char_p
+            if error or lib.so.pcilu_session_name(s) != name.encode():
+                wrong.append((name, error))
+            if k % 2 and lib.so.pcilu_session_release(lu, s):
+                wrong.append(("release", name))
+            lib.so.pcilu_session_close(s)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    expected = {f"vm-{n}-{k}" for n in range(8) for k in range(0, 50, 2)}
+    assert {name for name, _ in listing(host)} == expected
+    host.wait(lambda: set(host.luo.outgoing) == expected | {"pcilud"})
+    lib.so.pcilu_close(lu)
+
+
+def test_errors_of_the_library_are_those_of_its_header(host: Host, lib: Library) -> None:
+    assert lib.open("DAEMON")[0] == -errno.ENOENT
+    assert lib.so.pcilu_open(None, 0) == -errno.EINVAL
+    assert lib.so.pcilu_open(ctypes.byref(ctypes.c_void_p()), 7) == -errno.EINVAL
+    error, direct = lib.open("AUTO")
+    assert error == 0 and lib.so.pcilu_is_daemon(direct) == 0
+    assert lib.session("attach", direct, "vm-1")[0] == -errno.EOPNOTSUPP
+    assert lib.so.pcilu_session_list(direct, ctypes.byref(ctypes.c_void_p()),
+                                     ctypes.byref(ctypes.c_size_t())) == -errno.EOPNOTSUPP
+    lib.so.pcilu_close(direct)
+
+    host.start()
+    error, lu = lib.open("AUTO")
+    assert error == 0 and lib.so.pcilu_is_daemon(lu) == 1
+    for name in ("", ".x", "a/b", "x" * 64):
+        assert lib.session("create", lu, name)[0] == -errno.EINVAL
+        assert lib.so.pcilu_name_valid(name.encode()) == 0
+    error, s = lib.session("create", lu, "vm-1")
+    assert error == 0 and lib.session("create", lu, "vm-1")[0] == -errno.EEXIST
+    assert lib.session("create", lu, "pcilud")[0] == -errno.EACCES
+    assert lib.session("retrieve", lu, "vm-1")[0] == -errno.ENOENT
+    assert lib.session("attach", lu, "vm-2")[0] == -errno.ENOENT
+    assert lib.so.pcilu_session_finish(lu, s) == -errno.EINVAL      # it is outgoing
+    host.stop()
+    assert lib.session("create", lu, "vm-2")[0] == -errno.ECONNRESET
+    host.start()
+    assert lib.session("create", lu, "vm-2")[0] == 0                # and connects again
+    lib.so.pcilu_session_close(s)
+    lib.so.pcilu_close(lu)
+
+
+def test_states_of_devices(host: Host, lib: Library) -> None:
+    bdf = b"0000:01:00.0"
+    folder = host.root / "sys/bus/pci/devices" / bdf.decode()
+    assert lib.so.pcilu_device_state(bdf) == -errno.ENODEV
+    (folder / "liveupdate").mkdir(parents=True)
+    assert lib.so.pcilu_device_state(bdf) == -errno.EOPNOTSUPP
+    for n, word in enumerate(["none", "preserved", "incoming", "claimed", "lost", "dead"]):
+        (folder / "liveupdate/state").write_text(word + "\n")
+        assert lib.so.pcilu_device_state(bdf) == n
+        assert lib.so.pcilu_state_name(n) == word.encode()
+    (folder / "liveupdate/state").write_text("flying\n")
+    assert lib.so.pcilu_device_state(bdf) == -errno.EPROTO
+    assert lib.so.pcilu_state_name(99) == b"unknown"
+    for wrong in (b"01:00.0", b"0000:01:00.8", b"../../0000:01:00.0", b"0000:01:00.0/x", b""):
+        assert lib.so.pcilu_device_state(wrong) == -errno.EINVAL
 
 
 # --- who may do what

@@ -373,6 +373,14 @@ def systemd(host: Host, script: str = "") -> Path:
     return log
 
 
+def test_exec_tells_in_json(host: Host) -> None:
+    assert host.json("exec", rc=1)["status"] == 1
+    systemd(host)
+    load(host)
+    assert host.json("exec", "--dry-run")["by"] == "systemctl kexec"
+    assert host.json("exec")["status"] == 0
+
+
 def test_exec_goes_through_systemd_with_the_keeper(host: Host) -> None:
     log = systemd(host)
     host.start()

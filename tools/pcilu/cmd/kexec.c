@@ -211,7 +211,19 @@ int cmd_load(const struct options *o)
 	return ST_YES;
 }
 
+/* A jump that succeeds at once leaves nobody to print anything */
 int cmd_exec(const struct options *o)
 {
-	return kexec_jump(o);
+	int status = kexec_jump(o);
+	autojson *doc = NULL;
+
+	if (!o->json)
+		return status;
+	doc = doc_new("exec");
+	add_str(doc, "by",
+		run_systemd() && !o->no_systemd ? "systemctl kexec" : "reboot");
+	add_bool(doc, "dry_run", o->dry_run);
+	add_int(doc, "status", status);
+	doc_print(doc);
+	return status;
 }
