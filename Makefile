@@ -44,13 +44,14 @@ demo shell:
 	@$(MAKE) --no-print-directory guest ARCH=x86_64
 	@cd rig && $(PYTHON) -m rig.$@
 
-# What the scenarios boot. For a quick T=, name fewer: TEST_KERNELS=x86_64-release
+# What the scenarios boot. For a quick T=, name fewer: TEST_KERNELS=x86_64-release, or
+# none: T=pcilu TEST_KERNELS=
 TEST_KERNELS ?= x86_64-release x86_64-debug arm64-release x86_64-stock x86_64-off
 TEST_ARCHES  := $(sort $(patsubst %-release,%,$(filter %-release,$(TEST_KERNELS))))
 
 test:
 	@scripts/deps kernel $(TEST_ARCHES:%=cross-%) rig
-	@scripts/prepare
+	@$(if $(strip $(TEST_KERNELS)),scripts/prepare)
 	@set -e; for k in $(TEST_KERNELS); do scripts/build $${k%-*} $${k##*-}; done
 	@set -e; for a in $(TEST_ARCHES); do scripts/guest $$a; done
 	@scripts/deps container
