@@ -203,6 +203,16 @@ def test_program_of_the_vmm_page_compiles_and_is_short(tmp_path: Path) -> None:
     assert subprocess.run(command, capture_output=True).returncode != 0     # control
 
 
+def test_example_of_the_library_page_compiles(tmp_path: Path) -> None:
+    page = (TREE / "lib/man/libpcilu.3").read_text()
+    code = re.findall(r"^\.EX\n(.*?)^\.EE", page, re.M | re.S)[0].replace("\\-", "-")
+    source = tmp_path / "example.c"
+    source.write_text("#include <pcilu.h>\n#include <stdio.h>\nvoid f(int memory, int device);\n"
+                      f"void f(int memory, int device)\n{{\n{code}}}\n")
+    subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", f"-I{TREE}/lib/include", "-c",
+                    str(source), "-o", str(tmp_path / "example.o")], check=True)
+
+
 def flat(text: str) -> str:
     """Source text with its string constants put together, and formats like the guide's."""
     text = re.sub(r'"\\s*\n\\s*"', "", text)
