@@ -8,9 +8,16 @@ from dataclasses import dataclass, field
 from typing import Iterator
 
 
+PORTS = ("pcie-root-port", "xio3130-downstream")     # bridges with a slot
+
+
 @dataclass
 class Device:
-    """One function. `addr` is its place on the parent's bus; None takes the next free slot."""
+    """One function. `addr` is its place on the parent's bus; None takes the next free slot.
+
+    `root` is the number of the root bus that a host bridge brings along. `needs` are arguments that
+    QEMU must have seen before.
+    """
 
     driver: str
     id: str
@@ -18,6 +25,8 @@ class Device:
     children: list["Device"] = field(default_factory=list)
     addr: str | None = None
     bridge: bool = False
+    root: int | None = None
+    needs: list[str] = field(default_factory=list)
 
     def slot(self) -> tuple[int, int]:
         dev, _, func = (self.addr or "0").partition(".")
@@ -40,9 +49,34 @@ def switch(id: str, *ports: Device) -> Device:
     return Device("x3130-upstream", id, children=list(ports), addr="0", bridge=True)
 
 
-def nic(id: str, **props: str) -> Device:
+def pci_bridge(id: str, *children: Device) -> Device:
+    """A bridge from PCI Express to conventional PCI. Slot 0 is for a hotplug controller."""
+    for n, dev in enumerate(children, 1):
+        dev.addr = dev.addr or f"{n:x}"
+    return Device("pcie-pci-bridge", id, children=list(children), bridge=True)
+
+
+def host(id: str, root: int, *children: Device) -> Device:
+    """A second host bridge with a root bus of its own. Only ACPI tells Linux of it."""
+    return Device("pxb-pcie", id, {"bus_nr": str(root)}, children=list(children), root=root)
+
+
+def nic(id: str, addr: str | None = None, **props: str) -> Device:
     """An e1000e that gets its frames from the netdev `net-<id>`; no option ROM to boot from."""
-    return Device("e1000e", id, {"netdev": f"net-{id}", "romfile": "", **props})
+    return Device("e1000e", id, {"netdev": f"net-{id}", "romfile": "", **props}, addr=addr)
+
+
+def edu(id: str) -> Device:
+    """QEMU's educational device: conventional PCI, no I/O ports."""
+    return Device("edu", id)
+
+
+def nvme(id: str, addr: str | None = None, **props: str) -> Device:
+    """A storage controller that is a Physical Function: with SR-IOV and ARI, no VF enabled."""
+    return Device("nvme", id, {"serial": id, "subsys": f"subsys-{id}", "max_ioqpairs": "8",
+                               "msix_qsize": "9", "sriov_max_vfs": "1", "sriov_vq_flexible": "2",
+                               "sriov_vi_flexible": "1", **props},
+                  addr=addr, needs=["-device", f"nvme-subsys,id=subsys-{id}"])
 
 
 class Topology:
@@ -71,7 +105,9 @@ class Topology:
         for dev in sorted(devices, key=Device.slot):
             self.bdf[dev.id] = "0000:%02x:%02x.%x" % (bus, *dev.slot())
             self.parent[dev.id] = parent
-            if dev.bridge:
+            if dev.root is not None:
+                self._number(dev.children, dev.root, itertools.count(dev.root + 1), None)
+            elif dev.bridge:
                 self._number(dev.children, next(free), free, dev.id)
 
     def walk(self) -> Iterator[Device]:
@@ -91,6 +127,10 @@ class Topology:
             parent = self.parent[parent]
         return ids
 
+    def bridges(self) -> list[str]:
+        """The ids of all bridges, parents first."""
+        return [dev.id for dev in self.walk() if dev.bridge]
+
     def nics(self) -> list[str]:
         """The ids of all devices that take frames."""
         return [dev.id for dev in self.walk() if "netdev" in dev.props]
@@ -102,10 +142,11 @@ class Topology:
 
         def emit(dev: Device, bus: str) -> None:
             props = {"id": dev.id, "bus": bus, "addr": dev.addr or "0", **dev.props}
-            if dev.bridge and dev.driver != "x3130-upstream":
+            if dev.driver in PORTS:
                 number = str(next(chassis))
                 props.update(chassis=number, slot=number)
-            out.extend(["-device", ",".join([dev.driver] + [f"{k}={v}" for k, v in props.items()])])
+            out.extend([*dev.needs, "-device",
+                        ",".join([dev.driver] + [f"{k}={v}" for k, v in props.items()])])
             for child in dev.children:
                 emit(child, dev.id)
 

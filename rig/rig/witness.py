@@ -18,7 +18,6 @@ from .topology import Topology
 
 COMMAND = 0x04
 BUS_MASTER = 0x4
-BUS_NUMBERS = range(0x18, 0x1B)
 INTERRUPT_LINE = 0x3C
 
 LINE = re.compile(r"\d+@(\d+)\.(\d+):(\w+) ?(.*)")
@@ -146,8 +145,8 @@ class Trace:
                shutdown: bool | None = False) -> list[Access]:
         """Config writes that a device took while a kernel booted and ran (or shut down).
 
-        The device is known by the address it had in the first kernel: where that has changed,
-        `renumbered()` says so.
+        The device is known by the address it had in the first kernel: that this has not changed is
+        what `Fabric` watches.
         """
         bdf = self._bdf(id)
         return [w for phase in self._phases(boot, shutdown) for w in phase.writes if w.bdf == bdf]
@@ -157,15 +156,13 @@ class Trace:
         return [w for phase in self._phases(boot, False) for w in phase.writes
                 if until is None or w.time < until]
 
+    def writes_since(self, time: float) -> list[Access]:
+        """Every config write from a host time on, whichever kernel it was."""
+        return [w for phase in self.phases for w in phase.writes if w.time > time]
+
     def reads(self, id: str, boot: int) -> int:
         """How often a kernel read a device's config space."""
         return sum(p.reads.get(self._bdf(id), 0) for p in self._phases(boot, False))
-
-    def renumbered(self, boot: int) -> list[Access]:
-        """Writes to bus numbers of any bridge that change them, in the kernel `boot`."""
-        bridges = {self._bdf(dev.id): dev.id for dev in self.topology.walk() if dev.bridge}
-        return [w for w in self.all_writes(boot)
-                if w.bdf in bridges and w.offset in BUS_NUMBERS]
 
     def cleared_master(self, id: str, boot: int | None = None,
                        shutdown: bool | None = None) -> list[Access]:

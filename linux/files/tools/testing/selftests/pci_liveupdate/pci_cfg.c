@@ -9,6 +9,9 @@
  *	pci_cfg bind BDF [DRIVER]	by driver_override; vfio-pci if not given
  *	pci_cfg unbind BDF
  *	pci_cfg rescan
+ *	pci_cfg write PATH VALUE	any attribute; tells the errno
+ *	pci_cfg peek BDF BAR OFFSET		a 32-bit register, in the device's
+ *	pci_cfg poke BDF BAR OFFSET VALUE	byte order
  *
  * Addresses of BARs are the kernel's, from the resource file; a bridge's numbers
  * and windows are decoded from its own registers (PCI-to-PCI Bridge Architecture
@@ -211,6 +214,25 @@ static int cmd_mark(const char *value)
 					      strtoul(value, NULL, 0)));
 }
 
+static int cmd_register(int argc, char *argv[])
+{
+	int bar = strtol(argv[3], NULL, 0);
+	unsigned int offset = strtoul(argv[4], NULL, 0);
+	__u32 val = argc == 6 ? strtoul(argv[5], NULL, 0) : 0;
+	struct json j = {};
+	int rc;
+
+	rc = pci_sysfs_register(argv[2], bar, offset, &val, argc == 6);
+	json_begin(&j);
+	json_str(&j, "event", argv[1]);
+	json_str(&j, "bdf", argv[2]);
+	json_hex(&j, "value", val);
+	json_rc(&j, rc);
+	json_end(&j);
+	json_send(&j, STDOUT_FILENO);
+	return rc ? 1 : 0;
+}
+
 int main(int argc, char *argv[])
 {
 	const char *verb = argc > 1 ? argv[1] : "";
@@ -232,8 +254,15 @@ int main(int argc, char *argv[])
 	if (argc == 2 && !strcmp(verb, "rescan"))
 		return report(verb, NULL, NULL, NULL,
 			      sysfs_write("/sys/bus/pci/rescan", "1"));
+	if (argc == 4 && !strcmp(verb, "write"))
+		return report(verb, NULL, "path", argv[2],
+			      sysfs_write(argv[2], argv[3]));
+	if ((argc == 5 && !strcmp(verb, "peek")) ||
+	    (argc == 6 && !strcmp(verb, "poke")))
+		return cmd_register(argc, argv);
 
 	fprintf(stderr,
-		"pci_cfg dump BDF | tree | mark VALUE | bind BDF [DRIVER] | unbind BDF | rescan\n");
+		"pci_cfg dump BDF | tree | mark VALUE | bind BDF [DRIVER] | unbind BDF | rescan |\n"
+		"        write PATH VALUE | peek BDF BAR OFFSET | poke BDF BAR OFFSET VALUE\n");
 	return 2;
 }

@@ -7,7 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
+#include <linux/pci_regs.h>
 
 #include "pci_sysfs.h"
 
@@ -84,6 +87,43 @@ int pci_sysfs_resources(const char *bdf, struct pci_sysfs_resource *res, int n)
 
 	fclose(f);
 	return i;
+}
+
+int pci_sysfs_register(const char *bdf, int bar, unsigned int offset, __u32 *val,
+		       bool write)
+{
+	struct pci_sysfs_resource res[PCI_STD_NUM_BARS] = {};
+	size_t page = getpagesize(), in_page;
+	char path[PATH_MAX], attr[16];
+	volatile __u32 *reg;
+	int fd, ret = 0;
+	void *map;
+
+	if (bar < 0 || bar >= pci_sysfs_resources(bdf, res, PCI_STD_NUM_BARS) ||
+	    offset >= res[bar].end - res[bar].start)
+		return -EINVAL;
+	/* A BAR smaller than a page may begin anywhere in one */
+	in_page = (res[bar].start + offset) % page;
+
+	snprintf(attr, sizeof(attr), "resource%d", bar);
+	attr_path(path, bdf, attr);
+	fd = open(path, O_RDWR | O_SYNC | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	map = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		   offset / page * page);
+	if (map == MAP_FAILED) {
+		ret = -errno;
+	} else {
+		reg = map + in_page;
+		if (write)
+			*reg = *val;
+		else
+			*val = *reg;
+		munmap(map, page);
+	}
+	close(fd);
+	return ret;
 }
 
 int pci_sysfs_bridges(const char *bdf, char bridge[][PCI_SYSFS_BDF_LEN], int n)

@@ -3,6 +3,7 @@
 #ifndef SELFTESTS_PCI_LIVEUPDATE_PCI_SYSFS_H
 #define SELFTESTS_PCI_LIVEUPDATE_PCI_SYSFS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -25,6 +26,9 @@ ssize_t pci_sysfs_config(const char *bdf, __u8 config[PCI_SYSFS_CONFIG_MAX]);
 int pci_sysfs_config_write8(const char *bdf, unsigned int where, __u8 val);
 /* Returns the number of lines of the resource file that were read, at most @n */
 int pci_sysfs_resources(const char *bdf, struct pci_sysfs_resource *res, int n);
+/* Reads or writes the 32-bit register at @offset of a memory BAR */
+int pci_sysfs_register(const char *bdf, int bar, unsigned int offset, __u32 *val,
+		       bool write);
 /* BDFs of the bridges above @bdf, the top one first; returns how many, at most @n */
 int pci_sysfs_bridges(const char *bdf, char bridge[][PCI_SYSFS_BDF_LEN], int n);
 /* Name of the bound driver in @name, or -ENOENT */

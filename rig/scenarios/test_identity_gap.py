@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is missing, different or broken in the incoming kernel is left alone; the rest goes on.
+
+Two NICs are preserved, each in a session of its own: `kept`, below rp0, goes wrong and `other`,
+below rp1, must not notice.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from rig import config, witness
+from rig.fabric import Fabric
+from rig.keeper import functions, rescan, state
+from rig.lab import Lab
+from rig.machine import Machine
+from rig.receiver import Receiver
+from rig.topologies import KEPT
+from rig.topology import Topology, nic, root_port
+
+NATIVE_HOTPLUG = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
+BREAK = "/sys/module/pci_liveupdate/parameters/break"
+SLOT_CONTROL = 0x18
+POWERED_OFF = (0x07C0).to_bytes(2, "little")     # indicators and power off, no interrupt
+
+
+def two(vm: Lab, arch: str, variant: str) -> tuple[Machine, Receiver, Receiver]:
+    """A machine with both NICs receiving; neither is preserved yet."""
+    machine = vm(Topology(root_port("rp0", nic(KEPT)), root_port("rp1", nic("other")),
+                          root_port("rp2", nic("idle"))),
+                 arch=arch, variant=variant, args=NATIVE_HOTPLUG if arch == "x86_64" else [])
+    kept, other = Receiver(machine, KEPT), Receiver(machine, "other")
+    for receiver in (kept, other):
+        receiver.start()
+    other.sender.start()
+    return machine, kept, other
+
+
+def goes_on(other: Receiver) -> None:
+    """The NIC that nothing happened to lost no frame, and finishes."""
+    other.resume()
+    time.sleep(1)
+    other.ctl("finish")
+    sent, stats = other.settle()
+    assert (stats["distinct"], stats["lost"]) == (sent, 0)
+    other.ctl("quit")
+
+
+def cannot_be_retrieved(kept: Receiver) -> None:
+    """Its session gives an error for the device; the session's end ends its live update."""
+    refused = kept.try_resume("--retrieve device")
+    assert refused.rc != 0 and refused.json()["errno"] == "ENODEV", refused.out
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_device_of_another_model_is_left_alone(vm: Lab, arch: str) -> None:
+    """What is handed over for `kept` has another Device ID: to the next kernel, it was swapped."""
+    machine, kept, other = two(vm, arch, "release")
+    other.preserve()
+    machine.sh(f"echo 0x40 >{BREAK}")
+    kept.preserve()
+    machine.kexec()
+    assert state(machine, KEPT) == "lost"
+    assert state(machine, "other") == "incoming"
+    refused = machine.run(f"pci_cfg bind {kept.bdf}").json()
+    assert refused["errno"] == "ENODEV"
+    assert witness.read(machine).writes(KEPT, 2) == []
+    cannot_be_retrieved(kept)
+    goes_on(other)
+    # With all finished it is a device like any other.
+    assert state(machine, KEPT) == "none"
+    machine.json(f"pci_cfg bind {kept.bdf}")
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_device_that_is_gone_is_missed(vm: Lab, arch: str) -> None:
+    """Its slot is powered off behind the kernel's back, at which QEMU takes it out."""
+    machine, kept, other = two(vm, arch, "release")
+    kept.preserve()
+    other.preserve()
+    port = machine.topology.bdf["rp0"]
+    express = config.read(machine, port).capability(config.EXPRESS)
+    assert express is not None
+    fabric = Fabric(machine, "other")
+    assert machine.load().rc == 0
+    config.write(machine, port, express + SLOT_CONTROL, POWERED_OFF)
+    assert KEPT not in machine.hmp("info qtree").replace(f"net-{KEPT}", "")
+    refused = machine.jump()
+    assert refused is None, refused
+    assert kept.bdf not in functions(machine)
+    assert state(machine, "other") == "incoming"
+    assert [str(d) for d in fabric.disturbed()] == []
+    cannot_be_retrieved(kept)
+    goes_on(other)
+
+
+@pytest.mark.parametrize("arch,broken", [("x86_64", False), ("arm64", False), ("x86_64", True)],
+                         ids=["x86_64", "arm64", "control"])
+def test_bridge_without_bus_numbers_is_refused(vm: Lab, arch: str, broken: bool) -> None:
+    """A root port beside the preserved ones loses its numbers just before the jump."""
+    machine, kept, other = two(vm, arch, "release")
+    kept.preserve()
+    other.preserve()
+    before = functions(machine)
+    idle, port = machine.topology.bdf["idle"], machine.topology.bdf["rp2"]
+    assert machine.load(extra="pci_liveupdate.break=8" if broken else "").rc == 0
+    config.write(machine, port, 0x18, bytes(2))
+    config.write(machine, port, 0x1A, bytes(1))
+    fabric = Fabric(machine, KEPT, "other")
+    refused = machine.jump()
+    assert refused is None, refused
+    if broken:
+        assert "rp2" in {d.id for d in fabric.disturbed() if d.what == "bus numbers"}
+        return
+    assert functions(machine) == {**{bdf: dev for bdf, dev in before.items() if bdf != idle},
+                                  port: (*before[port][:2], "00-00")}
+    rescan(machine)
+    assert idle not in functions(machine)
+    assert [str(d) for d in fabric.disturbed()] == []
+    log = machine.sh("dmesg | grep 'nothing below is enumerated'").out
+    assert port in log and "missing" in log
+    kept.resume()
+    kept.ctl("finish")
+    kept.ctl("quit")
+    # One is not finished: the rule is held.
+    rescan(machine)
+    assert idle not in functions(machine)
+    goes_on(other)
+    # Control: none is, and the bridge gets numbers as it always did.
+    rescan(machine)
+    assert functions(machine) == before
+    assert {d.id for d in fabric.disturbed() if d.what == "bus numbers"} == {"rp2"}

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Devices that are added while others are preserved, and scans that race with preserving."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from conftest import FULL
+from rig import topologies
+from rig.fabric import Fabric
+from rig.keeper import Keeper, appears, functions, rescan
+from rig.lab import Lab
+from rig.machine import LIVE_UPDATE
+from rig.receiver import Receiver
+from rig.topologies import KEPT
+from rig.topology import Topology, downstream, nic, root_port, switch
+
+NATIVE_HOTPLUG = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
+RESCANS = ("(while test -e /tmp/go; do echo 1 >/sys/bus/pci/rescan; echo >>/tmp/rescans; done; "
+           "touch /tmp/stopped) >/dev/null 2>&1 &")
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_device_is_added_while_another_is_preserved(vm: Lab, arch: str) -> None:
+    """In the outgoing and in the incoming kernel, below root ports that were empty."""
+    machine = vm(Topology(root_port("rp0", nic(KEPT)), root_port("rp1"), root_port("rp2")),
+                 arch=arch, args=NATIVE_HOTPLUG if arch == "x86_64" else [])
+    keeper = Keeper(machine)
+    keeper.preserve()
+    fabric = Fabric(machine, KEPT)
+    machine.qmp("device_add", driver="edu", id="new1", bus="rp1")
+    assert appears(machine, "0000:02:00.0")
+    machine.kexec()
+    machine.qmp("device_add", driver="edu", id="new2", bus="rp2")
+    assert appears(machine, "0000:03:00.0")
+    assert [str(d) for d in fabric.disturbed()] == []
+    keeper.take_back()
+
+
+def test_added_bridge_gets_no_bus_numbers_until_the_finish(vm: Lab) -> None:
+    """On arm64, whose kernel leaves room for it below each root port when it is told to."""
+    machine = vm(Topology(root_port("rp0", nic(KEPT)), root_port("rp1")), arch="arm64",
+                 cmdline=f"{LIVE_UPDATE} pci=hpbussize=4")
+    keeper = Keeper(machine)
+    keeper.preserve()
+    bridge = machine.json("pci_cfg dump " + machine.topology.bdf["rp1"])["bridge"]
+    added = f"0000:{bridge['secondary']:02x}:00.0"
+    fabric = Fabric(machine, KEPT)
+    machine.qmp("device_add", driver="pcie-pci-bridge", id="br0", bus="rp1")
+    assert appears(machine, added)
+    time.sleep(2)
+    for _ in range(2):
+        assert functions(machine)[added][2] == "00-00"
+        rescan(machine)
+    machine.kexec()
+    assert functions(machine)[added][2] == "00-00"
+    assert [str(d) for d in fabric.disturbed()] == []
+    keeper.take_back()
+    rescan(machine)
+    number = f"{bridge['secondary'] + 1:02x}"
+    assert functions(machine)[added][2].startswith(number)
+    assert "bus numbers" not in fabric.what()
+
+
+def switched(kept: int) -> Topology:
+    """Four NICs below a switch, and a root port with one beside."""
+    ports = [downstream(f"dn{n}", nic(f"nic{n}")) for n in range(kept)]
+    return Topology(root_port("rp0", switch("up0", *ports)), root_port("rp1", nic("idle")))
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_scans_race_with_preserve_and_finish(vm: Lab, arch: str) -> None:
+    scans_race(vm, arch, "release")
+
+
+def test_scans_race_with_preserve_and_finish_on_debug(vm: Lab) -> None:
+    scans_race(vm, "x86_64", "debug")
+
+
+def scans_race(vm: Lab, arch: str, variant: str) -> None:
+    """One process scans, two preserve and unpreserve; then four sessions finish below scans."""
+    rounds = 1000 if FULL else 30
+    machine = vm(switched(4), arch=arch, variant=variant, smp=2)
+    bdf = machine.topology.bdf
+    for n in range(4):
+        machine.json(f"pci_cfg bind {bdf[f'nic{n}']}")
+    before = functions(machine)
+    fabric = Fabric(machine)
+    machine.sh(f"touch /tmp/go; {RESCANS}")
+    machine.sh(f"pci_lu_loop {bdf['nic0']} {rounds} >/tmp/loop0 2>&1 & "
+               f"pci_lu_loop {bdf['nic1']} {rounds} >/tmp/loop1 2>&1; rc=$?; "
+               f"wait; rm /tmp/go; exit $rc", timeout=20 * machine.timeout)
+    for n in range(2):
+        loop = machine.sh(f"cat /tmp/loop{n}").json()
+        assert (loop["rc"], loop["preserved"]) == (0, rounds)
+    assert int(machine.sh("wc -l </tmp/rescans").out) > 10
+    machine.sh("while ! test -e /tmp/stopped; do sleep 0.1; done; rm /tmp/stopped")
+    assert functions(machine) == before
+    assert [str(d) for d in fabric.disturbed()] == []
+
+    receivers = [Receiver(machine, f"nic{n}") for n in range(4)]
+    for receiver in receivers:
+        receiver.start(ring=256)
+        receiver.preserve()
+    machine.kexec(extra="pci=assign-busses")
+    machine.sh(f"touch /tmp/go; {RESCANS}")
+    for n, receiver in enumerate(receivers):
+        # Two are finished by their owners, two by nobody: those are reset.
+        receiver.resume(*(["--retrieve none"] if n % 2 else []))
+        receiver.ctl("finish")
+    machine.sh("rm /tmp/go; while ! test -e /tmp/stopped; do sleep 0.1; done")
+    assert functions(machine) == before
+    assert [str(d) for d in fabric.disturbed()] == []
+
+
+def test_control_scan_without_the_rule_numbers_anew(vm: Lab) -> None:
+    machine = vm(topologies.switched(), arch="arm64",
+                 cmdline=f"{LIVE_UPDATE} pci_liveupdate.break=8")
+    Keeper(machine).preserve()
+    fabric = Fabric(machine, KEPT)
+    rescan(machine)
+    assert "bus numbers" in fabric.what()

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Nobody but its owner resets, removes, disables or binds a preserved device."""
+
+from __future__ import annotations
+
+import pytest
+
+from rig.fabric import Fabric
+from rig.keeper import Keeper, attempt, attribute, driver, rescan, state
+from rig.lab import Lab
+from rig.machine import Machine
+from rig.topologies import KEPT
+from rig.topology import Topology, nic, nvme, root_port
+
+NATIVE_HOTPLUG = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
+SLOT_POWER = "/sys/bus/pci/slots/1/power"     # of the first root port
+STUB = "/sys/bus/pci/drivers/pci-stub"
+E1000E = "8086:10d3"
+
+
+def disturb(machine: Machine) -> dict[str, str]:
+    """Try everything, on the device and on the bridge above; the errno of each."""
+    tries = [(KEPT, "reset", "1"), (KEPT, "sriov_numvfs", "1"), ("rp0", "reset_subordinate", "1"),
+             (KEPT, "remove", "1"), ("rp0", "remove", "1")]
+    came = {}
+    for id, name, value in tries:
+        came[f"{id} {name}"] = attempt(machine, attribute(machine, id, name), value)
+        if name == "remove":
+            rescan(machine)
+    came["slot power"] = attempt(machine, SLOT_POWER, "0")
+    return came
+
+
+def test_nobody_disturbs_a_preserved_device(vm: Lab, variant: str) -> None:
+    machine = vm(Topology(root_port("rp0", nvme(KEPT)), root_port("rp1", nic("nic1"))),
+                 variant=variant, args=NATIVE_HOTPLUG)
+    keeper = Keeper(machine)
+    keeper.preserve()
+    assert [state(machine, id) for id in (KEPT, "rp0", "rp1", "nic1")] == [
+        "preserved", "preserved", "none", "none"]
+    fabric = Fabric(machine, KEPT)
+    came = disturb(machine)
+    assert set(came.values()) == {"EBUSY"}, came
+
+    machine.kexec()
+    assert [state(machine, id) for id in (KEPT, "rp0", "rp1", "nic1")] == [
+        "incoming", "incoming", "none", "none"]
+    came = disturb(machine)
+    came["enable"] = attempt(machine, attribute(machine, KEPT, "enable"), "0")
+    assert set(came.values()) == {"EBUSY"}, came
+    assert [str(d) for d in fabric.disturbed()] == []
+
+    # Control: all of it works, or fails for another reason, when it is over.
+    keeper.take_back()
+    assert [state(machine, id) for id in (KEPT, "rp0")] == ["none", "none"]
+    came = disturb(machine)
+    assert "EBUSY" not in came.values(), came
+    assert {"Bus Master", "bus numbers"} <= fabric.what()
+
+
+def test_unpreserved_device_may_be_disturbed_again(vm: Lab, variant: str) -> None:
+    machine = vm(Topology(root_port("rp0", nvme(KEPT)), root_port("rp1", nic("nic1"))),
+                 variant=variant, args=NATIVE_HOTPLUG)
+    keeper = Keeper(machine)
+    keeper.preserve()
+    assert attempt(machine, attribute(machine, "rp0", "remove"), "1") == "EBUSY"
+    keeper.unpreserve()
+    assert state(machine, "rp0") == "none"
+    came = disturb(machine)
+    assert "EBUSY" not in came.values(), came
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["refused", "control"])
+def test_unwilling_driver_does_not_get_an_incoming_device(vm: Lab, variant: str,
+                                                          broken: bool) -> None:
+    machine = vm(Topology(root_port("rp0", nic(KEPT)), root_port("rp1", nic("nic1"))),
+                 variant=variant)
+    keeper = Keeper(machine)
+    keeper.preserve()
+    fabric = Fabric(machine, KEPT)
+    machine.kexec(extra=f"pci-stub.ids={E1000E}" + " pci_liveupdate.break=0x20" * broken)
+    assert driver(machine, "nic1") == "pci-stub"
+    assert driver(machine, KEPT) == ("pci-stub" if broken else None)
+    if broken:
+        return
+
+    assert attempt(machine, f"{STUB}/bind", keeper.bdf) == "ENODEV"
+    assert attempt(machine, f"{STUB}/remove_id", E1000E.replace(":", " ")) == ""
+    assert attempt(machine, f"{STUB}/new_id", E1000E.replace(":", " ")) == ""
+    assert driver(machine, KEPT) is None
+    for id, own in ((KEPT, "vfio-pci"), ("rp0", "pcieport")):
+        bdf = machine.topology.bdf[id]
+        assert machine.run(f"pci_cfg bind {bdf} pci-stub").json()["errno"] == "ENODEV"
+        assert driver(machine, id) is None
+        machine.json(f"pci_cfg bind {bdf} {own}")
+    assert [str(d) for d in fabric.disturbed()] == []
+    # Control: with the live update over it may have it.
+    keeper.take_back()
+    machine.json(f"pci_cfg bind {keeper.bdf} pci-stub")

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A final quirk halts OHCI controllers at every boot. One that is preserved runs on."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from rig import config
+from rig.fabric import Fabric
+from rig.keeper import Keeper
+from rig.lab import Lab
+from rig.machine import Machine
+from rig.topologies import KEPT
+from rig.topology import Device, Topology, nic, root_port
+
+HC_CONTROL, OPERATIONAL = 0x04, 0x80
+COMMAND, MEMORY_AND_MASTER = 0x04, b"\x06\x00"
+# The controller writes a frame number here every millisecond. Linux leaves the first page of a PC's
+# memory to its firmware, and HcHCCA is 0 after a reset.
+FRAME_NUMBER = 0x80
+
+
+def frame(machine: Machine) -> int:
+    """The frame number in memory, as QEMU sees it."""
+    return int(machine.hmp(f"xp /1hx {FRAME_NUMBER:#x}").split(":")[1].strip(), 16)
+
+
+def counts(machine: Machine) -> bool:
+    """Does the controller write frame numbers?"""
+    seen = set()
+    for _ in range(5):
+        seen.add(frame(machine))
+        time.sleep(0.1)
+    return len(seen) > 1
+
+
+def halted(machine: Machine) -> list[str]:
+    """Changes of the controller's state since the jump."""
+    found = []
+    for line in (machine.folder / "trace.log").read_text(errors="replace").splitlines():
+        match = re.match(r"\d+@([\d.]+):usb_ohci_set_ctl", line)
+        if match and float(match[1]) > machine.jumped_at[-1]:
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("preserved", [True, False], ids=["preserved", "control"])
+def test_running_ohci_is_not_halted(vm: Lab, variant: str, preserved: bool) -> None:
+    machine = vm(Topology(Device("pci-ohci", KEPT), root_port("rp0", nic("nic0"))),
+                 variant=variant, trace=["usb_ohci_set_ctl"])
+    keeper = Keeper(machine)
+    machine.json(f"pci_cfg bind {keeper.bdf}")
+    if preserved:
+        keeper.preserve()
+    else:
+        config.write(machine, keeper.bdf, COMMAND, MEMORY_AND_MASTER)
+    machine.json(f"pci_cfg poke {keeper.bdf} 0 {HC_CONTROL} {OPERATIONAL}")
+    assert counts(machine)
+    fabric = Fabric(machine, KEPT)
+    machine.kexec()
+    if preserved:
+        assert halted(machine) == []
+        assert [str(d) for d in fabric.disturbed()] == []
+        assert counts(machine)
+        keeper.take_back()
+    else:
+        assert halted(machine)
+        assert "Bus Master" in fabric.what()
+        assert not counts(machine)
