@@ -56,7 +56,7 @@ class Machine:
                  smp: int = 1, memory: str | None = None, rate: float = 250.0,
                  args: list[str] | None = None, trace: list[str] | None = None,
                  kernel: Path | None = None, timeout: float = 180.0,
-                 iommu: bool = False) -> None:
+                 iommu: bool = False, first: str = "") -> None:
         self.folder = folder
         self.topology = topology
         self.arch = arch
@@ -67,6 +67,7 @@ class Machine:
         # KASAN's shadow counts as reserved memory, of which KHO wants twice as much as scratch.
         room = variant == "debug" and "kho_scratch=" not in cmdline
         self.cmdline = cmdline + (" kho_scratch=64M,1G,64M" if room else "")
+        self.first = first      # words for the first kernel only
         self.boot = 0
         self.release = ""
         self.booted_at: list[float] = []
@@ -96,7 +97,8 @@ class Machine:
         scratch = "kho_scratch=32M,896M,64M" if self.variant == "debug" else ""
         words = [f"console={CONSOLE[self.arch]} rdinit=/init retain_initrd panic=-1",
                  timer, scratch, "vfio.enable_unsafe_noiommu_mode=1",
-                 f"pcilu.channel={CHANNEL[self.arch]} pcilu.boot={boot}", self.cmdline, extra]
+                 f"pcilu.channel={CHANNEL[self.arch]} pcilu.boot={boot}", self.cmdline,
+                 self.first if boot == 1 else "", extra]
         return " ".join(word for word in words if word)
 
     def _machine_args(self) -> list[str]:

@@ -8,11 +8,11 @@ import os
 
 import pytest
 
+from conftest import FULL
 from rig import topologies
 from rig.fabric import Fabric
 from rig.keeper import Keeper, functions, rescan
 from rig.lab import Lab
-from rig.machine import LIVE_UPDATE
 
 SEED = int(os.environ["PCILU_SEED"])
 KERNELS = [("x86_64", "release"), ("x86_64", "debug"), ("arm64", "release"), ("arm64", "debug")]
@@ -30,17 +30,15 @@ FIRST = {"plain": "", "noari": "pci=noari", "acs": "pci=config_acs=0011111@pci:1
 
 MATRIX = [(*kernel, tree, first, line) for kernel, tree, first, line
           in itertools.product(KERNELS, TREES, FIRST, LINES) if topologies.suits(tree, kernel[0])]
-# A default run has no debug kernel of arm64, and few boots of the slow one.
 QUICK = [case for case in MATRIX if case[1] == "release"]
-SLOW = [case for case in MATRIX if case[1] == "debug" and case[0] == "x86_64"]
-REST = [case for case in MATRIX if case[1] == "debug" and case[0] == "arm64"]
+# A default run builds no debug kernel of arm64.
+SLOW = [case for case in MATRIX if case[1] == "debug" and (FULL or case[0] == "x86_64")]
 
 
 def check(vm: Lab, case: tuple[str, str, str, str, str]) -> None:
     """Preserve, update, rescan, finish, rescan."""
     arch, variant, tree, first, line = case
-    machine = vm(topologies.named(tree), arch=arch, variant=variant,
-                 cmdline=f"{LIVE_UPDATE} {FIRST[first]}")
+    machine = vm(topologies.named(tree), arch=arch, variant=variant, first=FIRST[first])
     keeper = Keeper(machine)
     keeper.preserve()
     before = functions(machine)
@@ -89,8 +87,7 @@ def test_control_buses_are_numbered_anew(vm: Lab, arch: str, line: str) -> None:
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
 def test_routing_stays_as_it_was(vm: Lab, arch: str) -> None:
     """ARI forwarding is off and ACS on, which is neither kernel's default."""
-    machine = vm(topologies.ari(), arch=arch,
-                 cmdline=f"{LIVE_UPDATE} {FIRST['noari']},{FIRST['acs'][4:]}")
+    machine = vm(topologies.ari(), arch=arch, first=f"{FIRST['noari']} {FIRST['acs']}")
     Keeper(machine).preserve()
     before = functions(machine)
     fabric = Fabric(machine, topologies.KEPT)
@@ -104,8 +101,7 @@ def test_routing_stays_as_it_was(vm: Lab, arch: str) -> None:
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
 def test_control_routing_is_set_up_anew(vm: Lab, arch: str) -> None:
     """With the adoption left out on purpose."""
-    machine = vm(topologies.ari(), arch=arch,
-                 cmdline=f"{LIVE_UPDATE} {FIRST['noari']}")
+    machine = vm(topologies.ari(), arch=arch, first=FIRST["noari"])
     Keeper(machine).preserve()
     fabric = Fabric(machine, topologies.KEPT)
     machine.kexec(extra=f"{LINES['acs']} pci_liveupdate.break=0x10")

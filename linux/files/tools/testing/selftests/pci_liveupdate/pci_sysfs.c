@@ -94,7 +94,7 @@ int pci_sysfs_register(const char *bdf, int bar, unsigned int offset, __u32 *val
 {
 	struct pci_sysfs_resource res[PCI_STD_NUM_BARS] = {};
 	size_t page = getpagesize(), in_page;
-	char path[PATH_MAX], attr[16];
+	char path[PATH_MAX], attr[24];
 	volatile __u32 *reg;
 	int fd, ret = 0;
 	void *map;
