@@ -18,8 +18,15 @@ from rig.topologies import KEPT
 from rig.topology import Topology, downstream, nic, root_port, switch
 
 NATIVE_HOTPLUG = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
-RESCANS = ("(while test -e /tmp/go; do echo 1 >/sys/bus/pci/rescan; echo >>/tmp/rescans; done; "
-           "touch /tmp/stopped) >/dev/null 2>&1 &")
+ROUNDS = 1000 if FULL else 30
+# While these run nothing is sent to the guest: its serial port was seen to lose input.
+BESIDE_PRESERVES = ("touch /tmp/go; pci_lu_loop {} /tmp/go >/tmp/loop0 2>&1 & one=$!; "
+                    "pci_lu_loop {} /tmp/go >/tmp/loop1 2>&1 & two=$!; "
+                    "for i in $(seq {}); do echo 1 >/sys/bus/pci/rescan; done; "
+                    "rm /tmp/go; wait $one && wait $two")
+BESIDE_RESCANS = ("touch /tmp/go; (while test -e /tmp/go; do echo 1 >/sys/bus/pci/rescan; "
+                  "echo >>/tmp/rescans; done) >/dev/null 2>&1 & "
+                  "{}; rc=$?; rm /tmp/go; wait; exit $rc")
 
 
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
@@ -70,33 +77,29 @@ def switched(kept: int) -> Topology:
     return Topology(root_port("rp0", switch("up0", *ports)), root_port("rp1", nic("idle")))
 
 
+@pytest.mark.timeout(4 * 3600)
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
 def test_scans_race_with_preserve_and_finish(vm: Lab, arch: str) -> None:
     scans_race(vm, arch, "release")
 
 
+@pytest.mark.timeout(4 * 3600)
 def test_scans_race_with_preserve_and_finish_on_debug(vm: Lab) -> None:
     scans_race(vm, "x86_64", "debug")
 
 
 def scans_race(vm: Lab, arch: str, variant: str) -> None:
     """One process scans, two preserve and unpreserve; then four sessions finish below scans."""
-    rounds = 1000 if FULL else 30
     machine = vm(switched(4), arch=arch, variant=variant, smp=2)
     bdf = machine.topology.bdf
     for n in range(4):
         machine.json(f"pci_cfg bind {bdf[f'nic{n}']}")
     before = functions(machine)
     fabric = Fabric(machine)
-    machine.sh(f"touch /tmp/go; {RESCANS}")
-    machine.sh(f"pci_lu_loop {bdf['nic0']} {rounds} >/tmp/loop0 2>&1 & "
-               f"pci_lu_loop {bdf['nic1']} {rounds} >/tmp/loop1 2>&1; rc=$?; "
-               f"wait; rm /tmp/go; exit $rc", timeout=20 * machine.timeout)
+    machine.sh(BESIDE_PRESERVES.format(bdf["nic0"], bdf["nic1"], ROUNDS), timeout=3 * 3600)
     for n in range(2):
         loop = machine.sh(f"cat /tmp/loop{n}").json()
-        assert (loop["rc"], loop["preserved"]) == (0, rounds)
-    assert int(machine.sh("wc -l </tmp/rescans").out) > 10
-    machine.sh("while ! test -e /tmp/stopped; do sleep 0.1; done; rm /tmp/stopped")
+        assert loop["preserved"] > ROUNDS // 3 and loop["busy"], loop
     assert functions(machine) == before
     assert [str(d) for d in fabric.disturbed()] == []
 
@@ -105,12 +108,12 @@ def scans_race(vm: Lab, arch: str, variant: str) -> None:
         receiver.start(ring=256)
         receiver.preserve()
     machine.kexec(extra="pci=assign-busses")
-    machine.sh(f"touch /tmp/go; {RESCANS}")
-    for n, receiver in enumerate(receivers):
-        # Two are finished by their owners, two by nobody: those are reset.
-        receiver.resume(*(["--retrieve none"] if n % 2 else []))
-        receiver.ctl("finish")
-    machine.sh("rm /tmp/go; while ! test -e /tmp/stopped; do sleep 0.1; done")
+    # Two are finished by their owners, two by nobody: those are reset.
+    finish = [f"pci_cfg bind {receiver.bdf} && e1000e_rx resume --name {receiver.name} "
+              f"--background {'--retrieve none' * (n % 2)} && e1000e_rx ctl {receiver.name} finish"
+              for n, receiver in enumerate(receivers)]
+    machine.sh(BESIDE_RESCANS.format(" && ".join(finish)), timeout=5 * machine.timeout)
+    assert int(machine.sh("wc -l </tmp/rescans").out) > 4
     assert functions(machine) == before
     assert [str(d) for d in fabric.disturbed()] == []
 
