@@ -23,7 +23,7 @@ LINES = {
     "noari": "pci=noari",
     "acs": "pci=config_acs=1101x11@pci:1b36:000c",
     "hpbussize": "pci=hpbussize=5",
-    "all": "pci=assign-busses,noari,realloc,hpbussize=3,config_acs=0000000@pci:1b36:000c",
+    "all": "pci=assign-busses,noari,hpbussize=3,config_acs=0000000@pci:1b36:000c",
 }
 # The first kernel's options differ, too: what the next one finds is then not its own default.
 FIRST = {"plain": "", "noari": "pci=noari", "acs": "pci=config_acs=0011111@pci:1b36:000c"}
