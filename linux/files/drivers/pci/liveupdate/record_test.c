@@ -16,10 +16,26 @@ struct fake_config {
 	unsigned int writes;
 };
 
+struct fake {
+	struct fake_config config;
+	u64 sysdata[8];			/* an architecture's; x86 has the domain in it */
+	struct pci_bus bus;
+	struct pci_dev dev;
+	struct resource parent;
+	struct pci_liveupdate_header_ser header;
+	struct pci_liveupdate_record_ser recs[4];
+	struct pci_liveupdate_record_ser *slots[4];
+};
+
+static struct fake_config *fake_config(struct pci_bus *bus)
+{
+	return &container_of(bus, struct fake, bus)->config;
+}
+
 static int fake_read(struct pci_bus *bus, unsigned int devfn, int where,
 		     int size, u32 *val)
 {
-	struct fake_config *cfg = bus->sysdata;
+	struct fake_config *cfg = fake_config(bus);
 
 	*val = 0;
 	memcpy(val, cfg->bytes + where, size);
@@ -29,25 +45,13 @@ static int fake_read(struct pci_bus *bus, unsigned int devfn, int where,
 static int fake_write(struct pci_bus *bus, unsigned int devfn, int where,
 		      int size, u32 val)
 {
-	struct fake_config *cfg = bus->sysdata;
-
-	cfg->writes++;
+	fake_config(bus)->writes++;
 	return PCIBIOS_SUCCESSFUL;
 }
 
 static struct pci_ops fake_ops = {
 	.read	= fake_read,
 	.write	= fake_write,
-};
-
-struct fake {
-	struct fake_config config;
-	struct pci_bus bus;
-	struct pci_dev dev;
-	struct resource parent;
-	struct pci_liveupdate_header_ser header;
-	struct pci_liveupdate_record_ser recs[4];
-	struct pci_liveupdate_record_ser *slots[4];
 };
 
 static void set_dword(struct fake *fake, int reg, u32 value)
@@ -73,7 +77,7 @@ static struct fake *fake_device(struct kunit *test)
 
 	KUNIT_ASSERT_NOT_NULL(test, fake);
 	fake->bus.ops = &fake_ops;
-	fake->bus.sysdata = &fake->config;
+	fake->bus.sysdata = fake->sysdata;
 	fake->bus.number = 3;
 	fake->dev.bus = &fake->bus;
 	fake->dev.cfg_size = PCI_CFG_SPACE_SIZE;
