@@ -20,6 +20,10 @@ FULL = os.environ.get("FULL", "") not in ("", "0")
 # it takes four times as long, and the whole must stay below an hour with everything built anew.
 DEBUG_SAMPLE = 16
 
+# For scenarios of every architecture; a default run builds no debug kernel of arm64.
+KERNELS = [("x86_64", "release"), ("x86_64", "debug"), ("arm64", "release")]
+KERNELS += [("arm64", "debug")] * FULL
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # xdist's workers are started with this environment and so draw the same samples.

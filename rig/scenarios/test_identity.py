@@ -23,6 +23,7 @@ LINES = {
     "noari": "pci=noari",
     "acs": "pci=config_acs=1101x11@pci:1b36:000c",
     "hpbussize": "pci=hpbussize=5",
+    "no-service": "pci=nomsi,noaer",
     "all": "pci=assign-busses,noari,hpbussize=3,config_acs=0000000@pci:1b36:000c",
 }
 # The first kernel's options differ, too: what the next one finds is then not its own default.

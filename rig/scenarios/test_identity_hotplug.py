@@ -15,9 +15,10 @@ from rig.lab import Lab
 from rig.machine import LIVE_UPDATE
 from rig.receiver import Receiver
 from rig.topologies import KEPT
-from rig.topology import Topology, downstream, nic, root_port, switch
+from rig.topology import Topology, downstream, edu, nic, root_port, switch
 
 NATIVE_HOTPLUG = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
+BUTTON = 8      # seconds; a kernel waits five for a second press before it acts
 ROUNDS = 1000 if FULL else 30
 # While these run nothing is sent to the guest: its serial port was seen to lose input.
 BESIDE_PRESERVES = ("touch /tmp/go; pci_lu_loop {} /tmp/go >/tmp/loop0 2>&1 & one=$!; "
@@ -44,6 +45,27 @@ def test_device_is_added_while_another_is_preserved(vm: Lab, arch: str) -> None:
     assert appears(machine, "0000:03:00.0")
     assert [str(d) for d in fabric.disturbed()] == []
     keeper.take_back()
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_request_to_unplug_is_refused(vm: Lab, arch: str) -> None:
+    """QEMU presses the slot's button, which is polite: the kernel may say no."""
+    machine = vm(Topology(root_port("rp0", nic(KEPT)), root_port("rp1", edu("edu0"))), arch=arch,
+                 args=NATIVE_HOTPLUG if arch == "x86_64" else [])
+    keeper = Keeper(machine)
+    keeper.preserve()
+    fabric = Fabric(machine, KEPT)
+    for update in (machine.kexec, keeper.take_back):
+        machine.qmp("device_del", id=KEPT)
+        time.sleep(BUTTON)
+        assert machine.run(f"test -e /sys/bus/pci/devices/{keeper.bdf}").rc == 0
+        assert [str(d) for d in fabric.disturbed()] == []
+        update()
+    # Control: with the live update over it goes, and so did one that is not preserved.
+    machine.qmp("device_del", id=KEPT)
+    machine.qmp("device_del", id="edu0")
+    machine.sh(f"while test -e /sys/bus/pci/devices/{keeper.bdf} -o "
+               f"-e /sys/bus/pci/devices/{machine.topology.bdf['edu0']}; do sleep 0.1; done")
 
 
 def test_added_bridge_gets_no_bus_numbers_until_the_finish(vm: Lab) -> None:
