@@ -216,16 +216,17 @@ void pci_lu_unreserve(struct pci_lu_incoming *in)
 static void lu_lose(struct pci_dev *dev, const char *name, const struct resource *was)
 {
 	struct resource *res;
+	unsigned int i;
 
 	set_bit(PCI_LU_LOST, &dev->lu_flags);
 	trace_pci_liveupdate_adopt(dev, "addresses cannot be claimed");
 	pci_err(dev, "%s %pR is not to be had in this kernel; it is left alone and cannot be retrieved\n",
 		name, was);
 
-	/* A bridge is still the way to others */
-	if (dev->hdr_type != PCI_HEADER_TYPE_NORMAL)
-		return;
-	pci_dev_for_each_resource(dev, res) {
+	pci_dev_for_each_resource(dev, res, i) {
+		/* A bridge is still the way to others */
+		if (i >= PCI_BRIDGE_RESOURCES)
+			break;
 		if (resource_assigned(res))
 			release_resource(res);
 		res->start = 0;
