@@ -11,7 +11,7 @@ import pytest
 
 from rig import topology, witness
 from rig.lab import Lab
-from rig.machine import Machine
+from rig.machine import LIVE_UPDATE, Machine
 from rig.receiver import Receiver
 from rig.topology import Device, Topology, downstream, nic, root_port, switch
 from rig.witness import Access
@@ -23,7 +23,7 @@ COMMAND = 0x04
 FABRIC = {*range(0x18, 0x1B), 0x1C, 0x1D, *range(0x20, 0x34), 0x3E, 0x3F}
 
 
-def testdev(id: str, **props: str) -> Device:
+def small(id: str, **props: str) -> Device:
     """Conventional PCI with a memory and an I/O BAR, and one of any size on demand."""
     return Device("pci-testdev", id, dict(props))
 
@@ -32,8 +32,8 @@ def crowded() -> Topology:
     """A switch with the NIC and neighbours, a bridge that holds nothing, a conventional bus."""
     return Topology(
         root_port("rp0", switch("up0", downstream("dn0", nic("nic0")),
-                                downstream("dn1", testdev("beside")), downstream("dn2"))),
-        root_port("rp1", testdev("below", membar="32M")), root_port("rp2"))
+                                downstream("dn1", small("beside")), downstream("dn2"))),
+        root_port("rp1", small("below", membar="32M")), root_port("rp2"))
 
 
 TOPOLOGIES = {"root-port": topology.plain, "switch": topology.demo, "crowded": crowded}
@@ -61,6 +61,22 @@ def written(machine: Machine, id: str, until: float, boot: int = 2) -> list[Acce
     return [w for w in witness.read(machine).writes(id, boot) if w.time < until]
 
 
+# Of the PCI Express capability: sizes, tags and ordering (Device Control without error
+# reporting), ASPM, completion boundary and common clock (Link Control), Device Control 2.
+EXPRESS = {0x08: 0xFFF0, 0x10: 0x004B, 0x28: 0xFFFF}
+
+
+def settings(machine: Machine, id: str) -> list[int]:
+    """What a function has in these registers."""
+    text = machine.sh(f"od -An -v -tx1 /sys/bus/pci/devices/{machine.topology.bdf[id]}/config").out
+    config = bytes.fromhex(text)
+    at = config[0x34]
+    while at and config[at] != 0x10:
+        at = config[at + 1]
+    return [int.from_bytes(config[at + n:at + n + 2], "little") & mask
+            for n, mask in EXPRESS.items() if at]
+
+
 def jump(machine: Machine, line: str = "") -> tuple[Receiver, float]:
     """Preserve the NIC, live update with that command line; also when its owner asks for it."""
     receiver = Receiver(machine)
@@ -85,8 +101,11 @@ def assert_untouched(machine: Machine, claimed: float, id: str = "nic0", boot: i
 
 def keeps_addresses(machine: Machine, line: str) -> None:
     """Arrange, act and ask: one live update into a kernel with that command line."""
+    way = ["nic0", *machine.topology.above("nic0")]
+    before = {id: settings(machine, id) for id in way}
     receiver, claimed = jump(machine, line)
     assert_untouched(machine, claimed)
+    assert {id: settings(machine, id) for id in way} == before
     receiver.resume(bind=False)
     assert not receiver.ready["bar0_moved"]
     receiver.ctl("finish")
@@ -184,6 +203,13 @@ def test_device_that_cannot_be_verified_is_left_alone(vm: Lab, variant: str) -> 
     assert_lost(machine, *lose(machine, "pci=nommconf"))
 
 
+def test_other_device_in_its_place_is_left_alone(vm: Lab, variant: str) -> None:
+    """The record names another Device ID: to the incoming kernel the device was exchanged."""
+    machine = vm(topology.plain(), variant=variant,
+                 cmdline=f"{LIVE_UPDATE} pci_liveupdate.break=64")
+    assert_lost(machine, *lose(machine, ""))
+
+
 def test_control_range_beside_the_bars_may_be_taken(vm: Lab) -> None:
     machine = vm(topology.plain())
     keeps_addresses(machine, "memmap=4K#0xfed1c000")
@@ -191,7 +217,7 @@ def test_control_range_beside_the_bars_may_be_taken(vm: Lab) -> None:
 
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
 def test_large_neighbour_is_placed_elsewhere(vm: Lab, arch: str) -> None:
-    """A device that only the incoming kernel finds: by a rescan, with a BAR larger than all rest."""
+    """A device that only the incoming kernel finds, with a BAR larger than all of the rest."""
     machine = vm(Topology(root_port("rp0", nic("nic0")), root_port("rp1")), arch=arch)
     start, size = bar(machine, machine.topology.bdf["nic0"])
     receiver, claimed = jump(machine)
@@ -222,10 +248,10 @@ def assorted() -> Topology:
                                 downstream("dn1", Device("nvme", "disk", {"serial": "pcilu"})),
                                 downstream("dn2", nic("nic1")))),
         root_port("rp1", Device("pcie-pci-bridge", "conventional", bridge=True, addr="0",
-                                children=[testdev("old", membar="1M"), Device("pci-ohci", "usb"),
+                                children=[small("old", membar="1M"), Device("pci-ohci", "usb"),
                                           Device("edu", "edu")])),
         root_port("rp2", Device("nvme", "spare", {"serial": "spare"})),
-        nic("nic2"), Device("intel-hda", "sound"), testdev("root", membar="16M"))
+        nic("nic2"), Device("intel-hda", "sound"), small("root", membar="16M"))
 
 
 def test_assorted_devices_stay_through_three_live_updates(vm: Lab, variant: str) -> None:

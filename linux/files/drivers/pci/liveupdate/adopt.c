@@ -16,6 +16,10 @@
  * above one only what concerns the way to the device is kept: bus numbers,
  * windows, routing, packet sizes, the link. Its errors, its hot-plug events and
  * its own interrupts are this kernel's, which sets them up as always.
+ *
+ * Some of it also holds in the outgoing kernel, from when a device is preserved:
+ * devices that come later, by hot-plug or a rescan, are no reason to move it or
+ * to tune what is in use.
  */
 
 #define dev_fmt(fmt) "Live Update: " fmt
@@ -27,6 +31,7 @@
 #define LU_ENDPOINTS	BIT(0)
 #define LU_BRIDGES	BIT(1)
 #define LU_UNCLAIMED	BIT(2)	/* not when the owner has it back */
+#define LU_OUTGOING	BIT(3)	/* also when preserved for the next kernel */
 
 static const struct {
 	const char *what;
@@ -34,9 +39,9 @@ static const struct {
 } lu_kept[PCI_LU_KEEP_NR] = {
 	[PCI_LU_KEEP_BARS]	= { "BARs", LU_ENDPOINTS | LU_BRIDGES | LU_UNCLAIMED },
 	[PCI_LU_KEEP_WINDOWS]	= { "window kinds", LU_BRIDGES },
-	[PCI_LU_KEEP_ADDRESSES]	= { "addresses", LU_ENDPOINTS | LU_BRIDGES },
-	[PCI_LU_KEEP_PAYLOAD]	= { "packet sizes", LU_ENDPOINTS | LU_BRIDGES },
-	[PCI_LU_KEEP_REQUESTS]	= { "request settings", LU_ENDPOINTS | LU_BRIDGES },
+	[PCI_LU_KEEP_ADDRESSES]	= { "addresses", LU_ENDPOINTS | LU_BRIDGES | LU_OUTGOING },
+	[PCI_LU_KEEP_PAYLOAD]	= { "packet sizes", LU_ENDPOINTS | LU_BRIDGES | LU_OUTGOING },
+	[PCI_LU_KEEP_REQUESTS]	= { "request settings", LU_ENDPOINTS | LU_BRIDGES | LU_OUTGOING },
 	[PCI_LU_KEEP_LINK]	= { "link settings", LU_BRIDGES },
 	[PCI_LU_KEEP_INTX]	= { "INTx", LU_ENDPOINTS | LU_BRIDGES | LU_UNCLAIMED },
 	[PCI_LU_KEEP_MSI]	= { "MSI and MSI-X", LU_ENDPOINTS },
@@ -57,6 +62,8 @@ bool __pci_liveupdate_keeps(struct pci_dev *dev, enum pci_lu_keep what)
 		return false;
 	if (!(scope & (endpoint ? LU_ENDPOINTS : LU_BRIDGES)))
 		return false;
+	if (!(scope & LU_OUTGOING) && !pci_liveupdate_adopted(dev))
+		return false;
 	if (endpoint && scope & LU_UNCLAIMED && test_bit(PCI_LU_CLAIMED, &dev->lu_flags))
 		return false;
 
@@ -70,4 +77,12 @@ bool __pci_liveupdate_keeps_path(struct pci_dev *dev, enum pci_lu_keep what)
 		if (pci_liveupdate_keeps(dev, what))
 			return true;
 	return false;
+}
+
+bool __pci_liveupdate_rrs_sv(struct pci_dev *port)
+{
+	u16 ctl;
+
+	pcie_capability_read_word(port, PCI_EXP_RTCTL, &ctl);
+	return ctl & PCI_EXP_RTCTL_RRS_SVE;
 }

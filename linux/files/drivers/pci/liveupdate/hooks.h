@@ -97,6 +97,7 @@ bool __pci_liveupdate_keeps_path(struct pci_dev *dev, enum pci_lu_keep what);
 bool __pci_liveupdate_keeps_address(struct pci_dev *dev, const struct resource *res);
 bool __pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr, u32 *masks, u32 *rom);
 bool __pci_liveupdate_windows(struct pci_dev *bridge);
+bool __pci_liveupdate_rrs_sv(struct pci_dev *port);
 
 /**
  * pci_liveupdate_shutdown - decide about Bus Master on the way out
@@ -298,11 +299,13 @@ static inline void pci_liveupdate_failed(struct pci_dev *bridge)
  * @what: what would be written
  *
  * Context: any.
- * Return: true if @dev is adopted and @what of it is taken over as it is.
+ * Return: true if @dev is adopted and @what of it is taken over as it is, or if
+ * @dev is preserved for the next kernel and not even its neighbours may be a
+ * reason to change @what.
  */
 static inline bool pci_liveupdate_keeps(struct pci_dev *dev, enum pci_lu_keep what)
 {
-	return pci_liveupdate_adopted(dev) && __pci_liveupdate_keeps(dev, what);
+	return pci_liveupdate_held(dev) && __pci_liveupdate_keeps(dev, what);
 }
 
 /**
@@ -312,7 +315,7 @@ static inline bool pci_liveupdate_keeps(struct pci_dev *dev, enum pci_lu_keep wh
  */
 static inline bool pci_liveupdate_keeps_path(struct pci_dev *dev, enum pci_lu_keep what)
 {
-	return static_branch_unlikely(&pci_lu_incoming_key) &&
+	return static_branch_unlikely(&pci_lu_used_key) &&
 	       __pci_liveupdate_keeps_path(dev, what);
 }
 
@@ -326,7 +329,7 @@ static inline bool pci_liveupdate_keeps_path(struct pci_dev *dev, enum pci_lu_ke
 static inline bool pci_liveupdate_keeps_address(struct pci_dev *dev,
 						const struct resource *res)
 {
-	return pci_liveupdate_adopted(dev) && __pci_liveupdate_keeps_address(dev, res);
+	return pci_liveupdate_held(dev) && __pci_liveupdate_keeps_address(dev, res);
 }
 
 /**
@@ -352,7 +355,24 @@ static inline bool pci_liveupdate_windows(struct pci_dev *bridge)
 	return pci_liveupdate_adopted(bridge) && __pci_liveupdate_windows(bridge);
 }
 
+/**
+ * pci_liveupdate_rrs_sv - has this root port RRS Software Visibility on?
+ * @port: root port that is being set up, before it is matched
+ *
+ * Return: true if it has, and devices of the previous kernel are running: then
+ * the caller need not write.
+ */
+static inline bool pci_liveupdate_rrs_sv(struct pci_dev *port)
+{
+	return static_branch_unlikely(&pci_lu_incoming_key) && __pci_liveupdate_rrs_sv(port);
+}
+
 #else /* CONFIG_PCI_LIVEUPDATE */
+
+static inline bool pci_liveupdate_rrs_sv(struct pci_dev *port)
+{
+	return false;
+}
 
 static inline bool pci_liveupdate_keeps(struct pci_dev *dev, enum pci_lu_keep what)
 {
