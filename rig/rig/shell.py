@@ -9,10 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import initrd, paths, topology
+from . import initrd, paths, topologies, topology
 from .machine import CONSOLE, LIVE_UPDATE, QEMU, Machine, probe_accel
 
-TOPOLOGIES = {"demo": topology.demo, "plain": topology.plain, "pair": topology.pair}
+TOPOLOGIES = {"demo": topology.demo, "plain": topology.plain, "pair": topology.pair,
+              **topologies.NAMED}
 
 
 def main() -> int:

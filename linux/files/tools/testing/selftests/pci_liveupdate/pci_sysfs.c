@@ -95,7 +95,7 @@ int pci_sysfs_register(const char *bdf, int bar, unsigned int offset, __u32 *val
 	struct pci_sysfs_resource res[PCI_STD_NUM_BARS] = {};
 	size_t page = getpagesize(), in_page;
 	char path[PATH_MAX], attr[24];
-	volatile __u32 *reg;
+	__u32 *reg;
 	int fd, ret = 0;
 	void *map;
 
@@ -116,10 +116,11 @@ int pci_sysfs_register(const char *bdf, int bar, unsigned int offset, __u32 *val
 		ret = -errno;
 	} else {
 		reg = map + in_page;
+		/* Relaxed atomics: one access of the full width, which the compiler keeps */
 		if (write)
-			*reg = *val;
+			__atomic_store_n(reg, *val, __ATOMIC_RELAXED);
 		else
-			*val = *reg;
+			*val = __atomic_load_n(reg, __ATOMIC_RELAXED);
 		munmap(map, page);
 	}
 	close(fd);
