@@ -20,7 +20,6 @@ from rig.topology import Topology, downstream, edu, nic, root_port, switch
 NATIVE_HOTPLUG = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
 BUTTON = 8      # seconds; a kernel waits five for a second press before it acts
 ROUNDS = 1000 if FULL else 30
-# While these run nothing is sent to the guest: its serial port was seen to lose input.
 BESIDE_PRESERVES = ("touch /tmp/go; pci_lu_loop {} /tmp/go >/tmp/loop0 2>&1 & one=$!; "
                     "pci_lu_loop {} /tmp/go >/tmp/loop1 2>&1 & two=$!; "
                     "for i in $(seq {}); do echo 1 >/sys/bus/pci/rescan; done; "
