@@ -247,8 +247,9 @@ static bool lu_claim(struct pci_dev *dev, int i)
 		return true;
 
 	if (!pci_claim_resource(dev, i)) {
-		/* So that nobody turns the ROM off */
-		res->flags &= ~IORESOURCE_ROM_ENABLE;
+		/* So that nobody turns the ROM off; the type of another BAR has that bit */
+		if (i == PCI_ROM_RESOURCE)
+			res->flags &= ~IORESOURCE_ROM_ENABLE;
 		return true;
 	}
 	lu_lose(dev, pci_resource_name(dev, i), &was);
