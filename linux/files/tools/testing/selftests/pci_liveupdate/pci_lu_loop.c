@@ -2,11 +2,11 @@
 /*
  * pci_lu_loop - preserve and unpreserve a PCI function again and again.
  *
- *	pci_lu_loop BDF FILE
+ *	pci_lu_loop BDF ROUNDS
  *
- * as long as FILE exists. For tests of races with bus scans, which refuse a
- * preserve while they run (-EBUSY): both outcomes are counted. vfio-pci must
- * have bound the function.
+ * until it has been preserved ROUNDS times. For tests of races with bus scans,
+ * which refuse a preserve while they run (-EBUSY): both outcomes are counted.
+ * vfio-pci must have bound the function.
  * Each round makes a session, puts the function's VFIO cdev into it, and closes
  * the session.
  *
@@ -43,15 +43,16 @@ static int one_round(const struct vfio_noiommu *v, const char *name)
 int main(int argc, char *argv[])
 {
 	struct vfio_noiommu v = VFIO_NOIOMMU_INIT;
-	unsigned long preserved = 0, busy = 0;
+	unsigned long preserved = 0, busy = 0, rounds;
 	struct json j = {};
 	char name[32];
 	int ret;
 
 	if (argc != 3) {
-		fprintf(stderr, "pci_lu_loop BDF FILE\n");
+		fprintf(stderr, "pci_lu_loop BDF ROUNDS\n");
 		return 2;
 	}
+	rounds = strtoul(argv[2], NULL, 0);
 	snprintf(name, sizeof(name), "loop-%d", getpid());
 
 	ret = vfio_noiommu_cdev_open(argv[1]);
@@ -62,7 +63,7 @@ int main(int argc, char *argv[])
 		return 1;
 	}
 
-	while (!ret && !access(argv[2], F_OK)) {
+	while (!ret && preserved < rounds) {
 		ret = one_round(&v, name);
 		if (ret == -EBUSY) {
 			busy++;
