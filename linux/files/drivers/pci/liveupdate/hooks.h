@@ -312,6 +312,8 @@ static inline bool pci_liveupdate_keeps(struct pci_dev *dev, enum pci_lu_keep wh
  * pci_liveupdate_keeps_path - the same for a function or any bridge above it
  * @dev: device or bridge
  * @what: what would be written
+ *
+ * Return: true if @what of any of them is kept.
  */
 static inline bool pci_liveupdate_keeps_path(struct pci_dev *dev, enum pci_lu_keep what)
 {
@@ -338,6 +340,8 @@ static inline bool pci_liveupdate_keeps_address(struct pci_dev *dev,
  * @nr: number of BARs of its header type
  * @masks: filled in if so, as if the BARs had been sized
  * @rom: the same for the Expansion ROM, NULL if the header type has none
+ *
+ * Return: true if the BARs must not be sized.
  */
 static inline bool pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr,
 					    u32 *masks, u32 *rom)
@@ -349,6 +353,8 @@ static inline bool pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr
 /**
  * pci_liveupdate_windows - are the kinds of windows of this bridge known?
  * @bridge: bridge that is being set up; its window flags are filled in if so
+ *
+ * Return: true if the windows must not be probed.
  */
 static inline bool pci_liveupdate_windows(struct pci_dev *bridge)
 {
