@@ -12,6 +12,7 @@
 #include <linux/types.h>
 
 struct liveupdate_file_handler;
+struct pci_bus;
 struct pci_dev;
 
 #ifdef CONFIG_PCI_LIVEUPDATE
@@ -33,6 +34,9 @@ void pci_liveupdate_finish(struct pci_dev *dev);
 
 enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev);
 bool pci_liveupdate_is_untranslated(struct pci_dev *dev);
+
+/* For architectures and host bridge drivers */
+bool pci_liveupdate_claim_resources(struct pci_bus *bus);
 
 #else /* CONFIG_PCI_LIVEUPDATE */
 
@@ -98,6 +102,11 @@ static inline enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev)
 }
 
 static inline bool pci_liveupdate_is_untranslated(struct pci_dev *dev)
+{
+	return false;
+}
+
+static inline bool pci_liveupdate_claim_resources(struct pci_bus *bus)
 {
 	return false;
 }

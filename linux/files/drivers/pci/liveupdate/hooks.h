@@ -21,6 +21,42 @@ enum pci_lu_buses {
 	PCI_LU_BUSES_REFUSE,
 };
 
+/**
+ * enum pci_lu_keep - what is left as it is in adopted functions
+ * @PCI_LU_KEEP_BARS:	   BARs and the decode of them
+ * @PCI_LU_KEEP_WINDOWS:   windows of bridges, which tell their kinds if probed
+ * @PCI_LU_KEEP_ADDRESSES: what is claimed in the resource tree
+ * @PCI_LU_KEEP_PAYLOAD:   Max Payload Size, Max Read Request Size
+ * @PCI_LU_KEEP_REQUESTS:  tags, ordering, completion boundary, LTR, SERR, _HPX
+ * @PCI_LU_KEEP_LINK:	   ASPM, common clock, retraining
+ * @PCI_LU_KEEP_INTX:	   INTx Disable, Interrupt Line
+ * @PCI_LU_KEEP_MSI:	   MSI Enable, MSI-X Enable
+ * @PCI_LU_KEEP_POWER:	   power state, PME
+ * @PCI_LU_KEEP_ERRORS:	   AER
+ * @PCI_LU_KEEP_MAILBOX:   DOE
+ * @PCI_LU_KEEP_IOV:	   SR-IOV
+ * @PCI_LU_KEEP_VPD:	   Vital Product Data, which is read by writing
+ * @PCI_LU_KEEP_VGA:	   VGA decode and forwarding
+ * @PCI_LU_KEEP_NR:	   number of these, not one itself
+ */
+enum pci_lu_keep {
+	PCI_LU_KEEP_BARS,
+	PCI_LU_KEEP_WINDOWS,
+	PCI_LU_KEEP_ADDRESSES,
+	PCI_LU_KEEP_PAYLOAD,
+	PCI_LU_KEEP_REQUESTS,
+	PCI_LU_KEEP_LINK,
+	PCI_LU_KEEP_INTX,
+	PCI_LU_KEEP_MSI,
+	PCI_LU_KEEP_POWER,
+	PCI_LU_KEEP_ERRORS,
+	PCI_LU_KEEP_MAILBOX,
+	PCI_LU_KEEP_IOV,
+	PCI_LU_KEEP_VPD,
+	PCI_LU_KEEP_VGA,
+	PCI_LU_KEEP_NR
+};
+
 #ifdef CONFIG_PCI_LIVEUPDATE
 
 DECLARE_STATIC_KEY_FALSE(pci_lu_outgoing_key);
@@ -56,6 +92,11 @@ bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_dri
 bool __pci_liveupdate_keeps_master(struct pci_dev *dev);
 void __pci_liveupdate_removed(struct pci_dev *dev);
 void __pci_liveupdate_failed(struct pci_dev *bridge);
+bool __pci_liveupdate_keeps(struct pci_dev *dev, enum pci_lu_keep what);
+bool __pci_liveupdate_keeps_path(struct pci_dev *dev, enum pci_lu_keep what);
+bool __pci_liveupdate_keeps_address(struct pci_dev *dev, const struct resource *res);
+bool __pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr, u32 *masks, u32 *rom);
+bool __pci_liveupdate_windows(struct pci_dev *bridge);
 
 /**
  * pci_liveupdate_shutdown - decide about Bus Master on the way out
@@ -251,7 +292,94 @@ static inline void pci_liveupdate_failed(struct pci_dev *bridge)
 		__pci_liveupdate_failed(bridge);
 }
 
+/**
+ * pci_liveupdate_keeps - is this function not to be written to?
+ * @dev: device or bridge that is being set up
+ * @what: what would be written
+ *
+ * Context: any.
+ * Return: true if @dev is adopted and @what of it is taken over as it is.
+ */
+static inline bool pci_liveupdate_keeps(struct pci_dev *dev, enum pci_lu_keep what)
+{
+	return pci_liveupdate_adopted(dev) && __pci_liveupdate_keeps(dev, what);
+}
+
+/**
+ * pci_liveupdate_keeps_path - the same for a function or any bridge above it
+ * @dev: device or bridge
+ * @what: what would be written
+ */
+static inline bool pci_liveupdate_keeps_path(struct pci_dev *dev, enum pci_lu_keep what)
+{
+	return static_branch_unlikely(&pci_lu_incoming_key) &&
+	       __pci_liveupdate_keeps_path(dev, what);
+}
+
+/**
+ * pci_liveupdate_keeps_address - must this resource stay as it is?
+ * @dev: device or bridge
+ * @res: one of its resources
+ *
+ * Return: true if it must be neither assigned nor moved nor released.
+ */
+static inline bool pci_liveupdate_keeps_address(struct pci_dev *dev,
+						const struct resource *res)
+{
+	return pci_liveupdate_adopted(dev) && __pci_liveupdate_keeps_address(dev, res);
+}
+
+/**
+ * pci_liveupdate_bar_masks - are the sizes of these BARs known?
+ * @dev: function that is being set up
+ * @nr: number of BARs of its header type
+ * @masks: filled in if so, as if the BARs had been sized
+ * @rom: the same for the Expansion ROM, NULL if the header type has none
+ */
+static inline bool pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr,
+					    u32 *masks, u32 *rom)
+{
+	return pci_liveupdate_adopted(dev) &&
+	       __pci_liveupdate_bar_masks(dev, nr, masks, rom);
+}
+
+/**
+ * pci_liveupdate_windows - are the kinds of windows of this bridge known?
+ * @bridge: bridge that is being set up; its window flags are filled in if so
+ */
+static inline bool pci_liveupdate_windows(struct pci_dev *bridge)
+{
+	return pci_liveupdate_adopted(bridge) && __pci_liveupdate_windows(bridge);
+}
+
 #else /* CONFIG_PCI_LIVEUPDATE */
+
+static inline bool pci_liveupdate_keeps(struct pci_dev *dev, enum pci_lu_keep what)
+{
+	return false;
+}
+
+static inline bool pci_liveupdate_keeps_path(struct pci_dev *dev, enum pci_lu_keep what)
+{
+	return false;
+}
+
+static inline bool pci_liveupdate_keeps_address(struct pci_dev *dev,
+						const struct resource *res)
+{
+	return false;
+}
+
+static inline bool pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr,
+					    u32 *masks, u32 *rom)
+{
+	return false;
+}
+
+static inline bool pci_liveupdate_windows(struct pci_dev *bridge)
+{
+	return false;
+}
 
 static inline bool pci_liveupdate_held(struct pci_dev *dev)
 {

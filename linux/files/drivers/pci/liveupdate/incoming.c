@@ -162,6 +162,7 @@ void pci_lu_incoming_finish(struct liveupdate_flb_op_args *args)
 	guard(rwsem_write)(&pci_lu_rwsem);
 	xa_for_each(&lu_entries, key, in) {
 		incoming_release(in);
+		pci_lu_unreserve(in);
 		kfree(in);
 	}
 	xa_destroy(&lu_entries);
@@ -206,6 +207,33 @@ bool pci_lu_incoming_has_buses(struct pci_dev *bridge, u8 first, u8 last)
 			return true;
 	}
 	return false;
+}
+
+/**
+ * pci_lu_incoming_below - look at all functions below a bus
+ * @bus: root bus, or one that has been scanned anew
+ * @fn: called for each function that was preserved, found or not
+ *
+ * Context: pci_lu_rwsem held for writing.
+ * Return: true if there is any.
+ */
+bool pci_lu_incoming_below(struct pci_bus *bus,
+			   void (*fn)(struct pci_bus *bus, struct pci_lu_incoming *in))
+{
+	struct pci_lu_incoming *in;
+	unsigned long key;
+	bool any = false;
+
+	xa_for_each(&lu_entries, key, in) {
+		u8 nr = PCI_BUS_NUM(in->rec->bdf);
+
+		if (in->rec->domain != pci_domain_nr(bus) ||
+		    nr < bus->busn_res.start || nr > bus->busn_res.end)
+			continue;
+		fn(bus, in);
+		any = true;
+	}
+	return any;
 }
 
 void __pci_liveupdate_match(struct pci_dev *dev)

@@ -21,6 +21,8 @@
  * @dev:	the device, referenced, once it has been added; NULL before
  * @users:	preserved devices at or below this function that are not
  *		finished yet
+ * @reserved:	addresses that nobody may be given, because the device that
+ *		has them is missing or lost
  *
  * What became of the device is in its &pci_dev.lu_flags.
  */
@@ -28,6 +30,7 @@ struct pci_lu_incoming {
 	struct pci_liveupdate_record_ser *rec;
 	struct pci_dev *dev;
 	u32 users;
+	struct pci_lu_reservation *reserved;
 };
 
 /**
@@ -99,6 +102,12 @@ bool pci_lu_incoming_has_buses(struct pci_dev *bridge, u8 first, u8 last);
 enum pci_liveupdate_dma pci_lu_dma_locked(struct pci_dev *dev);
 bool pci_lu_was_pending_locked(struct pci_dev *dev);
 
+bool pci_lu_incoming_below(struct pci_bus *bus,
+			   void (*fn)(struct pci_bus *bus, struct pci_lu_incoming *in));
+
+/* resources.c */
+void pci_lu_unreserve(struct pci_lu_incoming *in);
+
 /* A function's place: domain in the upper half, Requester ID in the lower */
 static inline unsigned long pci_lu_key(u32 domain, u16 bdf)
 {
@@ -116,6 +125,9 @@ static inline unsigned long pci_lu_key(u32 domain, u16 bdf)
 #define PCI_LU_BREAK_ROUTING		BIT(4)	/* do not adopt ACS and ARI */
 #define PCI_LU_BREAK_REFUSALS		BIT(5)	/* let everybody do everything */
 #define PCI_LU_BREAK_IDENTITY		BIT(6)	/* hand over another Device ID */
+
+/* Do not keep that, see enum pci_lu_keep */
+#define PCI_LU_BREAK_KEEP(what)		BIT(8 + (what))
 
 #ifdef CONFIG_PCI_LIVEUPDATE_DEBUG
 extern unsigned int pci_lu_break;

@@ -217,6 +217,15 @@ static bool lu_has_acs_quirk(struct pci_dev *dev)
 	return false;
 }
 
+/* The next kernel could not tell whether it is the same device */
+static bool lu_has_no_extended_config(struct pci_dev *dev)
+{
+	for (; dev; dev = pci_upstream_bridge(dev))
+		if (pci_is_pcie(dev) && dev->cfg_size <= PCI_CFG_SPACE_SIZE)
+			return true;
+	return false;
+}
+
 static const struct {
 	bool (*test)(struct pci_dev *dev);
 	int errno;
@@ -243,6 +252,9 @@ static const struct {
 	{ lu_has_acs_quirk, -EOPNOTSUPP,
 	  "ACS of it, or of a bridge above it, is set up by a quirk that cannot be handed over",
 	  "use a device below another root port" },
+	{ lu_has_no_extended_config, -EOPNOTSUPP,
+	  "extended configuration space of it, or of a bridge above it, cannot be read",
+	  "boot without pci=nommconf" },
 	{ lu_is_unfinished, -EBUSY, "it is not finished from the previous live update",
 	  "finish its session first" },
 };

@@ -175,6 +175,23 @@ void pci_lu_record_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *r
 		record_fill_bridge(dev, rec);
 }
 
+/*
+ * A device that was reset has forgotten its addresses. An Expansion ROM may be
+ * enabled or not, and lies anywhere if it is not.
+ */
+static bool record_bar_differs(struct pci_dev *dev, int reg,
+			       const struct pci_liveupdate_bar_ser *bar)
+{
+	u32 lo, hi = 0;
+
+	if (!bar->mask)
+		return false;
+	pci_read_config_dword(dev, reg, &lo);
+	if (bar_is_64(bar->value))
+		pci_read_config_dword(dev, reg + 4, &hi);
+	return ((u64)hi << 32 | lo) != bar->value;
+}
+
 /**
  * pci_lu_record_mismatch - is this the device that was preserved?
  * @dev: device found at the place that @rec names
@@ -200,8 +217,17 @@ const char *pci_lu_record_mismatch(struct pci_dev *dev,
 		return "class code";
 	if (now.subvendor != rec->subvendor || now.subdevice != rec->subdevice)
 		return "Subsystem ID";
+	/*
+	 * What cannot be seen cannot be compared. A device whose extended
+	 * configuration space could not be read then has not been preserved.
+	 */
+	if (pci_is_pcie(dev) && dev->cfg_size <= PCI_CFG_SPACE_SIZE)
+		return "extended configuration space, which cannot be read here (pci=nommconf?),";
 	if (now.dsn != rec->dsn)
 		return "Device Serial Number";
+	for (int i = 0; i < PCI_LIVEUPDATE_ROM_BAR; i++)
+		if (record_bar_differs(dev, PCI_BASE_ADDRESS_0 + 4 * i, &rec->bars[i]))
+			return "BAR";
 	if (!(rec->flags & PCI_LIVEUPDATE_F_BRIDGE))
 		return NULL;
 

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * PCI Live Update: addresses of preserved devices stay where they are.
+ */
+
+/**
+ * DOC: Addresses
+ *
+ * A device that works on behalf of the previous kernel decodes its BARs, and
+ * the bridges above it forward to them. Nobody may write to these registers,
+ * so they cannot be sized, and nobody else may be given the addresses:
+ *
+ * - sizes of BARs and kinds of windows come from the records, the addresses
+ *   themselves from the registers;
+ * - as soon as the buses of a host are scanned, and before anything else there
+ *   is claimed or assigned, the windows above preserved devices and their BARs
+ *   are claimed. They are never released, moved or resized until the live
+ *   update is finished; neighbours are placed around them;
+ * - if that fails because somebody else has the addresses (a firmware table,
+ *   the command line, a host bridge with a smaller window), the device is lost:
+ *   it is not touched, has no resources in this kernel, and cannot be retrieved;
+ * - addresses of devices that are lost or missing are reserved until the live
+ *   update is finished: nobody knows what still decodes them.
+ *
+ * A ROM that is not enabled decodes nothing. It is given an address in memory
+ * only, as always, and may be claimed by whoever wants to.
+ */
+
+#define pr_fmt(fmt) "PCI Live Update: " fmt
+#define dev_fmt(fmt) "Live Update: " fmt
+
+#include <linux/ioport.h>
+#include <linux/slab.h>
+
+#include "../pci.h"
+#include "internal.h"
+
+#include <trace/events/pci_liveupdate.h>
+
+/**
+ * struct pci_lu_reservation - addresses that nobody may be given
+ * @next: more of the same function
+ * @res:  in the resource tree
+ * @name: of @res
+ */
+struct pci_lu_reservation {
+	struct pci_lu_reservation *next;
+	struct resource res;
+	char name[32];
+};
+
+/**
+ * __pci_liveupdate_bar_masks - tell sizes of BARs without writing to them
+ * @dev: function that is being set up
+ * @nr: number of BARs of its header type
+ * @masks: filled in with what the BARs would read as after all ones were written
+ * @rom: the same for the Expansion ROM, NULL if the header type has none
+ *
+ * Return: true if the BARs must not be sized. A function that is lost has none.
+ */
+bool __pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr, u32 *masks, u32 *rom)
+{
+	const struct pci_liveupdate_record_ser *rec;
+
+	if (!pci_liveupdate_keeps(dev, PCI_LU_KEEP_BARS))
+		return false;
+
+	memset(masks, 0, nr * sizeof(*masks));
+	if (rom)
+		*rom = 0;
+	if (test_bit(PCI_LU_LOST, &dev->lu_flags))
+		return true;
+
+	rec = dev->lu_incoming->rec;
+	for (unsigned int i = 0; i < nr; i++) {
+		const struct pci_liveupdate_bar_ser *bar = &rec->bars[i];
+
+		if (!bar->mask)
+			continue;
+		/* Low bits are read-only and tell the type (PCIe r6.0, sec 7.5.1.2.1) */
+		masks[i] = lower_32_bits(bar->mask) |
+			   (lower_32_bits(bar->value) & ~lower_32_bits(bar->mask) & 0xf);
+		if (upper_32_bits(bar->mask) && i + 1 < nr)
+			masks[++i] = upper_32_bits(bar->mask);
+	}
+	if (rom)
+		*rom = lower_32_bits(rec->bars[PCI_LIVEUPDATE_ROM_BAR].mask);
+	return true;
+}
+
+/**
+ * __pci_liveupdate_windows - tell kinds of windows without writing to them
+ * @bridge: bridge that is being set up
+ *
+ * Return: true if the windows must not be probed. A bridge that is lost has the
+ * windows that can be seen.
+ */
+bool __pci_liveupdate_windows(struct pci_dev *bridge)
+{
+	u8 windows;
+
+	if (!pci_liveupdate_keeps(bridge, PCI_LU_KEEP_WINDOWS))
+		return false;
+	if (test_bit(PCI_LU_LOST, &bridge->lu_flags))
+		return true;
+
+	windows = bridge->lu_incoming->rec->windows;
+	bridge->io_window = !!(windows & PCI_LIVEUPDATE_WIN_IO);
+	bridge->pref_window = !!(windows & PCI_LIVEUPDATE_WIN_PREF);
+	bridge->pref_64_window = !!(windows & PCI_LIVEUPDATE_WIN_PREF64);
+	return true;
+}
+
+bool __pci_liveupdate_keeps_address(struct pci_dev *dev, const struct resource *res)
+{
+	/* A ROM that was enabled has been claimed */
+	if (res == &dev->resource[PCI_ROM_RESOURCE] && !resource_assigned(res))
+		return false;
+	return pci_liveupdate_keeps(dev, PCI_LU_KEEP_ADDRESSES);
+}
+
+/* The smallest window on the way to @bus that @res lies in */
+static struct resource *lu_room(struct pci_bus *bus, const struct resource *res)
+{
+	struct resource *window;
+
+	for (; bus; bus = bus->parent)
+		pci_bus_for_each_resource(bus, window)
+			if (window && resource_assigned(window) &&
+			    resource_contains(window, res))
+				return window;
+	return res->flags & IORESOURCE_IO ? &ioport_resource : &iomem_resource;
+}
+
+/* Take what is free of a range: the rest belongs to somebody, who keeps it */
+static void lu_reserve(struct pci_lu_incoming *in, struct resource *room,
+		       const struct resource *range)
+{
+	const struct pci_liveupdate_record_ser *rec = in->rec;
+	resource_size_t start = range->start;
+
+	while (start <= range->end) {
+		struct pci_lu_reservation *part = kzalloc_obj(*part);
+		struct resource *other;
+
+		if (!part)
+			return;
+		snprintf(part->name, sizeof(part->name), "Live Update %04x:%02x:%02x.%d",
+			 rec->domain, PCI_BUS_NUM(rec->bdf), PCI_SLOT(rec->bdf),
+			 PCI_FUNC(rec->bdf));
+		part->res = (struct resource){
+			.name = part->name, .flags = range->flags,
+			.start = start, .end = range->end,
+		};
+
+		/* The first in the way; what is below it is free */
+		other = request_resource_conflict(room, &part->res);
+		if (other && other != room && other->start > start) {
+			part->res.end = other->start - 1;
+			if (request_resource(room, &part->res))
+				other = room;
+		} else if (other) {
+			kfree(part);
+			part = NULL;
+		}
+		if (part) {
+			pr_info("%pR stays reserved for %s\n", &part->res,
+				part->name + strlen("Live Update "));
+			part->next = in->reserved;
+			in->reserved = part;
+		}
+		if (!other || other == room || other->end >= range->end)
+			return;
+		start = other->end + 1;
+	}
+}
+
+static void lu_reserve_bars(struct pci_bus *bus, struct pci_lu_incoming *in)
+{
+	for (int i = 0; i < PCI_LIVEUPDATE_NUM_BARS; i++) {
+		const struct pci_liveupdate_bar_ser *bar = &in->rec->bars[i];
+		bool rom = i == PCI_LIVEUPDATE_ROM_BAR;
+		bool io = !rom && bar->value & PCI_BASE_ADDRESS_SPACE_IO;
+		struct pci_bus_region region = {};
+		struct resource range = {};
+
+		region.start = bar->value & bar->mask;
+		if (!region.start || (rom && !(in->rec->claimed & BIT(i))))
+			continue;
+		region.end = region.start + (upper_32_bits(bar->mask) ? -bar->mask :
+					     (u32)-bar->mask) - 1;
+
+		range.flags = io ? IORESOURCE_IO : IORESOURCE_MEM;
+		pcibios_bus_to_resource(bus, &range, &region);
+		lu_reserve(in, lu_room(bus, &range), &range);
+	}
+}
+
+/**
+ * pci_lu_unreserve - let the addresses of a function go
+ * @in: what is known of it
+ *
+ * Context: pci_lu_rwsem held for writing.
+ */
+void pci_lu_unreserve(struct pci_lu_incoming *in)
+{
+	struct pci_lu_reservation *part;
+
+	while ((part = in->reserved)) {
+		in->reserved = part->next;
+		release_resource(&part->res);
+		kfree(part);
+	}
+}
+
+static void lu_lose(struct pci_dev *dev, const char *name, const struct resource *was)
+{
+	struct resource *res;
+
+	set_bit(PCI_LU_LOST, &dev->lu_flags);
+	trace_pci_liveupdate_adopt(dev, "addresses cannot be claimed");
+	pci_err(dev, "%s %pR is not to be had in this kernel; it is left alone and cannot be retrieved\n",
+		name, was);
+
+	/* A bridge is still the way to others */
+	if (dev->hdr_type != PCI_HEADER_TYPE_NORMAL)
+		return;
+	pci_dev_for_each_resource(dev, res) {
+		if (resource_assigned(res))
+			release_resource(res);
+		res->start = 0;
+		res->end = 0;
+		res->flags = 0;
+	}
+}
+
+/* Returns false if @dev is lost */
+static bool lu_claim(struct pci_dev *dev, int i)
+{
+	struct resource *res = &dev->resource[i];
+	struct resource was = *res;
+
+	/* A closed window; a fixed resource is not a BAR's and is nobody else's */
+	if (!res->flags || resource_assigned(res) ||
+	    res->flags & (IORESOURCE_DISABLED | IORESOURCE_PCI_FIXED))
+		return true;
+
+	if (!pci_claim_resource(dev, i)) {
+		/* So that nobody turns the ROM off */
+		res->flags &= ~IORESOURCE_ROM_ENABLE;
+		return true;
+	}
+	lu_lose(dev, pci_resource_name(dev, i), &was);
+	return false;
+}
+
+static void lu_claim_bars(struct pci_dev *dev)
+{
+	const struct pci_liveupdate_record_ser *rec = dev->lu_incoming->rec;
+	int nr = dev->hdr_type == PCI_HEADER_TYPE_NORMAL ? PCI_STD_NUM_BARS : 2;
+
+	for (int i = 0; i < nr; i++)
+		if (rec->bars[i].value & rec->bars[i].mask && !lu_claim(dev, i))
+			return;
+	if (dev->resource[PCI_ROM_RESOURCE].flags & IORESOURCE_ROM_ENABLE)
+		lu_claim(dev, PCI_ROM_RESOURCE);
+}
+
+static void lu_claim_windows(struct pci_dev *bridge)
+{
+	unsigned long flags = 0;
+
+	/* Not every architecture has read them by now */
+	for (int i = PCI_BRIDGE_RESOURCES; i <= PCI_BRIDGE_PREF_MEM_WINDOW; i++)
+		flags |= bridge->resource[i].flags;
+	if (!flags)
+		pci_read_bridge_bases(bridge->subordinate);
+
+	for (int i = PCI_BRIDGE_RESOURCES; i <= PCI_BRIDGE_PREF_MEM_WINDOW; i++)
+		lu_claim(bridge, i);
+}
+
+/* From the top: a window has to be in the tree before what is in it */
+static void lu_claim_bus(struct pci_bus *bus)
+{
+	struct pci_dev *dev;
+
+	list_for_each_entry(dev, &bus->devices, bus_list) {
+		if (!pci_liveupdate_keeps(dev, PCI_LU_KEEP_ADDRESSES) || !dev->lu_incoming)
+			continue;
+		if (!test_bit(PCI_LU_LOST, &dev->lu_flags))
+			pci_lu_unreserve(dev->lu_incoming);	/* it came late */
+		if (dev->subordinate)
+			lu_claim_windows(dev);
+		if (!test_bit(PCI_LU_LOST, &dev->lu_flags))
+			lu_claim_bars(dev);
+		if (dev->subordinate)
+			lu_claim_bus(dev->subordinate);
+	}
+}
+
+/* The bus below @bus with number @nr, or the one that it would be below */
+static struct pci_bus *lu_bus(struct pci_bus *bus, u8 nr)
+{
+	struct pci_bus *child;
+
+	list_for_each_entry(child, &bus->children, node)
+		if (nr >= child->busn_res.start && nr <= child->busn_res.end)
+			return lu_bus(child, nr);
+	return bus;
+}
+
+static void lu_reserve_lost(struct pci_bus *bus, struct pci_lu_incoming *in)
+{
+	if (in->reserved || (in->dev && !test_bit(PCI_LU_LOST, &in->dev->lu_flags)))
+		return;
+	lu_reserve_bars(lu_bus(bus, PCI_BUS_NUM(in->rec->bdf)), in);
+}
+
+/**
+ * pci_liveupdate_claim_resources - give preserved devices their addresses
+ * @bus: root bus, or one that was scanned anew
+ *
+ * For whoever claims or assigns resources, before they do so. What is claimed
+ * already stays so.
+ *
+ * Context: may sleep; buses are scanned and not changing. Takes pci_lu_rwsem.
+ * Return: true if a device of the previous kernel is, or was, below @bus: then
+ * the caller claims what else is configured there, rather than assign it anew.
+ */
+bool pci_liveupdate_claim_resources(struct pci_bus *bus)
+{
+	if (!static_branch_unlikely(&pci_lu_incoming_key) ||
+	    pci_lu_break & PCI_LU_BREAK_KEEP(PCI_LU_KEEP_ADDRESSES))
+		return false;
+
+	guard(rwsem_write)(&pci_lu_rwsem);
+	lu_claim_bus(bus);
+	return pci_lu_incoming_below(bus, lu_reserve_lost);
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_claim_resources);
