@@ -4,9 +4,9 @@ ARCH    ?= x86_64
 VARIANT ?= release
 PYTHON  := /usr/bin/python3
 JOBS    ?= 2
-export LINUX_SRC REFRESH VERIFY FULL
+export LINUX_SRC REFRESH VERIFY FULL BENCH_SIZES
 
-.PHONY: help demo test test-full kernel guest shell check series clean
+.PHONY: help demo test test-full kernel guest shell check bench series clean
 
 help:
 	@echo 'make demo             the main job: a live update under a receiving network card'
@@ -15,6 +15,7 @@ help:
 	@echo 'make kernel [ARCH=x86_64|arm64] [VARIANT=release|debug|off|stock]'
 	@echo 'make shell            an interactive VM with a PCI topology and the tools in it'
 	@echo 'make check            checkpatch, kernel-doc, sparse, W=1, linters'
+	@echo 'make bench [BENCH_SIZES="1 64 256 512"]  what it costs, in counts, beside the stock kernel'
 	@echo 'make series [VERIFY=1|source]  the feature as a patch series, VERIFY: apply, build each'
 	@echo 'make clean            removes build/ (downloads and compiler cache stay)'
 	@echo 'LINUX_SRC=dir-or-tarball: this kernel source; REFRESH=1: look for a newer Debian one'
@@ -53,6 +54,13 @@ check:
 	@scripts/deps kernel check
 	@scripts/prepare
 	@scripts/check
+
+# Counts in an emulator: no KVM is needed, and none would do
+bench:
+	@scripts/deps kernel rig
+	@$(MAKE) --no-print-directory guest ARCH=x86_64
+	@scripts/build x86_64 stock
+	@cd rig && $(PYTHON) -m rig.bench
 
 series:
 	@scripts/deps kernel series
