@@ -209,9 +209,8 @@ CONFIG = "".join(f"CONFIG_{name}=y\n" for name in (
 
 def config_space(vendor: int, device: int, cls: int, *, bars: list[int] | None = None,
                  bridge: tuple[int, int, int] | None = None, command: int = 0x0406,
-                 msix: bool = False, pri: bool = False, devctl: int = 0x2810,
-                 header: int | None = None) -> bytes:
-    """4096 bytes: a header, a PCI Express capability, and MSI-X and PRI if asked for."""
+                 pri: bool = False, devctl: int = 0x2810, header: int | None = None) -> bytes:
+    """4096 bytes: a header, a PCI Express capability, and PRI if asked for."""
     c = bytearray(4096)
     struct.pack_into("<HHHHI", c, 0, vendor, device, command, 0x0010, cls << 8 | 1)
     c[0x0e] = header if header is not None else 1 if bridge else 0
@@ -223,10 +222,8 @@ def config_space(vendor: int, device: int, cls: int, *, bars: list[int] | None =
     else:
         struct.pack_into("<HH", c, 0x2c, vendor, device)
     c[0x34] = 0x40
-    struct.pack_into("<BBH", c, 0x40, 0x10, 0x80 if msix else 0, 2)
+    struct.pack_into("<BBH", c, 0x40, 0x10, 0, 2)
     struct.pack_into("<H", c, 0x48, devctl)
-    if msix:
-        struct.pack_into("<BBH", c, 0x80, 0x11, 0, 0x8003)
     if pri:
         struct.pack_into("<IH", c, 0x100, 0x00010013, 1)
     return bytes(c)

@@ -105,11 +105,6 @@ def test_control_check_says_yes(host: Host) -> None:
     assert "can be preserved" in host.pcilu("check", "01:00.0").stdout
 
 
-def test_check_warns_of_armed_interrupts(host: Host) -> None:
-    host.config(NIC, nic(msix=True), driver="vfio-pci")
-    assert [w["id"] for w in host.json("check", NIC)["devices"][0]["warnings"]] == ["interrupts"]
-
-
 def test_dma_pauses_where_an_iommu_may_come(host: Host) -> None:
     host.write("sys/firmware/acpi/tables/IVRS", b"")
     assert devices(host.json("list"))[NIC]["dma"] == "paused"
@@ -286,9 +281,7 @@ def test_lockdown_wants_a_signature(host: Host) -> None:
     assert preflight(host, rc=0)["signature"] == ["pass"]
 
 
-def test_preflight_refuses_armed_interrupts_and_warns_of_unfinished(host: Host) -> None:
-    host.config(NIC, nic(msix=True), driver="vfio-pci", state="preserved")
-    assert failed(preflight(host)) == {"interrupts"}
+def test_preflight_warns_of_unfinished(host: Host) -> None:
     host.config(NIC, nic(), driver="vfio-pci", state="incoming")
     assert preflight(host, rc=0)["unfinished"] == ["warn"]
 

@@ -137,20 +137,6 @@ static bool is_unfinished(const struct probe *p)
 	       p->dev->state == PCILU_DEAD;
 }
 
-static bool has_interrupts(const struct probe *p)
-{
-	struct pci_cap *msi =
-		pci_find_cap(p->dev->pci, PCI_CAP_ID_MSI, PCI_CAP_NORMAL);
-	struct pci_cap *msix =
-		pci_find_cap(p->dev->pci, PCI_CAP_ID_MSIX, PCI_CAP_NORMAL);
-
-	return (msi && (pci_read_word(p->dev->pci, msi->addr + PCI_MSI_FLAGS) &
-			PCI_MSI_FLAGS_ENABLE)) ||
-	       (msix &&
-		(pci_read_word(p->dev->pci, msix->addr + PCI_CAP_FLAGS) &
-		 PCI_MSIX_ENABLE));
-}
-
 static bool feature_unknown(const struct probe *p)
 {
 	return !p->platform->feature_known;
@@ -205,9 +191,6 @@ static const struct rule warnings[] = {
 	  { "feature-unknown",
 	    "the kernel's configuration is nowhere to be found",
 	    "install /boot/config-RELEASE or use CONFIG_IKCONFIG_PROC=y" } },
-	{ has_interrupts,
-	  { "interrupts", "interrupts are armed, and the kexec refuses that",
-	    "let its owner disable MSI and MSI-X before the kexec" } },
 };
 
 static int apply(const struct rule *rule, size_t n, const struct probe *p,

@@ -339,27 +339,18 @@ static void check_signature(struct preflight *pf, const struct image *img)
 static void check_devices(struct preflight *pf)
 {
 	__attribute__((cleanup(devices_free))) struct devices d;
-	int i, preserved = 0, unfinished = 0, armed = 0, told = 0;
+	int i, preserved = 0, unfinished = 0, told = 0;
 
 	if (devices_scan(&d, NULL))
 		return;
 	for (i = 0; i < d.count; i++) {
 		const struct device *dev = &d.dev[i];
-		bool is_preserved = dev->state == PCILU_PRESERVED;
-		int j;
 
 		told += dev->state >= 0;
-		preserved += is_preserved;
+		preserved += dev->state == PCILU_PRESERVED;
 		unfinished += dev->state == PCILU_INCOMING_DEVICE ||
 			      dev->state == PCILU_CLAIMED;
-		for (j = 0; j < dev->nr_warnings; j++)
-			armed += is_preserved && !dev->bridge &&
-				 !strcmp(dev->warning[j]->id, "interrupts");
 	}
-	if (armed)
-		find(pf, "interrupts", PF_FAIL,
-		     "let their owners disable MSI and MSI-X, pcilu list -v",
-		     "%d preserved devices have interrupts armed", armed);
 	if (unfinished)
 		find(pf, "unfinished", PF_WARN,
 		     "let their owners finish, pcilu status",

@@ -14,6 +14,41 @@
 struct liveupdate_file_handler;
 struct pci_bus;
 struct pci_dev;
+struct pci_saved_state;
+
+/**
+ * enum pci_liveupdate_irqs - what keeps the MSIs of a device in it
+ * @PCI_LIVEUPDATE_IRQS_NONE: nothing, it had none enabled
+ * @PCI_LIVEUPDATE_IRQS_MSIX_MASKED: Function Mask of MSI-X
+ * @PCI_LIVEUPDATE_IRQS_MSI_MASKED: the mask bits of MSI
+ * @PCI_LIVEUPDATE_IRQS_OFF: MSI has been turned off; what the device wanted to
+ *	send since is lost
+ */
+enum pci_liveupdate_irqs {
+	PCI_LIVEUPDATE_IRQS_NONE,
+	PCI_LIVEUPDATE_IRQS_MSIX_MASKED,
+	PCI_LIVEUPDATE_IRQS_MSI_MASKED,
+	PCI_LIVEUPDATE_IRQS_OFF,
+};
+
+#if defined(CONFIG_PCI_LIVEUPDATE) && defined(CONFIG_PCI_MSI)
+
+int pci_liveupdate_hold_irqs(struct pci_dev *dev);
+void pci_liveupdate_release_irqs(struct pci_dev *dev, enum pci_liveupdate_irqs held);
+
+#else
+
+static inline int pci_liveupdate_hold_irqs(struct pci_dev *dev)
+{
+	return PCI_LIVEUPDATE_IRQS_NONE;
+}
+
+static inline void pci_liveupdate_release_irqs(struct pci_dev *dev,
+					       enum pci_liveupdate_irqs held)
+{
+}
+
+#endif
 
 #ifdef CONFIG_PCI_LIVEUPDATE
 
@@ -33,6 +68,11 @@ int pci_liveupdate_stop(struct pci_dev *dev);
 void pci_liveupdate_finish(struct pci_dev *dev);
 
 enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev);
+
+size_t pci_liveupdate_pack_state(const struct pci_saved_state *state, void *buf,
+				 size_t size);
+struct pci_saved_state *pci_liveupdate_unpack_state(struct pci_dev *dev, const void *buf,
+						    size_t size);
 bool pci_liveupdate_is_untranslated(struct pci_dev *dev);
 
 /* For architectures and host bridge drivers */

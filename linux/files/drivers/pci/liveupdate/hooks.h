@@ -98,6 +98,8 @@ bool __pci_liveupdate_keeps_address(struct pci_dev *dev, const struct resource *
 bool __pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr, u32 *masks, u32 *rom);
 bool __pci_liveupdate_windows(struct pci_dev *bridge);
 bool __pci_liveupdate_rrs_sv(struct pci_dev *port);
+bool __pci_liveupdate_msi_is_held(struct pci_dev *dev);
+bool __pci_liveupdate_msix_is_held(struct pci_dev *dev);
 
 /**
  * pci_liveupdate_shutdown - decide about Bus Master on the way out
@@ -373,7 +375,40 @@ static inline bool pci_liveupdate_rrs_sv(struct pci_dev *port)
 	return static_branch_unlikely(&pci_lu_incoming_key) && __pci_liveupdate_rrs_sv(port);
 }
 
+/**
+ * pci_liveupdate_msi_is_held - has the previous kernel left MSI on and masked?
+ * @dev: device with MSI, which this kernel has not set up
+ *
+ * Return: true if so: to turn it off would lose what is pending, and to unmask it
+ * without setting it up would send messages to the previous kernel.
+ */
+static inline bool pci_liveupdate_msi_is_held(struct pci_dev *dev)
+{
+	return static_branch_unlikely(&pci_lu_used_key) && __pci_liveupdate_msi_is_held(dev);
+}
+
+/**
+ * pci_liveupdate_msix_is_held - has the previous kernel left MSI-X on and masked?
+ * @dev: device with MSI-X, which this kernel has not set up
+ *
+ * Return: see pci_liveupdate_msi_is_held().
+ */
+static inline bool pci_liveupdate_msix_is_held(struct pci_dev *dev)
+{
+	return static_branch_unlikely(&pci_lu_used_key) && __pci_liveupdate_msix_is_held(dev);
+}
+
 #else /* CONFIG_PCI_LIVEUPDATE */
+
+static inline bool pci_liveupdate_msi_is_held(struct pci_dev *dev)
+{
+	return false;
+}
+
+static inline bool pci_liveupdate_msix_is_held(struct pci_dev *dev)
+{
+	return false;
+}
 
 static inline bool pci_liveupdate_rrs_sv(struct pci_dev *port)
 {

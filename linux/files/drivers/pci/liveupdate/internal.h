@@ -126,6 +126,8 @@ static inline unsigned long pci_lu_key(u32 domain, u16 bdf)
 #define PCI_LU_BREAK_REFUSALS		BIT(5)	/* let everybody do everything */
 #define PCI_LU_BREAK_IDENTITY		BIT(6)	/* hand over another Device ID */
 
+#define PCI_LU_BREAK_IRQS		BIT(24)	/* neither mask MSIs nor turn them off */
+
 /* Do not keep that, see enum pci_lu_keep */
 #define PCI_LU_BREAK_KEEP(what)		BIT(8 + (what))
 

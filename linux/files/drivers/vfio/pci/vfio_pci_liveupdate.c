@@ -16,17 +16,25 @@
  * ============
  *
  * The device in the state in which its registers are, its place (domain, bus,
- * device, function), and what VFIO knew about its reset. PCI's own part of it,
- * and whether DMA goes on, is told in drivers/pci/liveupdate/.
+ * device, function), and what VFIO knew about it: virtualised configuration
+ * space, what the device is restored to when it is closed, whether a reset
+ * works, the VF token. PCI's own part of it, and whether DMA goes on, is told in
+ * drivers/pci/liveupdate/.
+ *
+ * Interrupts that the device raises from freeze on stay pending in it, masked,
+ * and those that reached an eventfd which nobody has read are remembered. Both
+ * are delivered when the owner arms the vector again (VFIO_DEVICE_SET_IRQS). A
+ * device that has MSI without masks cannot say what is pending: every vector
+ * that was armed is signalled once.
  *
  * What is not
  * ===========
  *
- * The binding to an iommufd, mappings, interrupts, eventfds and what the user
- * wrote to virtualised config space. The retrieved file is as fresh as one from
- * open(2): its user binds, attaches, maps, and may then go on with the device.
- * The memory that the device accesses is preserved by its user, as memfds in
- * the same session.
+ * The binding to an iommufd, mappings and eventfds, also those for errors and
+ * requests, ioeventfds and irqfds: they are files and memory of this kernel. The
+ * retrieved file is bound, attached, mapped and armed by its user, who may then
+ * go on with the device. The memory that the device accesses is preserved by its
+ * user, as memfds in the same session.
  *
  * The life of a preserved device
  * ==============================
@@ -36,12 +44,13 @@
  *   on to do anything with it, a reset included.
  *
  * freeze
- *   Refuses a device with interrupts armed (masking them is not done yet), one
- *   that sleeps, and one whose unbind has begun: that unbind waits for the file
- *   with the device's lock held, and device_shutdown() would wait for the lock
- *   after the point of no return. From here to the jump the user cannot write
- *   config space, arm interrupts or reset. A config write under way in another
- *   thread is completed.
+ *   Refuses a device that sleeps, one whose interrupts cannot be masked, and one
+ *   whose unbind has begun: that unbind waits for the file with the device's
+ *   lock held, and device_shutdown() would wait for the lock after the point of
+ *   no return. From here to the jump the user gets -EBUSY for what would change
+ *   what is handed over: config writes, arming and masking interrupts, resets,
+ *   sleep, dma-bufs, the VF token. Config writes under way are completed first.
+ *   Interrupts are masked.
  *
  * retrieve
  *   Gives a device file for the incoming device, under the rights that open(2)
@@ -63,12 +72,14 @@
  * LUO's session mutex is held around every operation but can_preserve and
  * get_id; freeze runs in the reboot system call. Below it, in this order::
  *
- *   device_lock -> dev_set->lock -> igate -> memory_lock -> PCI's rwsem
+ *   device_lock -> dev_set->lock -> lu_gate -> igate -> memory_lock -> PCI's rwsem
  *
  * where the first is only ever tried, for a bounded time: unbind holds it while
  * it waits for the file to be closed, which LUO does with the session mutex
- * held. vfio-pci's part of the state (vfio_pci_core_device.lu_*) is guarded by
- * memory_lock, and is set to frozen with igate held, too.
+ * held. vfio_pci_core_device.lu_frozen is set with lu_gate held, which those hold
+ * for reading who write config space; whoever holds igate or memory_lock can
+ * rely on it, too. lu_ser is guarded by dev_set->lock, lu_removing by
+ * memory_lock, what concerns INTx by irqlock, and the rest by igate.
  */
 
 #define dev_fmt(fmt) "Live Update: " fmt
@@ -124,9 +135,25 @@ static bool lu_is_asleep(struct vfio_pci_core_device *vdev, struct file *file)
 	return vdev->pm_runtime_engaged || vdev->pdev->current_state != PCI_D0;
 }
 
-static bool lu_has_irqs(struct vfio_pci_core_device *vdev, struct file *file)
+/* Its line would be asserted in a kernel where nobody expects it */
+static bool lu_has_loud_intx(struct vfio_pci_core_device *vdev, struct file *file)
 {
-	return vdev->irq_type != VFIO_PCI_NUM_IRQS;
+	return vdev->irq_type == VFIO_PCI_INTX_IRQ_INDEX && !vdev->pci_2_3;
+}
+
+static bool lu_has_dmabufs(struct vfio_pci_core_device *vdev, struct file *file)
+{
+	return !list_empty(&vdev->dmabufs);
+}
+
+static bool lu_can_migrate(struct vfio_pci_core_device *vdev, struct file *file)
+{
+	return vdev->vdev.mig_ops;
+}
+
+static bool lu_has_regions(struct vfio_pci_core_device *vdev, struct file *file)
+{
+	return vdev->num_regions;
 }
 
 /* What the user may still change is asked again at freeze, or only then */
@@ -151,9 +178,18 @@ static const struct {
 	{ lu_is_asleep, LU_PRESERVE | LU_FREEZE, -EBUSY,
 	  "its user has put it in a low power state",
 	  "wake it up first" },
-	{ lu_has_irqs, LU_FREEZE, -EBUSY,
-	  "its user has interrupts armed, and they are not kept yet",
-	  "disarm them (VFIO_DEVICE_SET_IRQS) before the kexec" },
+	{ lu_can_migrate, LU_PRESERVE, -EOPNOTSUPP,
+	  "its driver migrates it, and knows more of it than can be handed over",
+	  "bind it to vfio-pci" },
+	{ lu_has_regions, LU_PRESERVE, -EOPNOTSUPP,
+	  "it has regions of its own kind, which are not handed over",
+	  "none, this device cannot be preserved" },
+	{ lu_has_dmabufs, LU_PRESERVE | LU_FREEZE, -EBUSY,
+	  "its memory has been exported as a dma-buf",
+	  "close that first" },
+	{ lu_has_loud_intx, LU_PRESERVE | LU_FREEZE, -EBUSY,
+	  "its user has INTx armed, and the device cannot be kept from asserting it",
+	  "disarm it (VFIO_DEVICE_SET_IRQS), or use MSI" },
 };
 
 static int lu_refuse(struct vfio_pci_core_device *vdev, struct file *file,
@@ -231,17 +267,44 @@ static void vfio_pci_lu_unpreserve(struct liveupdate_file_op_args *args)
 	kho_unpreserve_free(phys_to_virt(args->serialized_data));
 }
 
+/* Return: whether somebody wanted INTx unmasked meanwhile */
+static bool lu_set_frozen(struct vfio_pci_core_device *vdev, bool frozen)
+{
+	bool unmask;
+
+	guard(rwsem_write)(&vdev->lu_gate);
+	guard(spinlock_irq)(&vdev->irqlock);
+
+	WRITE_ONCE(vdev->lu_frozen, frozen);
+	unmask = vdev->lu_unmask;
+	vdev->lu_unmask = false;
+	return unmask;
+}
+
+static void lu_thaw(struct vfio_pci_core_device *vdev)
+{
+	if (lu_set_frozen(vdev, false))
+		vfio_pci_intx_unmask(vdev);
+}
+
 static int vfio_pci_lu_freeze(struct liveupdate_file_op_args *args)
 {
 	struct vfio_pci_core_device *vdev = lu_file_vdev(args->file);
 	int err;
 
-	guard(mutex)(&vdev->igate);
-	guard(rwsem_write)(&vdev->memory_lock);
+	/* Before igate, which a config write under way may need */
+	lu_set_frozen(vdev, true);
 
-	err = lu_refuse(vdev, args->file, LU_FREEZE);
-	if (!err)
-		WRITE_ONCE(vdev->lu_frozen, true);
+	scoped_guard(mutex, &vdev->igate) {
+		scoped_guard(rwsem_write, &vdev->memory_lock)
+			err = lu_refuse(vdev, args->file, LU_FREEZE);
+		if (!err)
+			err = vfio_pci_liveupdate_hold_irqs(vdev);
+		if (!err)
+			vfio_pci_liveupdate_save(vdev, phys_to_virt(args->serialized_data));
+	}
+	if (err)
+		lu_thaw(vdev);
 	return err;
 }
 
@@ -249,10 +312,10 @@ static void vfio_pci_lu_unfreeze(struct liveupdate_file_op_args *args)
 {
 	struct vfio_pci_core_device *vdev = lu_file_vdev(args->file);
 
-	guard(mutex)(&vdev->igate);
-	guard(rwsem_write)(&vdev->memory_lock);
-
-	WRITE_ONCE(vdev->lu_frozen, false);
+	/* While nobody can change what is armed */
+	scoped_guard(mutex, &vdev->igate)
+		vfio_pci_liveupdate_release_irqs(vdev);
+	lu_thaw(vdev);
 }
 
 /*
@@ -271,7 +334,11 @@ static struct vfio_pci_liveupdate_ser *lu_ser(struct liveupdate_file_op_args *ar
 	if (ser->version != VFIO_PCI_LIVEUPDATE_ABI_VERSION ||
 	    ser->size != sizeof(*ser) ||
 	    ser->flags & ~VFIO_PCI_LIVEUPDATE_F_ALL ||
-	    memchr_inv(ser->reserved, 0, sizeof(ser->reserved)))
+	    ser->config_size > sizeof(ser->vconfig) ||
+	    ser->state_size > sizeof(ser->state) ||
+	    (ser->irq_type > VFIO_PCI_MSIX_IRQ_INDEX &&
+	     ser->irq_type != VFIO_PCI_LIVEUPDATE_IRQ_NONE) ||
+	    ser->reserved0 || memchr_inv(ser->reserved, 0, sizeof(ser->reserved)))
 		return NULL;
 	return ser;
 }
@@ -280,6 +347,14 @@ static struct pci_dev *lu_find(const struct vfio_pci_liveupdate_ser *ser)
 {
 	return pci_get_domain_bus_and_slot(ser->domain, PCI_BUS_NUM(ser->bdf),
 					   ser->bdf & 0xff);
+}
+
+/* What the next open of the device goes by */
+static void lu_set_ser(struct vfio_pci_core_device *vdev,
+		       const struct vfio_pci_liveupdate_ser *ser)
+{
+	guard(mutex)(&vdev->vdev.dev_set->lock);
+	vdev->lu_ser = ser;
 }
 
 /* Called with the device locked: it is bound to us, or will not be meanwhile */
@@ -314,7 +389,7 @@ static struct file *lu_retrieve_locked(struct pci_dev *pdev,
 				       "a device without an IOMMU takes CAP_SYS_RAWIO" :
 				       "no memory, or it is being unbound");
 	else
-		vdev->lu_reset_works = ser->flags & VFIO_PCI_LIVEUPDATE_F_RESET_WORKS;
+		lu_set_ser(vdev, ser);
 	return file;
 }
 
@@ -445,6 +520,8 @@ static void vfio_pci_lu_finish(struct liveupdate_file_op_args *args)
 	struct vfio_pci_liveupdate_ser *ser = lu_ser(args);
 	struct pci_dev *pdev __free(pci_dev_put) = lu_find(ser);
 
+	if (args->retrieve_status > 0)
+		lu_set_ser(lu_file_vdev(args->file), NULL);
 	if (pdev)
 		pci_liveupdate_finish(pdev);
 	/* Not earlier: a retrieve that failed for now reads it again */

@@ -6,6 +6,8 @@
 #ifndef _VFIO_PCI_LIVEUPDATE_H
 #define _VFIO_PCI_LIVEUPDATE_H
 
+#include <linux/eventfd.h>
+#include <linux/kho/abi/vfio_pci.h>
 #include <linux/pci_liveupdate.h>
 #include <linux/rwsem.h>
 #include <linux/vfio_pci_core.h>
@@ -51,6 +53,23 @@ static inline bool vfio_pci_liveupdate_bars_reset(struct vfio_device_set *dev_se
 void vfio_pci_liveupdate_init(struct pci_driver *driver);
 void vfio_pci_liveupdate_exit(void);
 
+int vfio_pci_liveupdate_hold_irqs(struct vfio_pci_core_device *vdev);
+void vfio_pci_liveupdate_release_irqs(struct vfio_pci_core_device *vdev);
+void vfio_pci_liveupdate_save(struct vfio_pci_core_device *vdev,
+			      struct vfio_pci_liveupdate_ser *ser);
+void vfio_pci_liveupdate_restore(struct vfio_pci_core_device *vdev);
+void vfio_pci_liveupdate_rearmed(struct vfio_pci_core_device *vdev, unsigned int vector,
+				 struct eventfd_ctx *trigger);
+
+/**
+ * vfio_pci_liveupdate_init_dev - initialise the Live Update part of a device
+ * @vdev: device that is being initialised
+ */
+static inline void vfio_pci_liveupdate_init_dev(struct vfio_pci_core_device *vdev)
+{
+	init_rwsem(&vdev->lu_gate);
+}
+
 /**
  * vfio_pci_liveupdate_try_reset - find out if an adopted device can be reset
  * @vdev: incoming device, which a try would reset
@@ -60,7 +79,8 @@ void vfio_pci_liveupdate_exit(void);
  */
 static inline int vfio_pci_liveupdate_try_reset(struct vfio_pci_core_device *vdev)
 {
-	return vdev->lu_reset_works ? 0 : -ENOTTY;
+	return vdev->lu_ser && vdev->lu_ser->flags & VFIO_PCI_LIVEUPDATE_F_RESET_WORKS ?
+		0 : -ENOTTY;
 }
 
 /**
@@ -74,6 +94,47 @@ static inline int vfio_pci_liveupdate_try_reset(struct vfio_pci_core_device *vde
 static inline bool vfio_pci_liveupdate_frozen(struct vfio_pci_core_device *vdev)
 {
 	return READ_ONCE(vdev->lu_frozen);
+}
+
+/**
+ * vfio_pci_liveupdate_enter - begin to change what is handed over at freeze
+ * @vdev: device
+ *
+ * Context: process context, no lock of @vdev held. Nothing between this and
+ * vfio_pci_liveupdate_leave() may wait for user space.
+ * Return: 0, or -EBUSY if the device is frozen.
+ */
+static inline int vfio_pci_liveupdate_enter(struct vfio_pci_core_device *vdev)
+{
+	down_read(&vdev->lu_gate);
+	if (!vfio_pci_liveupdate_frozen(vdev))
+		return 0;
+	up_read(&vdev->lu_gate);
+	return -EBUSY;
+}
+
+/**
+ * vfio_pci_liveupdate_leave - end what vfio_pci_liveupdate_enter() began
+ * @vdev: device
+ */
+static inline void vfio_pci_liveupdate_leave(struct vfio_pci_core_device *vdev)
+{
+	up_read(&vdev->lu_gate);
+}
+
+/**
+ * vfio_pci_liveupdate_defers_unmask - put off a request to unmask INTx
+ * @vdev: device, its irqlock held
+ *
+ * Return: true if the device is frozen: the request is served if that is rolled
+ * back.
+ */
+static inline bool vfio_pci_liveupdate_defers_unmask(struct vfio_pci_core_device *vdev)
+{
+	if (!vfio_pci_liveupdate_frozen(vdev))
+		return false;
+	vdev->lu_unmask = true;
+	return true;
 }
 
 /**
@@ -94,6 +155,34 @@ static inline void vfio_pci_liveupdate_init(struct pci_driver *driver)
 
 static inline void vfio_pci_liveupdate_exit(void)
 {
+}
+
+static inline void vfio_pci_liveupdate_restore(struct vfio_pci_core_device *vdev)
+{
+}
+
+static inline void vfio_pci_liveupdate_rearmed(struct vfio_pci_core_device *vdev,
+					       unsigned int vector,
+					       struct eventfd_ctx *trigger)
+{
+}
+
+static inline void vfio_pci_liveupdate_init_dev(struct vfio_pci_core_device *vdev)
+{
+}
+
+static inline int vfio_pci_liveupdate_enter(struct vfio_pci_core_device *vdev)
+{
+	return 0;
+}
+
+static inline void vfio_pci_liveupdate_leave(struct vfio_pci_core_device *vdev)
+{
+}
+
+static inline bool vfio_pci_liveupdate_defers_unmask(struct vfio_pci_core_device *vdev)
+{
+	return false;
 }
 
 static inline int vfio_pci_liveupdate_try_reset(struct vfio_pci_core_device *vdev)

@@ -168,4 +168,39 @@ static_assert(offsetof(struct pci_liveupdate_record_ser, dsn) == 32);
 static_assert(offsetof(struct pci_liveupdate_record_ser, bars) == 40);
 static_assert(offsetof(struct pci_liveupdate_record_ser, reserved) == 152);
 
+/**
+ * struct pci_liveupdate_state_ser - registers that a reset is followed by
+ * @config: the header, offsets 0x00-0x3f
+ * @size:   bytes of &struct pci_liveupdate_state_cap_ser that follow
+ * @reserved: zero
+ *
+ * What a driver has saved with pci_store_saved_state(), for drivers to hand over
+ * in structures of their own. It is of the version of the records.
+ */
+struct pci_liveupdate_state_ser {
+	u32 config[16];
+	u32 size;
+	u32 reserved;
+};
+
+static_assert(sizeof(struct pci_liveupdate_state_ser) == 72);
+
+/**
+ * struct pci_liveupdate_state_cap_ser - registers of one capability
+ * @id:    Capability ID
+ * @flags: PCI_LIVEUPDATE_STATE_*
+ * @size:  bytes of registers that follow, which the next capability follows at a
+ *	   multiple of 8 bytes
+ */
+struct pci_liveupdate_state_cap_ser {
+	u16 id;
+	u16 flags;
+	u32 size;
+};
+
+static_assert(sizeof(struct pci_liveupdate_state_cap_ser) == 8);
+
+#define PCI_LIVEUPDATE_STATE_EXTENDED	0x0001	/* an Extended Capability */
+#define PCI_LIVEUPDATE_STATE_ALL	0x0001
+
 #endif /* _LINUX_KHO_ABI_PCI_H */
