@@ -26,7 +26,7 @@
  * both, and only then is the ring programmed.
  *
  * Output is JSON, one object a line; every failure is such a line with the
- * name of its errno. Exit codes: see enum rx_exit in rx.h. Run without arguments for
+ * name of its errno. Exit codes: enum rx_exit in rx.h, of ctl enum ctl_exit in ctl.h. Run without arguments for
  * the options and the control commands.
  */
 
@@ -161,12 +161,15 @@ int main(int argc, char *argv[])
 	struct rx rx = {
 		.v = VFIO_NOIOMMU_INIT,
 		.m = RX_MEM_INIT,
+		.ctl.program = "e1000e_rx",
 	};
 	int code = RX_USAGE;
 
 	if (argc >= 3 && !strcmp(argv[1], "ctl")) {
-		code = rx_ctl(argc - 2, argv + 2);
+		rx.ctl.name = argv[2];
+		code = ctl_client(&rx.ctl, argc - 3, argv + 3);
 	} else if (argc >= 2 && !parse(&rx.opt, argc - 1, argv + 1)) {
+		rx.ctl.name = rx.opt.name;
 		if (!strcmp(argv[1], "start") && rx.opt.bdf)
 			code = rx_run_daemon(&rx, rx_start);
 		else if (!strcmp(argv[1], "resume"))

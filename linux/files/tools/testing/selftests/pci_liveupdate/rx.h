@@ -6,20 +6,19 @@
 #include <stdbool.h>
 #include <time.h>
 
+#include "ctl.h"
 #include "json_out.h"
 #include "rx_mem.h"
 #include "vfio_noiommu.h"
 
 enum rx_exit {
-	RX_OK = 0,
-	RX_COMMAND = 1,		/* ctl: the command's rc is negative */
-	RX_USAGE = 2,
+	RX_OK = CTL_OK,
+	RX_USAGE = CTL_USAGE,
 	RX_DEVICE = 10,		/* VFIO or the card */
 	RX_MEMORY = 11,		/* memfd, mapping, no contiguous run for the ring */
 	RX_PRESERVE = 12,	/* LUO: create a session, preserve */
 	RX_RETRIEVE = 13,	/* LUO: retrieve a session or a file */
 	RX_MISMATCH = 14,	/* what was handed over does not fit */
-	RX_NO_DAEMON = 15,	/* ctl: nobody answers */
 };
 
 enum rx_session_kind { RX_SESSION_NONE, RX_SESSION_OUTGOING, RX_SESSION_INCOMING };
@@ -59,7 +58,7 @@ struct rx {
 	bool resumed;
 	__u64 away_ns;
 	struct timespec started;
-	int listener;
+	struct ctl ctl;
 };
 
 /* Says on stdout what failed; returns @code */
@@ -82,13 +81,12 @@ int rx_resume(struct rx *rx);
 int rx_peek(struct rx *rx);
 void rx_json_away(struct json *j, struct rx *rx);
 
-/* rx_commands.c: one line from a control connection, the answer goes to @fd */
-void rx_handle(struct rx *rx, char *line, int fd);
+/* rx_commands.c: one command from a control connection, the answer goes to @fd */
+void rx_handle(void *data, char *line, int fd);
 void rx_list_commands(void);
 
-/* rx_daemon.c: the receive loop and its control socket. Exit codes. */
+/* rx_daemon.c: the receive loop. Exit codes. */
 int rx_run_daemon(struct rx *rx, int (*set_up)(struct rx *rx));
 void rx_tear_down(struct rx *rx);
-int rx_ctl(int argc, char *argv[]);
 
 #endif /* SELFTESTS_PCI_LIVEUPDATE_RX_H */

@@ -274,9 +274,10 @@ static const struct command {
 	{ "quit", cmd_quit, "finish unless --no-finish, close, exit" },
 };
 
-void rx_handle(struct rx *rx, char *line, int fd)
+void rx_handle(void *data, char *line, int fd)
 {
 	struct json reply = {};
+	struct rx *rx = data;
 	char *arg, *name;
 	int rc = -EOPNOTSUPP;
 	size_t i;

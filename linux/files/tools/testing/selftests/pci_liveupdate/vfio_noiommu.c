@@ -40,11 +40,9 @@ static int region_info(struct vfio_noiommu *v, unsigned int index,
 	return 0;
 }
 
-int vfio_noiommu_bind(struct vfio_noiommu *v, int cdev)
+int vfio_noiommu_bind_only(struct vfio_noiommu *v, int cdev)
 {
 	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
-	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach) };
-	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
 	struct vfio_region_info info;
 	int ret;
 
@@ -57,14 +55,6 @@ int vfio_noiommu_bind(struct vfio_noiommu *v, int cdev)
 	if (ioctl(v->cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind))
 		return -errno;
 
-	if (ioctl(v->iommufd, IOMMU_IOAS_ALLOC, &alloc))
-		return -errno;
-	v->ioas_id = alloc.out_ioas_id;
-
-	attach.pt_id = v->ioas_id;
-	if (ioctl(v->cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach))
-		return -errno;
-
 	ret = region_info(v, VFIO_PCI_CONFIG_REGION_INDEX, &info);
 	if (ret)
 		return ret;
@@ -72,14 +62,33 @@ int vfio_noiommu_bind(struct vfio_noiommu *v, int cdev)
 	return 0;
 }
 
-int vfio_noiommu_map(struct vfio_noiommu *v, int memfd, __u64 len)
+int vfio_noiommu_attach(struct vfio_noiommu *v)
+{
+	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach) };
+	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+
+	if (ioctl(v->iommufd, IOMMU_IOAS_ALLOC, &alloc))
+		return -errno;
+	v->ioas_id = alloc.out_ioas_id;
+
+	attach.pt_id = v->ioas_id;
+	return ioctl(v->cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) ? -errno : 0;
+}
+
+int vfio_noiommu_bind(struct vfio_noiommu *v, int cdev)
+{
+	return vfio_noiommu_bind_only(v, cdev) ?: vfio_noiommu_attach(v);
+}
+
+static int map_file(struct vfio_noiommu *v, int memfd, __u64 len, __u32 flags, __u64 iova)
 {
 	struct iommu_ioas_map_file map = {
 		.size = sizeof(map),
-		.flags = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE,
+		.flags = flags | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE,
 		.ioas_id = v->ioas_id,
 		.fd = memfd,
 		.length = len,
+		.iova = iova,
 	};
 
 	if (ioctl(v->iommufd, IOMMU_IOAS_MAP_FILE, &map))
@@ -88,6 +97,16 @@ int vfio_noiommu_map(struct vfio_noiommu *v, int memfd, __u64 len)
 	v->iova = map.iova;
 	v->mapped = len;
 	return 0;
+}
+
+int vfio_noiommu_map(struct vfio_noiommu *v, int memfd, __u64 len)
+{
+	return map_file(v, memfd, len, 0, 0);
+}
+
+int vfio_noiommu_map_at(struct vfio_noiommu *v, int memfd, __u64 len, __u64 iova)
+{
+	return map_file(v, memfd, len, IOMMU_IOAS_MAP_FIXED_IOVA, iova);
 }
 
 int vfio_noiommu_unmap(struct vfio_noiommu *v)

@@ -31,12 +31,17 @@ struct vfio_noiommu {
 
 /* All return 0 (or a file descriptor) or -errno. */
 
-/* Opens /dev/vfio/devices/noiommu-vfioN of @bdf, which vfio-pci has bound */
+/* Opens /dev/vfio/devices/noiommu-vfioN or vfioN of @bdf, which vfio-pci has bound */
 int vfio_noiommu_cdev_open(const char *bdf);
 /* Takes @cdev over, binds it to a new iommufd and attaches it to a new IOAS */
 int vfio_noiommu_bind(struct vfio_noiommu *v, int cdev);
+/* The two halves of it */
+int vfio_noiommu_bind_only(struct vfio_noiommu *v, int cdev);
+int vfio_noiommu_attach(struct vfio_noiommu *v);
 /* Maps (and thereby pins) @len bytes of @memfd */
 int vfio_noiommu_map(struct vfio_noiommu *v, int memfd, __u64 len);
+/* The same at an IOVA of the caller's choice, which behind an IOMMU the device uses */
+int vfio_noiommu_map_at(struct vfio_noiommu *v, int memfd, __u64 len, __u64 iova);
 int vfio_noiommu_unmap(struct vfio_noiommu *v);
 /*
  * Physical address of byte @offset of the mapped memory; @run returns how many
