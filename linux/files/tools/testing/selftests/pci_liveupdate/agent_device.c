@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The device commands of vfio_agent. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <linux/pci_regs.h>
+
+#include "agent.h"
+#include "e1000e_hw.h"
+#include "pci_sysfs.h"
+
+static int cmd_open(struct agent_call *c)
+{
+	int cdev = vfio_noiommu_cdev_open(c->argv[0]);
+
+	if (cdev < 0)
+		return cdev;
+	c->thing->kind = AGENT_DEVICE;
+	c->thing->v.cdev = cdev;
+	return 0;
+}
+
+static int cmd_bind(struct agent_call *c)
+{
+	struct vfio_noiommu *v = &c->thing->v;
+	int ret;
+
+	if (v->iommufd >= 0)
+		return -EALREADY;
+	ret = vfio_noiommu_bind_only(v, v->cdev);
+	if (ret && v->iommufd >= 0) {
+		close(v->iommufd);
+		v->iommufd = -1;
+	}
+	return ret;
+}
+
+static int cmd_attach(struct agent_call *c)
+{
+	return vfio_noiommu_attach(&c->thing->v);
+}
+
+static int cmd_detach(struct agent_call *c)
+{
+	struct vfio_device_detach_iommufd_pt detach = { .argsz = sizeof(detach) };
+
+	return ioctl(c->thing->v.cdev, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach) ? -errno : 0;
+}
+
+static int cmd_map(struct agent_call *c)
+{
+	struct agent_thing *mem = agent_find(c->agent, c->argv[0], AGENT_MEMORY);
+	struct vfio_noiommu *v = &c->thing->v;
+	int ret;
+
+	if (!mem)
+		return -EBADF;
+	if (c->argc > 1)
+		ret = vfio_noiommu_map_at(v, mem->fd, mem->size, agent_number(c, 1, 0));
+	else
+		ret = vfio_noiommu_map(v, mem->fd, mem->size);
+	if (!ret)
+		json_hex(c->reply, "iova", v->iova);
+	return ret;
+}
+
+static int cmd_unmap(struct agent_call *c)
+{
+	return vfio_noiommu_unmap(&c->thing->v);
+}
+
+static int cmd_pa(struct agent_call *c)
+{
+	__u64 pa, run;
+	int ret = vfio_noiommu_pa(&c->thing->v, agent_number(c, 0, 0), &pa, &run);
+
+	if (ret)
+		return ret;
+	json_hex(c->reply, "pa", pa);
+	json_u64(c->reply, "run", run);
+	return 0;
+}
+
+static int cmd_config_read(struct agent_call *c)
+{
+	__u64 len = agent_number(c, 1, 1);
+	__u32 val = 0;
+	int ret;
+
+	if (len > sizeof(val))
+		return -EINVAL;
+	ret = vfio_noiommu_config_read(&c->thing->v, agent_number(c, 0, 0), &val, len);
+	if (!ret)
+		json_u64(c->reply, "value", val);
+	return ret;
+}
+
+static int cmd_config_write(struct agent_call *c)
+{
+	__u32 val = agent_number(c, 2, 0);
+	__u64 len = agent_number(c, 1, 1);
+
+	if (len > sizeof(val))
+		return -EINVAL;
+	return vfio_noiommu_config_write(&c->thing->v, agent_number(c, 0, 0), &val, len);
+}
+
+static int region_info(const struct agent_thing *t, struct vfio_region_info *info)
+{
+	info->argsz = sizeof(*info);
+	return ioctl(t->v.cdev, VFIO_DEVICE_GET_REGION_INFO, info) ? -errno : 0;
+}
+
+static int map_bar(struct agent_thing *t, unsigned int bar)
+{
+	struct vfio_region_info info = { .index = bar };
+	void *map;
+	int ret;
+
+	if (bar >= AGENT_BARS)
+		return -EINVAL;
+	if (t->bar[bar].map)
+		return 0;
+	ret = region_info(t, &info);
+	if (ret)
+		return ret;
+	if (!(info.flags & VFIO_REGION_INFO_FLAG_MMAP))
+		return -EOPNOTSUPP;
+	map = mmap(NULL, info.size, PROT_READ | PROT_WRITE, MAP_SHARED, t->v.cdev, info.offset);
+	if (map == MAP_FAILED)
+		return -errno;
+	t->bar[bar] = (struct agent_bar){ map, info.size };
+	return 0;
+}
+
+/* bar-read and bar-write BAR OFFSET WIDTH [VALUE]: one access of that width, through a mapping */
+static int bar_access(struct agent_call *c, bool write)
+{
+	__u64 offset = agent_number(c, 1, 0), val = agent_number(c, 3, 0);
+	unsigned int width = agent_number(c, 2, 4);
+	struct agent_bar *bar;
+	void *reg;
+	int ret;
+
+	ret = map_bar(c->thing, agent_number(c, 0, 0));
+	if (ret)
+		return ret;
+	bar = &c->thing->bar[agent_number(c, 0, 0)];
+	if (width > bar->size || offset > bar->size - width)
+		return -ERANGE;
+
+	reg = (char *)bar->map + offset;
+	/* Relaxed atomics: one access of the full width, which the compiler keeps */
+#define ACCESS(type)								\
+	do {									\
+		if (write)							\
+			__atomic_store_n((type *)reg, val, __ATOMIC_RELAXED);	\
+		else								\
+			val = __atomic_load_n((type *)reg, __ATOMIC_RELAXED);	\
+	} while (0)
+	/* What was written to memory before is there when the device hears of it */
+	e1000e_wmb();
+	switch (width) {
+	case 1:
+		ACCESS(__u8);
+		break;
+	case 2:
+		ACCESS(__u16);
+		break;
+	case 4:
+		ACCESS(__u32);
+		break;
+	case 8:
+		ACCESS(__u64);
+		break;
+	default:
+		return -EINVAL;
+	}
+#undef ACCESS
+	if (!write)
+		json_u64(c->reply, "value", val);
+	return 0;
+}
+
+static int cmd_bar_read(struct agent_call *c)
+{
+	return bar_access(c, false);
+}
+
+static int cmd_bar_write(struct agent_call *c)
+{
+	return bar_access(c, true);
+}
+
+/* The same with read and write system calls */
+static int bar_file_access(struct agent_call *c, bool write)
+{
+	struct vfio_region_info info = { .index = agent_number(c, 0, 0) };
+	__u64 val = agent_number(c, 3, 0), width = agent_number(c, 2, 4);
+	ssize_t n;
+	off_t at;
+	int ret;
+
+	if (width > sizeof(val))
+		return -EINVAL;
+	ret = region_info(c->thing, &info);
+	if (ret)
+		return ret;
+	at = info.offset + agent_number(c, 1, 0);
+	n = write ? pwrite(c->thing->v.cdev, &val, width, at) :
+		    pread(c->thing->v.cdev, &val, width, at);
+	if (n < 0)
+		return -errno;
+	if (!write)
+		json_u64(c->reply, "value", val);
+	return (size_t)n == width ? 0 : -EIO;
+}
+
+static int cmd_bar_pread(struct agent_call *c)
+{
+	return bar_file_access(c, false);
+}
+
+static int cmd_bar_pwrite(struct agent_call *c)
+{
+	return bar_file_access(c, true);
+}
+
+static int cmd_reset(struct agent_call *c)
+{
+	return ioctl(c->thing->v.cdev, VFIO_DEVICE_RESET) ? -errno : 0;
+}
+
+static int cmd_hot_reset(struct agent_call *c)
+{
+	/* Of a cdev no list of groups is asked for: the iommufd shows who owns the devices */
+	struct vfio_pci_hot_reset reset = { .argsz = sizeof(reset) };
+
+	return ioctl(c->thing->v.cdev, VFIO_DEVICE_PCI_HOT_RESET, &reset) ? -errno : 0;
+}
+
+static int cmd_info(struct agent_call *c)
+{
+	struct vfio_device_info info = { .argsz = sizeof(info) };
+	char bdf[PCI_SYSFS_BDF_LEN];
+	int ret = pci_sysfs_bdf_of_cdev(c->thing->v.cdev, bdf);
+
+	json_str(c->reply, "bdf", ret ? NULL : bdf);
+	if (ioctl(c->thing->v.cdev, VFIO_DEVICE_GET_INFO, &info))
+		return -errno;
+	json_bool(c->reply, "can_reset", info.flags & VFIO_DEVICE_FLAGS_RESET);
+	json_u64(c->reply, "regions", info.num_regions);
+	return 0;
+}
+
+static int cmd_low_power(struct agent_call *c)
+{
+	bool enter = !strcmp(c->argv[0], "enter");
+	struct vfio_device_feature feature = {
+		.argsz = sizeof(feature),
+		.flags = VFIO_DEVICE_FEATURE_SET | (enter ? VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY :
+							     VFIO_DEVICE_FEATURE_LOW_POWER_EXIT),
+	};
+
+	return ioctl(c->thing->v.cdev, VFIO_DEVICE_FEATURE, &feature) ? -errno : 0;
+}
+
+/* What became of the attempts of "hammer"; in memory, so that the next kernel's user sees it */
+struct hammer {
+	__u64 config[2];		/* done, refused with EBUSY */
+	__u64 irqs[2];
+	__u64 reset[2];		/* tried only when the others are refused */
+	__u64 other;
+	__u64 other_errno;
+};
+
+struct hammer_args {
+	const struct vfio_noiommu *v;
+	struct hammer *h;
+};
+
+static bool hammer_note(struct hammer *h, __u64 count[2], int ret)
+{
+	if (ret && errno != EBUSY) {
+		h->other++;
+		h->other_errno = errno;
+		return false;
+	}
+	count[!!ret]++;
+	return ret;
+}
+
+static void *hammer_thread(void *data)
+{
+	struct hammer_args *args = data;
+	const struct vfio_noiommu *v = args->v;
+	struct hammer *h = args->h;
+	/* Gives the same eventfd for requests to let the device go, again and again */
+	struct {
+		struct vfio_irq_set head;
+		__s32 fd;
+	} set = {
+		.head.argsz = sizeof(set),
+		.head.flags = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_EVENTFD,
+		.head.index = VFIO_PCI_REQ_IRQ_INDEX,
+		.head.count = 1,
+		.fd = eventfd(0, EFD_CLOEXEC),
+	};
+	__u8 line = 0;
+
+	for (;;) {
+		ssize_t n = pwrite(v->cdev, &line, 1, v->config_offset + PCI_INTERRUPT_LINE);
+		bool refused = hammer_note(h, h->config, n == 1 ? 0 : -1);
+
+		hammer_note(h, h->irqs, ioctl(v->cdev, VFIO_DEVICE_SET_IRQS, &set));
+		if (refused)
+			hammer_note(h, h->reset, ioctl(v->cdev, VFIO_DEVICE_RESET));
+		usleep(200);
+	}
+	return NULL;		/* it ends with the process */
+}
+
+static int cmd_hammer(struct agent_call *c)
+{
+	struct agent_thing *mem = agent_find(c->agent, c->argv[0], AGENT_MEMORY);
+	__u64 offset = agent_number(c, 1, 0);
+	static struct hammer_args args;
+	pthread_t thread;
+
+	if (!mem)
+		return -EBADF;
+	if (args.v)
+		return -EALREADY;
+	if (mem->size < sizeof(struct hammer) || offset > mem->size - sizeof(struct hammer))
+		return -ERANGE;
+	args = (struct hammer_args){ &c->thing->v, (struct hammer *)(mem->map + offset) };
+	return -pthread_create(&thread, NULL, hammer_thread, &args);
+}
+
+const struct agent_command agent_device_commands[] = {
+	{ "open", cmd_open, AGENT_NEW, 1, "DEV BDF; its cdev" },
+	{ "bind", cmd_bind, AGENT_DEVICE, 0, "DEV; to a new iommufd" },
+	{ "attach", cmd_attach, AGENT_DEVICE, 0, "DEV; to a new IOAS" },
+	{ "detach", cmd_detach, AGENT_DEVICE, 0, "DEV" },
+	{ "map", cmd_map, AGENT_DEVICE, 1, "DEV MEM [IOVA]" },
+	{ "unmap", cmd_unmap, AGENT_DEVICE, 0, "DEV; what was mapped last" },
+	{ "pa", cmd_pa, AGENT_DEVICE, 1, "DEV OFFSET; physical address of mapped memory" },
+	{ "config-read", cmd_config_read, AGENT_DEVICE, 2, "DEV OFFSET LENGTH" },
+	{ "config-write", cmd_config_write, AGENT_DEVICE, 3, "DEV OFFSET LENGTH VALUE" },
+	{ "bar-read", cmd_bar_read, AGENT_DEVICE, 3, "DEV BAR OFFSET WIDTH" },
+	{ "bar-write", cmd_bar_write, AGENT_DEVICE, 4, "DEV BAR OFFSET WIDTH VALUE" },
+	{ "bar-pread", cmd_bar_pread, AGENT_DEVICE, 3, "DEV BAR OFFSET WIDTH; not mapped" },
+	{ "bar-pwrite", cmd_bar_pwrite, AGENT_DEVICE, 4, "DEV BAR OFFSET WIDTH VALUE" },
+	{ "reset", cmd_reset, AGENT_DEVICE, 0, "DEV" },
+	{ "hot-reset", cmd_hot_reset, AGENT_DEVICE, 0, "DEV" },
+	{ "info", cmd_info, AGENT_DEVICE, 0, "DEV" },
+	{ "low-power", cmd_low_power, AGENT_DEVICE, 1, "DEV enter|exit" },
+	{ "hammer", cmd_hammer, AGENT_DEVICE, 2,
+	  "DEV MEM OFFSET; config writes and so on from now on, counted there" },
+	{ }
+};

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The memory commands of vfio_agent: a memfd, mapped. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+#define PEEK_MAX	4096
+
+int agent_map_memory(struct agent_thing *t)
+{
+	struct stat st;
+	void *map;
+
+	if (fstat(t->fd, &st))
+		return -errno;
+	map = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, t->fd, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	t->map = map;
+	t->size = st.st_size;
+	return 0;
+}
+
+static int cmd_memory(struct agent_call *c)
+{
+	struct agent_thing *t = c->thing;
+	int ret;
+
+	t->kind = AGENT_MEMORY;
+	t->fd = memfd_create(t->name, MFD_CLOEXEC);
+	if (t->fd < 0 || ftruncate(t->fd, agent_number(c, 0, 1) * getpagesize()))
+		return -errno;
+	ret = agent_map_memory(t);
+	if (!ret)
+		memset(t->map, 0, t->size);
+	return ret;
+}
+
+static bool outside(const struct agent_thing *t, __u64 offset, __u64 len)
+{
+	return offset > t->size || len > t->size - offset;
+}
+
+static int cmd_peek(struct agent_call *c)
+{
+	__u64 offset = agent_number(c, 0, 0), len = agent_number(c, 1, 8);
+
+	if (outside(c->thing, offset, len) || len > PEEK_MAX)
+		return -ERANGE;
+	json_bytes(c->reply, "data", c->thing->map + offset, len);
+	return 0;
+}
+
+static int cmd_poke(struct agent_call *c)
+{
+	__u64 offset = agent_number(c, 0, 0);
+	const char *hex = c->argv[1];
+	unsigned int byte;
+
+	if (strlen(hex) % 2 || outside(c->thing, offset, strlen(hex) / 2))
+		return -ERANGE;
+	for (; *hex; hex += 2) {
+		if (sscanf(hex, "%2x", &byte) != 1)
+			return -EINVAL;
+		c->thing->map[offset++] = byte;
+	}
+	return 0;
+}
+
+static int cmd_fill(struct agent_call *c)
+{
+	__u64 offset = agent_number(c, 0, 0), len = agent_number(c, 1, 0);
+
+	if (outside(c->thing, offset, len))
+		return -ERANGE;
+	memset(c->thing->map + offset, agent_number(c, 2, 0), len);
+	return 0;
+}
+
+const struct agent_command agent_memory_commands[] = {
+	{ "memory", cmd_memory, AGENT_NEW, 1, "MEM PAGES; a new memfd" },
+	{ "peek", cmd_peek, AGENT_MEMORY, 2, "MEM OFFSET LENGTH; as hex digits" },
+	{ "poke", cmd_poke, AGENT_MEMORY, 2, "MEM OFFSET HEX" },
+	{ "fill", cmd_fill, AGENT_MEMORY, 3, "MEM OFFSET LENGTH BYTE" },
+	{ }
+};
