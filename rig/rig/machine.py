@@ -25,7 +25,7 @@ CHANNEL = {"x86_64": "ttyS1", "arm64": "hvc0"}
 LIVE_UPDATE = "kho=on liveupdate=on"
 TRACE = ["pci_cfg_read", "pci_cfg_write", "pci_update_mappings_add", "pci_update_mappings_del",
          "e1000e_rx_written_to_guest", "e1000e_rx_not_written_to_guest", "e1000e_rx_descr",
-         "e1000x_rx_can_recv_disabled"]
+         "e1000x_rx_can_recv_disabled", "qdev_reset"]
 MARK = 0xA0     # the marker's value is this plus the number of the boot that ends
 
 

@@ -66,9 +66,14 @@ def nic(id: str, addr: str | None = None, **props: str) -> Device:
     return Device("e1000e", id, {"netdev": f"net-{id}", "romfile": "", **props}, addr=addr)
 
 
-def edu(id: str) -> Device:
+def edu(id: str, **props: str) -> Device:
     """QEMU's educational device: conventional PCI, no I/O ports."""
-    return Device("edu", id)
+    return Device("edu", id, dict(props))
+
+
+def registers(id: str, **props: str) -> Device:
+    """QEMU's device of test registers: a reset ends the test that is selected."""
+    return Device("pci-testdev", id, dict(props))
 
 
 def nvme(id: str, addr: str | None = None, **props: str) -> Device:

@@ -25,6 +25,7 @@ CONFIG = re.compile(r"(\S+) (\S+) @0x([0-9a-f]+) (?:<-|->) 0x([0-9a-f]+)")
 MAPPING = re.compile(r"(\S+) (\S+) (\d+),0x([0-9a-f]+)\+0x([0-9a-f]+)")
 DESCRIPTOR = re.compile(r"ring #(\d+), PA: 0x([0-9a-f]+)")
 FAULT = re.compile(r"sid 0x([0-9a-f]+) fault (\d+) addr 0x([0-9a-f]+) write (\d)")
+RESET = re.compile(r"obj=(\S+)\((\S+)\)")
 REFUSED = re.compile(r"link_up: (\d+), rx_enabled (\d+), pci_master (\d+)")
 
 
@@ -64,6 +65,7 @@ class Phase:
     dropped: list[float] = field(default_factory=list)
     no_master: list[float] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    resets: list[tuple[float, str]] = field(default_factory=list)
 
 
 class Trace:
@@ -124,6 +126,10 @@ class Trace:
                     phase.no_master.append(time)
             elif event == "vtd_dmar_fault":
                 phase.faults.append(rest)
+            elif event == "qdev_reset":
+                reset = RESET.search(rest)
+                assert reset, line
+                phase.resets.append((time, reset[2]))
 
     # -- choosing -------------------------------------------------------------------------------
 
@@ -204,6 +210,11 @@ class Trace:
     def overruns(self) -> list[float]:
         """When a frame was dropped because the ring was full."""
         return [t for phase in self.phases for t in phase.dropped]
+
+    def resets(self, driver: str, since: float = 0.0) -> list[float]:
+        """When devices of a driver were reset, from a host time on."""
+        return [t for phase in self.phases for t, what in phase.resets
+                if what == driver and t > since]
 
     def faults(self, boot: int | None = None) -> list[str]:
         """DMA that an emulated VT-d unit refused."""
