@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whatever a user of VFIO does wrongly gets its errno, and spoils nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from rig import witness
+from rig.agent import Agent
+from rig.keeper import attribute, state
+from rig.lab import Lab
+from rig.topology import Topology, edu, registers, root_port
+
+MASTER = 0x4
+LIVENESS = 0x04
+
+
+def tree() -> Topology:
+    return Topology(root_port("rp0", edu("edu0", dma_mask="0xffffffffffffffff")),
+                    root_port("rp1", registers("test0")), root_port("rp2", edu("edu1")))
+
+
+def works(agent: Agent, id: str, value: int) -> bool:
+    """Does an edu answer?"""
+    agent.write(id, LIVENESS, value)
+    return agent.read(id, LIVENESS) == ~value & 0xFFFFFFFF
+
+
+def test_misuse_before_the_kexec(vm: Lab, variant: str) -> None:
+    vm.look_for_leaks = variant == "debug"
+    machine = vm(tree(), variant=variant)
+    agent = Agent(machine).start()
+    bdf = machine.topology.bdf["edu0"]
+    machine.json(f"pci_cfg bind {bdf}")
+    agent.do("session s one", "session other two", "memory ram 4", f"open dev {bdf}")
+
+    assert agent.refused("preserve s 1 dev") == "EINVAL"            # not bound to an iommufd
+    agent.do("bind dev", "attach dev", "map dev ram", "dup again dev")
+    agent.do("preserve s 1 dev")
+    assert agent.refused("preserve s 1 dev") == "EEXIST"
+    assert agent.refused("preserve s 2 dev") == "EBUSY"
+    assert agent.refused("preserve s 2 again") == "EBUSY"
+    assert agent.refused("preserve other 1 again") == "EBUSY"
+    assert agent.refused("retrieve s 1 device mine") == "EINVAL"
+    assert agent.refused("finish s") == "EINVAL"
+    assert agent.refused("session third one") == "EEXIST"
+    # The other has nothing in it, and the first is as it was.
+    agent.do("close other")
+    assert state(machine, "edu0") == "preserved"
+    assert works(agent, "dev", 0x5A5A0001)
+    # Closed without the duplicate the file lives on, and is preserved.
+    agent.do("close dev")
+    assert state(machine, "edu0") == "preserved"
+    agent.do("close s")
+    assert state(machine, "edu0") == "none"
+    agent.do("close again")
+    # Control: now that nothing is preserved and nothing is open, all of it works.
+    agent.do(f"open dev {bdf}", "bind dev", "attach dev", "session s one", "preserve s 1 dev",
+             "close s")
+
+
+def test_removed_device_cannot_be_preserved(vm: Lab, variant: str) -> None:
+    vm.look_for_leaks = variant == "debug"
+    machine = vm(tree(), variant=variant)
+    agent = Agent(machine).start().take("edu0")
+    # Control: until its removal begins it can.
+    agent.do("session s one", "preserve s 1 edu0", "close s", "session s two")
+    machine.sh(f"(echo 1 >{attribute(machine, 'edu0', 'remove')}; echo gone >/tmp/removed) "
+               ">/dev/null 2>&1 &")
+    time.sleep(1)
+    assert agent.refused("preserve s 1 edu0") == "ENODEV"
+    agent.do("close edu0")
+    machine.sh("for i in $(seq 100); do test -e /tmp/removed && exit 0; sleep 0.1; done; exit 1")
+    agent.do("close s")
+
+
+def test_misuse_after_the_kexec(vm: Lab, variant: str) -> None:
+    vm.look_for_leaks = variant == "debug"
+    machine = vm(tree(), variant=variant)
+    agent = Agent(machine).start().take("edu0", "test0")
+    agent.set_command("edu0", MASTER)
+    agent.write("edu0", LIVENESS, 0x77)
+    agent.preserve("edu0", "test0")
+    machine.kexec()
+    agent.start()
+    bdf = machine.topology.bdf["edu0"]
+
+    # Nobody gets it past its session.
+    agent.do("retrieve-session s vm0")
+    assert agent.refused("retrieve s 2 device edu0") == "EAGAIN"    # vfio-pci has not bound it
+    machine.json(f"pci_cfg bind {bdf}")
+    assert "EBUSY" in [answer.get("errno") for answer in
+                       agent.attempt(f"open thief {bdf}", "bind thief")]
+    agent.attempt("close thief")
+    assert agent.refused("retrieve-session again vm0") == "EINVAL"
+    assert agent.refused("retrieve-session again vm1") == "ENOENT"
+    assert agent.refused("retrieve s 9 device edu0") == "ENOENT"
+    assert agent.refused("preserve s 9 s") == "EINVAL"
+    # The device first and the memory after it is as good; again gives the same file.
+    agent.do("retrieve s 2 device edu0", "retrieve s 2 device edu0-again", "bind edu0")
+    assert agent.refused("bind edu0-again") == "EINVAL"
+    agent.do("close edu0-again", "retrieve s 1 memory edu0-ram", "attach edu0",
+             "map edu0 edu0-ram", "session next three")
+    assert agent.refused("preserve next 1 edu0") == "EBUSY"         # not finished
+    assert agent.read("edu0", LIVENESS) == ~0x77 & 0xFFFFFFFF
+    assert witness.read(machine).resets("edu", machine.jumped_at[0]) == []
+
+    # Finished with one of its files not retrieved: devices stop, whose memory is unknown.
+    agent.do("finish s", "close s")
+    assert not agent.command("edu0") & MASTER
+    assert [state(machine, id) for id in ("edu0", "test0")] == ["none", "none"]
+    trace = witness.read(machine)
+    assert trace.resets("edu", machine.jumped_at[0])
+    assert trace.resets("pci-testdev", machine.jumped_at[0])
+    # Control: finished, it is like any other.
+    agent.do("preserve next 1 edu0", "close next")
+
+
+@pytest.mark.parametrize("how", ["not bound", "not attached", "nothing mapped", "mapped"])
+def test_finish_too_early_stops_the_device(vm: Lab, variant: str, how: str) -> None:
+    """And not too early, the control, it does not."""
+    machine = vm(tree(), variant=variant)
+    agent = Agent(machine).start().take("edu0")
+    agent.set_command("edu0", MASTER)
+    agent.preserve("edu0")
+    machine.kexec()
+    machine.json(f"pci_cfg bind {machine.topology.bdf['edu0']}")
+    steps = ["bind edu0", "attach edu0", "map edu0 edu0-ram"]
+    count = {"not bound": 0, "not attached": 1, "nothing mapped": 2, "mapped": 3}[how]
+    agent.start().do("retrieve-session s vm0", "retrieve s 1 memory edu0-ram",
+                     "retrieve s 2 device edu0", *steps[:count], "finish s")
+    trace = witness.read(machine)
+    assert bool(trace.resets("edu", machine.jumped_at[0])) == (how != "mapped")
+    assert bool(trace.cleared_master("edu0", 2)) == (how != "mapped")
+    # Either way it is the user's from here on.
+    agent.do("close s", *steps[count:])
+    assert works(agent, "edu0", 0xABCD)
+
+
+HAMMER = ("config", "irqs", "reset")
+
+
+def hammered(agent: Agent, memory: str) -> dict[str, int]:
+    """How often what the thread tried was done, and refused with -EBUSY."""
+    raw = agent.peek(memory, 0x1000, 64)
+    number = [int.from_bytes(raw[at:at + 8], "little") for at in range(0, 64, 8)]
+    return {f"{what} {outcome}": number[2 * n + m] for n, what in enumerate(HAMMER)
+            for m, outcome in enumerate(("done", "refused"))} | {
+                "other": number[6], "errno": number[7]}
+
+
+def test_frozen_file_refuses_what_would_change_the_device(vm: Lab, variant: str) -> None:
+    """A thread that does not stop asking: in the memory that is handed over are its results."""
+    machine = vm(tree(), variant=variant, smp=2)
+    agent = Agent(machine).start().take("edu0")
+    agent.write("edu0", LIVENESS, 0x1234)
+    agent.preserve("edu0")
+    agent.do("hammer edu0 edu0-ram 0x1000")
+    time.sleep(0.5)
+    before = hammered(agent, "edu0-ram")
+    # Control: until the kexec nothing is refused.
+    assert before["config done"] > 0 and before["irqs done"] > 0
+    assert before["config refused"] == before["irqs refused"] == before["other"] == 0
+    machine.kexec()
+    agent.take_back("edu0")
+    after = hammered(agent, "edu0-ram")
+    assert after["config refused"] > 0 and after["irqs refused"] > 0
+    assert after["reset refused"] > 0 and after["reset done"] == 0
+    assert after["other"] == 0, after
+    assert agent.read("edu0", LIVENESS) == ~0x1234 & 0xFFFFFFFF
