@@ -49,13 +49,14 @@ class Agent:
 
     # -- what most scenarios begin and go on with -------------------------------------------------
 
-    def take(self, *ids: str, pages: int = 16) -> "Agent":
+    def take(self, *ids: str, pages: int = 16, iova: int | None = None) -> "Agent":
         """Bind devices to vfio-pci and open them, each with memory (ID-ram) mapped."""
+        at = "" if iova is None else hex(iova)
         for id in ids:
             bdf = self.machine.topology.bdf[id]
             self.machine.json(f"pci_cfg bind {bdf}")
             self.do(f"open {id} {bdf}", f"bind {id}", f"attach {id}",
-                    f"memory {id}-ram {pages}", f"map {id} {id}-ram")
+                    f"memory {id}-ram {pages}", f"map {id} {id}-ram {at}")
         return self
 
     def preserve(self, *ids: str) -> None:

@@ -56,7 +56,7 @@ class Machine:
                  smp: int = 1, memory: str | None = None, rate: float = 250.0,
                  args: list[str] | None = None, trace: list[str] | None = None,
                  kernel: Path | None = None, timeout: float = 180.0,
-                 iommu: bool = False, first: str = "") -> None:
+                 iommu: bool = False, first: str = "", before: list[str] | None = None) -> None:
         self.folder = folder
         self.topology = topology
         self.arch = arch
@@ -78,6 +78,7 @@ class Machine:
         self._smp = smp
         self._memory = memory or ("3G" if variant == "debug" else "2G")
         self._args = args or []
+        self._before = before or []     # what devices refer to
         self._trace = TRACE + (["vtd_dmar_fault"] if iommu else []) + (trace or [])
         self._iommu = iommu
         self._kernel = kernel or paths.kernel_dir(arch, variant)
@@ -130,7 +131,7 @@ class Machine:
             args += ["-serial", "chardev:channel"]
         for id, sender in self.senders.items():
             args += ["-netdev", f"dgram,id=net-{id},local.type=fd,local.str={sender.qemu.fileno()}"]
-        args += self.topology.args()
+        args += self._before + self.topology.args()
         for event in self._trace:
             args += ["-trace", event]
         return args + self._args

@@ -66,6 +66,7 @@ class Phase:
     no_master: list[float] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     resets: list[tuple[float, str]] = field(default_factory=list)
+    others: list[tuple[float, str]] = field(default_factory=list)
 
 
 class Trace:
@@ -130,6 +131,8 @@ class Trace:
                 reset = RESET.search(rest)
                 assert reset, line
                 phase.resets.append((time, reset[2]))
+            else:
+                phase.others.append((time, event))
 
     # -- choosing -------------------------------------------------------------------------------
 
@@ -215,6 +218,10 @@ class Trace:
         """When devices of a driver were reset, from a host time on."""
         return [t for phase in self.phases for t, what in phase.resets
                 if what == driver and t > since]
+
+    def events(self, name: str) -> list[float]:
+        """When an event happened that a scenario has added to the trace."""
+        return [t for phase in self.phases for t, event in phase.others if event == name]
 
     def faults(self, boot: int | None = None) -> list[str]:
         """DMA that an emulated VT-d unit refused."""

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Several devices, sessions and processes; several live updates in a row."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from conftest import FULL
+
+from rig import witness
+from rig.agent import Agent
+from rig.keeper import attempt, attribute, state
+from rig.lab import Lab
+from rig.receiver import Receiver
+from rig.topology import Topology, edu, nic, registers, root_port
+
+MASTER = 0x4
+LIVENESS = 0x04
+
+# Who has which; each device is alone on its bus, so that a reset of one is seen as its own.
+OWNERS = {"vm0": ["edu0", "edu1", "test0"], "vm1": ["edu2", "edu3", "test1"],
+          "vm2": ["edu4", "test2"]}
+
+
+def eight() -> Topology:
+    ids = [id for owned in OWNERS.values() for id in owned]
+    return Topology(*(root_port(f"rp{n}", edu(id) if id.startswith("edu") else registers(id))
+                      for n, id in enumerate(ids)))
+
+
+def test_eight_devices_of_three_processes(vm: Lab, variant: str) -> None:
+    """One takes all of its devices, one is killed when it has two, one never comes."""
+    vm.look_for_leaks = variant == "debug"
+    machine = vm(eight(), variant=variant)
+    for name, ids in OWNERS.items():
+        agent = Agent(machine, name).start().take(*ids)
+        for number, id in enumerate(ids):
+            agent.set_command(id, MASTER)
+            if id.startswith("edu"):
+                agent.write(id, LIVENESS, 0x100 + number)
+        agent.preserve(*ids)
+    machine.kexec()
+
+    for ids in OWNERS.values():
+        assert {state(machine, id) for id in ids} == {"incoming"}
+    whole = Agent(machine, "vm0").take_back(*OWNERS["vm0"])
+    half = Agent(machine, "vm1").take_back("edu2", "edu3", finish=False)
+    assert [state(machine, id) for id in OWNERS["vm1"]] == ["claimed", "claimed", "incoming"]
+    machine.sh(f"kill -9 {half.pid}; for i in $(seq 100); do "
+               f"grep -q none {attribute(machine, 'test1', 'liveupdate/state')} && exit 0; "
+               "sleep 0.1; done; exit 1")
+
+    trace = witness.read(machine)
+    for number, id in enumerate(OWNERS["vm0"]):
+        assert trace.moved(id, 2) == trace.cleared_master(id, 2) == [], id
+        assert whole.command(id) & MASTER
+        if id.startswith("edu"):
+            assert whole.read(id, LIVENESS) == ~(0x100 + number) & 0xFFFFFFFF
+    # Control: of the process that was killed all were stopped and reset.
+    for id in OWNERS["vm1"]:
+        assert state(machine, id) == "none"
+        assert trace.cleared_master(id, 2) and trace.moved(id, 2), id
+    # Nobody but its owner gets what the third has left, until the next kernel stops it.
+    for id in OWNERS["vm2"]:
+        assert state(machine, id) == "incoming"
+        assert attempt(machine, attribute(machine, id, "reset"), "1") == "EBUSY"
+        assert trace.moved(id, 2) == trace.cleared_master(id, 2) == [], id
+    machine.kexec()
+    trace = witness.read(machine)
+    for id in OWNERS["vm2"]:
+        assert trace.cleared_master(id, 2, shutdown=True)
+        assert state(machine, id) == "none"
+
+
+ROUNDS = 50 if FULL else 5
+
+
+@pytest.mark.timeout(3600)
+def test_live_updates_in_a_row(vm: Lab, variant: str) -> None:
+    """Fifty in a full run."""
+    vm.look_for_leaks = variant == "debug"
+    machine = vm(Topology(root_port("rp0", nic("nic0")), root_port("rp1", edu("edu0")),
+                          root_port("rp2", registers("test0"))), variant=variant, rate=50.0)
+    receiver, agent = Receiver(machine), Agent(machine).start()
+    agent.take("edu0", "test0")
+    agent.set_command("edu0", MASTER)
+    agent.write("test0", 0x0, 0, width=1)
+    receiver.start()
+    receiver.sender.start()
+    for number in range(1, ROUNDS + 1):
+        agent.write("edu0", LIVENESS, number)
+        agent.write("test0", 0x800, agent.read("test0", 0x8), width=1)
+        receiver.preserve()
+        agent.preserve("edu0", "test0")
+        machine.kexec("next" if number % 2 else "kernel")
+        receiver.resume()
+        receiver.ctl("finish")
+        agent.take_back("edu0", "test0")
+        assert agent.read("edu0", LIVENESS) == ~number & 0xFFFFFFFF
+        assert agent.read("test0", 0xC) == number
+    time.sleep(1)
+    sent, stats = receiver.settle()
+    assert (stats["distinct"], stats["lost"], stats["duplicated"]) == (sent, 0, 0)
+    trace = witness.read(machine)
+    assert trace.boots() == ROUNDS + 1
+    for id in ("nic0", "edu0"):
+        assert [w for w in trace.cleared_master(id) if w.time > machine.jumped_at[0]] == []
+    for driver in ("edu", "pci-testdev"):
+        assert trace.resets(driver, machine.jumped_at[0]) == []
+    # Control: closed, they are reset.
+    receiver.ctl("quit")
+    agent.do("close edu0", "close test0")
+    for driver in ("edu", "pci-testdev"):
+        assert witness.read(machine).resets(driver, machine.jumped_at[0])
