@@ -47,6 +47,7 @@ struct agent_thing {
 	__u8 *map;			/* of memory */
 	size_t size;
 	struct vfio_noiommu v;		/* of a device */
+	int group, container;		/* of one that was opened through them, or -1 */
 	struct agent_bar bar[AGENT_BARS];
 	struct agent_irqs irqs[VFIO_PCI_NUM_IRQS];
 };

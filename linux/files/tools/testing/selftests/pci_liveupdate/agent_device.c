@@ -19,6 +19,12 @@
 #include "e1000e_hw.h"
 #include "pci_sysfs.h"
 
+static int region_info(const struct agent_thing *t, struct vfio_region_info *info)
+{
+	info->argsz = sizeof(*info);
+	return ioctl(t->v.cdev, VFIO_DEVICE_GET_REGION_INFO, info) ? -errno : 0;
+}
+
 static int cmd_open(struct agent_call *c)
 {
 	int cdev = vfio_noiommu_cdev_open(c->argv[0]);
@@ -28,6 +34,39 @@ static int cmd_open(struct agent_call *c)
 	c->thing->kind = AGENT_DEVICE;
 	c->thing->v.cdev = cdev;
 	return 0;
+}
+
+/* The older way: group, container, device */
+static int cmd_open_group(struct agent_call *c)
+{
+	struct vfio_region_info info = { .index = VFIO_PCI_CONFIG_REGION_INDEX };
+	struct agent_thing *t = c->thing;
+	char path[128], cdev[64];
+	int number, ret;
+	bool noiommu;
+
+	ret = pci_sysfs_group(c->argv[0], &number);
+	if (!ret)
+		ret = pci_sysfs_vfio_cdev(c->argv[0], cdev, sizeof(cdev));
+	if (ret)
+		return ret;
+	noiommu = !strncmp(cdev, "noiommu-", strlen("noiommu-"));
+
+	t->kind = AGENT_DEVICE;
+	snprintf(path, sizeof(path), "/dev/vfio/%s%d", noiommu ? "noiommu-" : "", number);
+	t->group = open(path, O_RDWR | O_CLOEXEC);
+	if (t->group < 0)
+		return -errno;
+	t->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	if (t->container < 0 || ioctl(t->group, VFIO_GROUP_SET_CONTAINER, &t->container) ||
+	    ioctl(t->container, VFIO_SET_IOMMU, noiommu ? VFIO_NOIOMMU_IOMMU : VFIO_TYPE1v2_IOMMU))
+		return -errno;
+	t->v.cdev = ioctl(t->group, VFIO_GROUP_GET_DEVICE_FD, c->argv[0]);
+	if (t->v.cdev < 0)
+		return -errno;
+	ret = region_info(t, &info);
+	t->v.config_offset = info.offset;
+	return ret;
 }
 
 static int cmd_bind(struct agent_call *c)
@@ -113,12 +152,6 @@ static int cmd_config_write(struct agent_call *c)
 	if (len > sizeof(val))
 		return -EINVAL;
 	return vfio_noiommu_config_write(&c->thing->v, agent_number(c, 0, 0), &val, len);
-}
-
-static int region_info(const struct agent_thing *t, struct vfio_region_info *info)
-{
-	info->argsz = sizeof(*info);
-	return ioctl(t->v.cdev, VFIO_DEVICE_GET_REGION_INFO, info) ? -errno : 0;
 }
 
 static int map_bar(struct agent_thing *t, unsigned int bar)
@@ -349,6 +382,7 @@ static int cmd_hammer(struct agent_call *c)
 
 const struct agent_command agent_device_commands[] = {
 	{ "open", cmd_open, AGENT_NEW, 1, "DEV BDF; its cdev" },
+	{ "open-group", cmd_open_group, AGENT_NEW, 1, "DEV BDF; through its group" },
 	{ "bind", cmd_bind, AGENT_DEVICE, 0, "DEV; to a new iommufd" },
 	{ "attach", cmd_attach, AGENT_DEVICE, 0, "DEV; to a new IOAS" },
 	{ "detach", cmd_detach, AGENT_DEVICE, 0, "DEV" },

@@ -164,6 +164,22 @@ int pci_sysfs_driver(const char *bdf, char *name, size_t len)
 	return 0;
 }
 
+int pci_sysfs_group(const char *bdf, int *number)
+{
+	char path[PATH_MAX], target[PATH_MAX];
+	const char *base;
+	ssize_t n;
+
+	attr_path(path, bdf, "iommu_group");
+	n = readlink(path, target, sizeof(target) - 1);
+	if (n < 0)
+		return -errno;
+
+	target[n] = '\0';
+	base = strrchr(target, '/');
+	return base && sscanf(base, "/%d", number) == 1 ? 0 : -EPROTO;
+}
+
 int pci_sysfs_vfio_cdev(const char *bdf, char *name, size_t len)
 {
 	char path[PATH_MAX];

@@ -33,6 +33,8 @@ int pci_sysfs_register(const char *bdf, int bar, unsigned int offset, __u32 *val
 int pci_sysfs_bridges(const char *bdf, char bridge[][PCI_SYSFS_BDF_LEN], int n);
 /* Name of the bound driver in @name, or -ENOENT */
 int pci_sysfs_driver(const char *bdf, char *name, size_t len);
+/* Number of its IOMMU group; -ENOENT if it has none */
+int pci_sysfs_group(const char *bdf, int *number);
 /* Name of its VFIO device cdev below /dev/vfio/devices, -ENODEV if it has none */
 int pci_sysfs_vfio_cdev(const char *bdf, char *name, size_t len);
 /* Unbinds whatever is bound and binds @driver by driver_override */

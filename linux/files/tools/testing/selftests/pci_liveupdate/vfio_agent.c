@@ -54,7 +54,9 @@ struct agent_thing *agent_add(struct agent *a, const char *name, enum agent_kind
 
 		if (t->kind)
 			continue;
-		*t = (struct agent_thing){ .kind = kind, .fd = -1, .v = VFIO_NOIOMMU_INIT };
+		*t = (struct agent_thing){
+			.kind = kind, .fd = -1, .v = VFIO_NOIOMMU_INIT, .group = -1, .container = -1,
+		};
 		snprintf(t->name, sizeof(t->name), "%s", name);
 		return t;
 	}
@@ -74,6 +76,10 @@ void agent_drop(struct agent_thing *t)
 	if (t->fd >= 0)
 		close(t->fd);
 	vfio_noiommu_close(&t->v);
+	if (t->group >= 0)
+		close(t->group);
+	if (t->container >= 0)
+		close(t->container);
 	t->kind = AGENT_NOTHING;
 }
 
