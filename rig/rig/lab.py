@@ -23,6 +23,7 @@ class Lab:
         self.all: list[Machine] = []
         self.expected: list[str] = []
         self.look_for_leaks = False     # it takes a debug kernel half a minute
+        self.injects_faults = False
 
     def __call__(self, topology: Topology, *, arch: str = "x86_64", variant: str = "release",
                  **options: Any) -> Machine:
@@ -46,6 +47,6 @@ class Lab:
             if self.look_for_leaks and machine.running and machine.idle:
                 machine.leaks()
             machine.close()
-            found += witness.splats(machine.folder / "console.log")
+            found += witness.splats(machine.folder / "console.log", self.injects_faults)
         return [line for line in found
                 if not any(re.search(pattern, line) for pattern in self.expected)]

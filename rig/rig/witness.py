@@ -241,9 +241,24 @@ SPLAT = re.compile(r"BUG: |WARNING: |INFO: (?:task|rcu|possible|trying|suspiciou
 KNOWN = re.compile(r"KernelAddressSanitizer initialized|kmemleak: Kernel memory leak detector")
 
 
-def splats(console: Path) -> list[str]:
-    """Lines of a console log that no healthy kernel prints."""
+NO_MEMORY = re.compile(r"(?:page allocation|vm_struct allocation|vmalloc error).*fail")
+
+
+def splats(console: Path, faults: bool = False) -> list[str]:
+    """Lines of a console log that no healthy kernel prints.
+
+    With faults injected, it may say where it found no memory.
+    """
     if not console.exists():
         return []
+    found = []
+    told = False
     with open(console, encoding="utf-8", errors="replace") as lines:
-        return [line.strip() for line in lines if SPLAT.search(line) and not KNOWN.search(line)]
+        for line in lines:
+            if faults and NO_MEMORY.search(line):
+                told = True
+            elif told and "Call Trace" in line:
+                told = False
+            elif SPLAT.search(line) and not KNOWN.search(line):
+                found.append(line.strip())
+    return found
