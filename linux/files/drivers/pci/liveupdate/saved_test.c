@@ -154,4 +154,5 @@ static struct kunit_suite saved_suite = {
 	.init = saved_init,
 	.test_cases = saved_cases,
 };
+
 kunit_test_suite(saved_suite);
