@@ -14,7 +14,7 @@ import time
 import pytest
 
 from conftest import FULL, KERNELS
-from rig import pairwise, topologies
+from rig import config, pairwise, topologies
 from rig.fabric import Fabric
 from rig.keeper import Keeper, functions, rescan
 from rig.lab import Lab
@@ -24,10 +24,11 @@ from rig.untouched import settings, touched
 
 SEED = int(os.environ["PCILU_SEED"])
 TREES = [*topologies.NAMED, *(f"random-{SEED + n}" for n in range(3))]
+ASPM = "pcie_aspm=force pcie_aspm.policy=powersave"
 OPTIONS = [["", "pci=realloc"], ["", "pci=assign-busses,realloc"],
            ["", "pci=resource_alignment={alignment}"],
            ["", "pci=pcie_bus_perf", "pci=pcie_bus_safe", "pci=pcie_bus_peer2peer"],
-           ["", "pcie_aspm=force", "pcie_aspm=off"], ["", "pci=nocrs"], ["", "pci=noats"]]
+           ["", ASPM, "pcie_aspm=off"], ["", "pci=nocrs"], ["", "pci=noats"]]
 PAIRWISE = [" ".join(filter(None, row)) for row in pairwise.rows(OPTIONS, SEED)]
 SINGLE = [option for values in OPTIONS for option in values if option]
 JUMPS = 4       # of one machine
@@ -99,6 +100,22 @@ def test_command_lines_move_nothing(vm: Lab, case: tuple[str, str, str, list[str
         lost = {bdf for bdf, _ in assigned - bars(machine)}
         assert lost <= ({aligned(machine)[-1]} if "alignment" in line else set()), line
         keeper.take_back()
+
+
+def test_control_links_are_set_up_when_they_are_not_adopted(vm: Lab) -> None:
+    """And what nobody sets up in QEMU's bridges is noticed if it is written to."""
+    machine = vm(topologies.switched())
+    Keeper(machine).preserve()
+    fabric = Fabric(machine, KEPT)
+    machine.kexec(extra=f"{ASPM} pci_liveupdate.break=0x2000")
+    assert fabric.what() == {"Link Control"}
+    port = machine.topology.bdf["dn1"]
+    space = config.read(machine, port)
+    express = space.capability(config.EXPRESS)
+    assert express is not None
+    for at, bits in ((express + 0x08, 0x10), (express + 0x18, 0x400)):
+        config.write(machine, port, at, (space.get(at, 2) ^ bits).to_bytes(2, "little"))
+    assert fabric.what() == {"Link Control", "Device Control", "slot power"}
 
 
 def test_control_every_two_options_meet() -> None:
