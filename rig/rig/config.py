@@ -15,6 +15,7 @@ EXTENDED = 0x100
 POWER = 0x01
 EXPRESS = 0x10
 ACS = 0x0D
+ATS = 0x0F
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,12 @@ def fields(space: Config, bridge: bool) -> list[Field]:
     if acs:
         found.append(Field("ACS", acs + 6, 2, 0xFFFF, ANY))
     if express and bridge:
-        found.append(Field("ARI forwarding", express + 0x28, 2, 1 << 5, CHANGE))
+        found += [Field("ARI forwarding", express + 0x28, 2, 1 << 5, CHANGE),
+                  # Payload, request sizes, tags, ordering: not the error reporting
+                  Field("Device Control", express + 0x08, 2, 0xFFF0, CHANGE),
+                  # ASPM, completion boundary, Link Disable, Retrain, common clock
+                  Field("Link Control", express + 0x10, 2, 0x00FB, CHANGE),
+                  Field("slot power", express + 0x18, 2, 1 << 10, CHANGE)]
     elif express:
         found.append(Field("FLR", express + 0x08, 2, 1 << 15, SET))
     return found

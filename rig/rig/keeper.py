@@ -8,26 +8,28 @@ from .topologies import KEPT
 
 
 class Keeper:
-    """One preserved device a machine: the program's sessions have fixed names."""
+    """One preserved device."""
 
     def __init__(self, machine: Machine, id: str = KEPT) -> None:
         self.machine = machine
         self.id = id
         self.bdf = machine.topology.bdf[id]
+        self.program = (f"PCI_LIVEUPDATE_NAME={id} PCI_LIVEUPDATE_BDF={self.bdf} "
+                        "pci_liveupdate_test")
 
     def preserve(self) -> None:
         """Bind it, set Bus Master, put it into a session that a process in the background holds."""
         self.machine.json(f"pci_cfg bind {self.bdf}")
-        self.machine.sh(f"PCI_LIVEUPDATE_BDF={self.bdf} pci_liveupdate_test -s 1")
+        self.machine.sh(f"{self.program} -s 1")
 
     def unpreserve(self) -> None:
-        """End the process of the first stage, and with it the session."""
+        """End the processes of all first stages, and with them their sessions."""
         self.machine.sh("for p in $(pidof pci_liveupdate_test); do kill $p; done; "
                         "while pidof pci_liveupdate_test; do sleep 0.1; done")
 
     def take_back(self) -> Result:
         """Retrieve the device, compare it with what it was, finish, and let it go (a reset)."""
-        return self.machine.sh("pci_liveupdate_test -s 2")
+        return self.machine.sh(f"{self.program} -s 2")
 
 
 def state(machine: Machine, id: str) -> str:

@@ -9,18 +9,16 @@ import time
 
 import pytest
 
-from rig import topology, witness
+from rig import config, topology, witness
+from conftest import KERNELS
+from rig.keeper import Keeper, state
 from rig.lab import Lab
 from rig.machine import LIVE_UPDATE, Machine
 from rig.receiver import Receiver
-from rig.topology import Device, Topology, downstream, nic, root_port, switch
-from rig.witness import Access
-
-MEMORY_AND_MASTER = 0x6
-COMMAND = 0x04
-# Header fields of a bridge that decide over the way to what is below (PCIe r6.0, sec 7.5.1.3):
-# bus numbers, I/O, memory and prefetchable windows with their upper halves, Bridge Control.
-FABRIC = {*range(0x18, 0x1B), 0x1C, 0x1D, *range(0x20, 0x34), 0x3E, 0x3F}
+from rig.topologies import KEPT
+from rig.topology import (Device, Topology, downstream, edu, host, nic, nvme, pci_bridge, root_port,
+                          switch)
+from rig.untouched import COMMAND, bar, fabric_writes, settings, touched, written
 
 
 def small(id: str, **props: str) -> Device:
@@ -50,33 +48,6 @@ def hostile(line: str, machine: Machine) -> str:
     return line.format(nic=machine.topology.bdf["nic0"], port=machine.topology.bdf[port])
 
 
-def fabric_writes(writes: list[Access]) -> list[Access]:
-    """Writes that reach a field of a bridge which devices below depend on."""
-    return [w for w in writes if w.offset in FABRIC
-            or (w.offset == COMMAND and w.value & MEMORY_AND_MASTER != MEMORY_AND_MASTER)]
-
-
-def written(machine: Machine, id: str, until: float, boot: int = 2) -> list[Access]:
-    """What a function was written in a kernel up to a time."""
-    return [w for w in witness.read(machine).writes(id, boot) if w.time < until]
-
-
-# Of the PCI Express capability: sizes, tags and ordering (Device Control without error
-# reporting), ASPM, completion boundary and common clock (Link Control), Device Control 2.
-EXPRESS = {0x08: 0xFFF0, 0x10: 0x004B, 0x28: 0xFFFF}
-
-
-def settings(machine: Machine, id: str) -> list[int]:
-    """What a function has in these registers."""
-    text = machine.sh(f"od -An -v -tx1 /sys/bus/pci/devices/{machine.topology.bdf[id]}/config").out
-    config = bytes.fromhex(text)
-    at = config[0x34]
-    while at and config[at] != 0x10:
-        at = config[at + 1]
-    return [int.from_bytes(config[at + n:at + n + 2], "little") & mask
-            for n, mask in EXPRESS.items() if at]
-
-
 def jump(machine: Machine, line: str = "") -> tuple[Receiver, float]:
     """Preserve the NIC, live update with that command line; also when its owner asks for it."""
     receiver = Receiver(machine)
@@ -90,22 +61,15 @@ def jump(machine: Machine, line: str = "") -> tuple[Receiver, float]:
 
 def assert_untouched(machine: Machine, claimed: float, id: str = "nic0", boot: int = 2) -> None:
     """Not one write to the endpoint, none to the way to it, no BAR moved."""
-    assert written(machine, id, claimed, boot) == []
-    for bridge in machine.topology.above(id):
-        assert fabric_writes(written(machine, bridge, claimed, boot)) == [], bridge
-    trace = witness.read(machine)
-    since = machine.booted_at[boot - 2]
-    for moved in (id, *machine.topology.above(id)):
-        assert not [m for m in trace.moved(moved, boot) if m.time > since], moved
+    assert touched(machine, id, claimed, boot) == []
 
 
 def keeps_addresses(machine: Machine, line: str) -> None:
     """Arrange, act and ask: one live update into a kernel with that command line."""
-    way = ["nic0", *machine.topology.above("nic0")]
-    before = {id: settings(machine, id) for id in way}
+    before = settings(machine, "nic0")
     receiver, claimed = jump(machine, line)
     assert_untouched(machine, claimed)
-    assert {id: settings(machine, id) for id in way} == before
+    assert settings(machine, "nic0") == before
     receiver.resume(bind=False)
     assert not receiver.ready["bar0_moved"]
     receiver.ctl("finish")
@@ -140,8 +104,8 @@ def test_hostile_command_line_moves_nothing(vm: Lab, case: tuple[str, str, str])
 
 
 # What is left out, the command line that makes it show, and where: bits of pci_liveupdate.break
-# from 0x100 on, in the order of enum pci_lu_keep. MSI, link, power, mailbox, SR-IOV, VPD and VGA
-# have nothing to write to on these devices.
+# from 0x100 on, in the order of enum pci_lu_keep. For SR-IOV and ATS see below, for links
+# test_addresses_lines.py. MSI, power, mailbox, VPD and VGA: QEMU has no such thing to write to.
 BROKEN = {"bars": (0x100, "", "nic0"), "windows": (0x200, "", "rp0"),
           "addresses": (0x400, "pci=resource_alignment=20@{nic}", "nic0"),
           "payload": (0x800, "pci=pcie_bus_perf", "nic0"),
@@ -158,22 +122,25 @@ def test_control_write_shows_when_one_site_adopts_nothing(vm: Lab, case: tuple[s
     assert writes if id == "nic0" else fabric_writes(writes)
 
 
+@pytest.mark.parametrize("line,kept", [("", True), ("pci_liveupdate.break=0x80000", False)],
+                         ids=["kept", "control"])
+def test_virtual_functions_are_not_set_up(vm: Lab, line: str, kept: bool) -> None:
+    machine = vm(Topology(root_port("rp0", nvme(KEPT))))
+    Keeper(machine).preserve()
+    machine.kexec(extra=line)
+    assert bool(touched(machine, KEPT, time.time())) != kept
+
+
 def test_control_addresses_are_rewritten_on_arm64_when_they_are_not_claimed(vm: Lab) -> None:
     machine = vm(topology.plain(), arch="arm64")
     _, claimed = jump(machine, "pci_liveupdate.break=0x400")
     assert fabric_writes(written(machine, "rp0", claimed))
 
 
-def bar(machine: Machine, bdf: str, n: int = 0) -> tuple[int, int]:
-    """Start and size of a BAR as this kernel sees it; zeros if it has none."""
-    words = machine.sh(f"sed -n {n + 1}p /sys/bus/pci/devices/{bdf}/resource").out.split()
-    start, end = int(words[0], 16), int(words[1], 16)
-    return start, end - start + 1 if end else 0
-
-
 def assert_lost(machine: Machine, receiver: Receiver, claimed: float) -> None:
     """The device goes on, untouched; it cannot be retrieved; nobody else has its addresses."""
     assert_untouched(machine, claimed)
+    assert state(machine, "nic0") == "lost"
     assert len(witness.read(machine).dma(boot=2)) > 100
     assert bar(machine, receiver.bdf) == (0, 0)
     assert f"Live Update {receiver.bdf}" in machine.sh("cat /proc/iomem").out
@@ -191,11 +158,33 @@ def lose(machine: Machine, line: str) -> tuple[Receiver, float]:
     return receiver, time.time()
 
 
-def test_bar_that_something_else_has_is_left_alone(vm: Lab, variant: str) -> None:
-    """The incoming kernel's command line gives the first page of BAR 0 to firmware tables."""
+# Who has one page: firmware tables, or early code.
+TAKEN = {"firmware": "memmap=4K#{:#x}", "early": "reserve={:#x},4096"}
+
+
+@pytest.mark.parametrize("by", TAKEN)
+def test_bar_that_something_else_has_is_left_alone(vm: Lab, variant: str, by: str) -> None:
+    """In the incoming kernel the first page of BAR 0 is taken before there is a PCI bus."""
     machine = vm(topology.plain(), variant=variant)
     start, _ = bar(machine, machine.topology.bdf["nic0"])
-    assert_lost(machine, *lose(machine, f"memmap=4K#{start:#x}"))
+    assert_lost(machine, *lose(machine, TAKEN[by].format(start)))
+
+
+def apertures(machine: Machine) -> list[range]:
+    """The memory windows of the host bridge."""
+    lines = machine.sh("grep 'PCI Bus 0000:00$' /proc/iomem").out.splitlines()
+    ends = [[int(word, 16) for word in line.split(" : ")[0].split("-")] for line in lines]
+    return [range(start, end + 1) for start, end in ends]
+
+
+def test_bar_outside_of_the_host_bridges_window_is_left_alone(vm: Lab, variant: str) -> None:
+    """A reservation across the border of a window makes the kernel do without the window."""
+    machine = vm(topology.plain(), variant=variant)
+    start, _ = bar(machine, machine.topology.bdf["nic0"])
+    window = next(window for window in apertures(machine) if start in window)
+    lost = lose(machine, f"reserve={window.start - 4096:#x},8192")
+    assert not [window for window in apertures(machine) if start in window]
+    assert_lost(machine, *lost)
 
 
 def test_device_that_cannot_be_verified_is_left_alone(vm: Lab, variant: str) -> None:
@@ -210,9 +199,25 @@ def test_other_device_in_its_place_is_left_alone(vm: Lab, variant: str) -> None:
     assert_lost(machine, *lose(machine, ""))
 
 
-def test_control_range_beside_the_bars_may_be_taken(vm: Lab) -> None:
+def test_device_below_a_host_bridge_that_fails_on_arm64_is_left_alone(vm: Lab) -> None:
+    """A window that is not free makes a generic host bridge give up: nothing is enumerated."""
+    machine = vm(topology.plain(), arch="arm64")
+    start, _ = bar(machine, machine.topology.bdf["nic0"])
+    receiver, _ = lose(machine, TAKEN["early"].format(start))
+    trace = witness.read(machine)
+    # To the trace there is but one kernel: the second one never looks at the host bridge.
+    assert trace.boots() == 1
+    assert trace.writes("nic0", 1, shutdown=True) == []
+    assert fabric_writes(trace.writes("rp0", 1, shutdown=True)) == []
+    assert len([t for t in trace.dma() if t > machine.booted_at[1]]) > 100
+    refused = receiver.try_resume("--retrieve device")
+    assert refused.rc != 0 and refused.json()["errno"] == "EAGAIN", refused.out
+
+
+@pytest.mark.parametrize("by", TAKEN)
+def test_control_range_beside_the_bars_may_be_taken(vm: Lab, by: str) -> None:
     machine = vm(topology.plain())
-    keeps_addresses(machine, "memmap=4K#0xfed1c000")
+    keeps_addresses(machine, TAKEN[by].format(0xfed1c000))
 
 
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
@@ -233,47 +238,116 @@ def test_large_neighbour_is_placed_elsewhere(vm: Lab, arch: str) -> None:
     receiver.ctl("quit")
 
 
-class WithConventionalBus(Topology):
-    """QEMU's bridge to conventional PCI has no slot number."""
+def covered(vm: Lab, arch: str, line: str) -> tuple[Machine, float, range]:
+    """A neighbour that only the incoming kernel finds, before the NIC and on the same addresses."""
+    machine = vm(Topology(root_port("rp1", small("covers", membar="4M")),
+                          root_port("rp0", nic("nic0"))), arch=arch)
+    bdf = machine.topology.bdf
+    start, size = bar(machine, bdf["nic0"])
+    at = start & -(4 << 20)
+    high, window = at >> 32, (at >> 16 & 0xFFFF) * 0x10001 + 0x300000 | 0x10001
+    for id, place, words in (("covers", 0x18, (at & 0xFFFFFFFF | 0xC, high)),
+                             ("rp1", 0x24, (window, high, high))):
+        config.write(machine, bdf[id], COMMAND, bytes(2))
+        for n, word in enumerate(words):
+            config.write(machine, bdf[id], place + 4 * n, word.to_bytes(4, "little"))
+    machine.sh(f"echo 1 >/sys/bus/pci/devices/{bdf['covers']}/remove")
+    _, claimed = jump(machine, line)
+    return machine, claimed, range(start, start + size)
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_neighbour_on_the_same_addresses_is_moved(vm: Lab, arch: str) -> None:
+    machine, claimed, kept = covered(vm, arch, "")
+    assert_untouched(machine, claimed)
+    at, size = bar(machine, machine.topology.bdf["covers"], 2)
+    assert at and (at >= kept.stop or at + size <= kept.start)
+    assert not [m for m in witness.read(machine).moved("covers", 2) if m.add
+                and m.base < kept.stop and m.base + m.size > kept.start]
+
+
+def test_control_neighbour_on_the_same_addresses_gets_them(vm: Lab) -> None:
+    machine, claimed, kept = covered(vm, "x86_64", "pci_liveupdate.break=0x400")
+    assert touched(machine, "nic0", claimed)
+
+
+ATS_CONTROL, ATS_ENABLE = 6, 0x8000
+
+
+@pytest.mark.parametrize("line,kept", [("", True), ("pci_liveupdate.break=0x400000", False)],
+                         ids=["kept", "control"])
+def test_iommu_does_not_set_up_ats_before_the_claim(vm: Lab, variant: str, line: str,
+                                                    kept: bool) -> None:
+    """The IOMMU of either kernel translates, and can do ATS."""
+    machine = vm(Topology(root_port("rp0", Device("virtio-net-pci", KEPT, {
+        "romfile": "", "disable-legacy": "on", "iommu_platform": "on", "ats": "on"}))),
+        variant=variant, iommu=True, args=["-global", "intel-iommu.device-iotlb=on"],
+        cmdline=f"{LIVE_UPDATE} intel_iommu=on iommu.passthrough=0")
+    keeper = Keeper(machine)
+    keeper.preserve()
+
+    def ats() -> int:
+        space = config.read(machine, keeper.bdf)
+        at = space.extended(config.ATS)
+        return space.get(at + ATS_CONTROL, 2) & ATS_ENABLE if at else -1
+
+    assert ats() == ATS_ENABLE
+    machine.kexec(extra=line)
+    machine.json(f"pci_cfg bind {keeper.bdf}")
+    assert bool(touched(machine, KEPT, time.time())) != kept
+    if kept:
+        assert ats() == ATS_ENABLE
+        keeper.take_back()
+        assert ats() == 0
+
+
+class Everything(Topology):
+    """QEMU's bridges to conventional PCI have no slot number; one of them has a chassis number."""
 
     def args(self, root: str = "pcie.0") -> list[str]:
-        return [re.sub(r",chassis=\d+,slot=\d+", "", word) if word.startswith("pcie-pci-bridge")
-                else word for word in super().args(root)]
+        words = [re.sub(r",chassis=\d+,slot=\d+", "", word) if word.startswith("pcie-pci-bridge")
+                 else word for word in super().args(root)]
+        return words
 
 
-def assorted() -> Topology:
-    """What QEMU has, in one machine: three NICs and an NVMe drive are going to be preserved."""
-    return WithConventionalBus(
+def everything(arch: str) -> Topology:
+    """What QEMU has, in one machine. IOMMUs apart, all that is not a bridge will be preserved."""
+    old = Device("pci-bridge", "br1", {"chassis_nr": "99"}, [small("old", membar="1M")], addr="3",
+                 bridge=True)
+    old.children[0].addr = "1"
+    other_host = [host("host1", 0x80, root_port("rp4", nic("nic3")))] * (arch == "x86_64")
+    return Topology(
         root_port("rp0", switch("up0", downstream("dn0", nic("nic0")),
                                 downstream("dn1", Device("nvme", "disk", {"serial": "pcilu"})),
                                 downstream("dn2", nic("nic1")))),
-        root_port("rp1", Device("pcie-pci-bridge", "conventional", bridge=True, addr="0",
-                                children=[small("old", membar="1M"), Device("pci-ohci", "usb"),
-                                          Device("edu", "edu")])),
-        root_port("rp2", Device("nvme", "spare", {"serial": "spare"})),
-        nic("nic2"), Device("intel-hda", "sound"), small("root", membar="16M"))
+        root_port("rp1", pci_bridge("br0", Device("pci-ohci", "usb"), edu("edu0"), old)),
+        root_port("rp2", nvme("pf")),
+        root_port("rp3", Device("virtio-rng-pci", "rng", {"multifunction": "on"}, addr="0.0"),
+                  Device("virtio-net-pci", "virtio-net", {"romfile": ""}, addr="0.1")),
+        nic("nic2"), Device("intel-hda", "sound"), small("root", membar="16M"), *other_host)
 
 
-def test_assorted_devices_stay_through_three_live_updates(vm: Lab, variant: str) -> None:
-    machine = vm(assorted(), variant=variant)
+@pytest.mark.parametrize("arch,variant", KERNELS)
+def test_all_devices_stay_through_three_live_updates(vm: Lab, arch: str, variant: str) -> None:
+    machine = vm(everything(arch), arch=arch, variant=variant, rate=50, iommu=arch == "x86_64",
+                 cmdline=f"{LIVE_UPDATE} intel_iommu=off")
+    ids = [dev.id for dev in machine.topology.walk() if not dev.bridge and dev.root is None]
     receivers = [Receiver(machine, id) for id in machine.topology.nics()]
-    disk = machine.topology.bdf["disk"]
-    own_test = f"PCI_LIVEUPDATE_BDF={disk} pci_liveupdate_test"
-    machine.json(f"pci_cfg bind {disk}")
+    keepers = [Keeper(machine, id) for id in ids if id not in machine.topology.nics()]
     for receiver in receivers:
         receiver.start()
         receiver.sender.start()
     for boot, image in enumerate(("next", "kernel", "next"), 2):
-        machine.sh(f"{own_test} -s 1")
-        for receiver in receivers:
-            receiver.preserve()
+        for owner in (*keepers, *receivers):
+            owner.preserve()
         machine.kexec(image, extra=hostile(TOGETHER, machine))
-        for id in (disk, *(receiver.bdf for receiver in receivers)):
-            machine.json(f"pci_cfg bind {id}")
+        for owner in (*keepers, *receivers):
+            machine.json(f"pci_cfg bind {owner.bdf}")
         claimed = time.time()
-        for id in ("disk", *machine.topology.nics()):
+        for id in ids:
             assert_untouched(machine, claimed, id, boot)
-        machine.sh(f"{own_test} -s 2")
+        for keeper in keepers:
+            keeper.take_back()
         for receiver in receivers:
             receiver.resume(bind=False)
             assert not receiver.ready["bar0_moved"]

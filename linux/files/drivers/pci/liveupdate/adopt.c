@@ -51,6 +51,7 @@ static const struct {
 	[PCI_LU_KEEP_IOV]	= { "Virtual Functions", LU_ENDPOINTS },
 	[PCI_LU_KEEP_VPD]	= { "VPD", LU_ENDPOINTS | LU_UNCLAIMED },
 	[PCI_LU_KEEP_VGA]	= { "VGA routing", LU_ENDPOINTS | LU_BRIDGES },
+	[PCI_LU_KEEP_TRANSLATION] = { "ATS, PRI and PASID", LU_ENDPOINTS },
 };
 
 bool __pci_liveupdate_keeps(struct pci_dev *dev, enum pci_lu_keep what)
@@ -85,4 +86,37 @@ bool __pci_liveupdate_rrs_sv(struct pci_dev *port)
 
 	pcie_capability_read_word(port, PCI_EXP_RTCTL, &ctl);
 	return ctl & PCI_EXP_RTCTL_RRS_SVE;
+}
+
+/**
+ * pci_lu_end_translation - end requests that only the last kernel's IOMMU answers
+ * @dev: device that its owner has just got back
+ *
+ * If an IOMMU translated for the device, ATS may be enabled. It has been paused
+ * since, and this kernel's IOMMU does not know that it caches translations. A
+ * function without ATS uses none of them (PCIe r6.0, sec 10.5.1.3). PASID must
+ * not change while ATS is enabled.
+ */
+void pci_lu_end_translation(struct pci_dev *dev)
+{
+	static const struct {
+		u16 cap;
+		u16 control;
+		u16 enable;
+	} controls[] = {
+		{ PCI_EXT_CAP_ID_ATS, PCI_ATS_CTRL, PCI_ATS_CTRL_ENABLE },
+		{ PCI_EXT_CAP_ID_PASID, PCI_PASID_CTRL, PCI_PASID_CTRL_ENABLE },
+	};
+
+	for (int i = 0; i < ARRAY_SIZE(controls); i++) {
+		int pos = pci_find_ext_capability(dev, controls[i].cap);
+		u16 ctrl;
+
+		if (!pos)
+			continue;
+		pci_read_config_word(dev, pos + controls[i].control, &ctrl);
+		if (ctrl & controls[i].enable)
+			pci_write_config_word(dev, pos + controls[i].control,
+					      ctrl & ~controls[i].enable);
+	}
 }

@@ -345,6 +345,7 @@ bool pci_liveupdate_is_untranslated(struct pci_dev *dev)
 void pci_liveupdate_claim(struct pci_dev *dev)
 {
 	set_bit(PCI_LU_CLAIMED, &dev->lu_flags);
+	pci_lu_end_translation(dev);
 	trace_pci_liveupdate_claim(dev, "retrieved");
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_claim);

@@ -105,7 +105,13 @@ bool pci_lu_was_pending_locked(struct pci_dev *dev);
 bool pci_lu_incoming_below(struct pci_bus *bus,
 			   void (*fn)(struct pci_bus *bus, struct pci_lu_incoming *in));
 
+/* adopt.c */
+void pci_lu_end_translation(struct pci_dev *dev);
+
 /* resources.c */
+void pci_lu_bar_masks(const struct pci_liveupdate_record_ser *rec, unsigned int nr,
+		      u32 *masks, u32 *rom);
+void pci_lu_window_kinds(const struct pci_liveupdate_record_ser *rec, struct pci_dev *bridge);
 void pci_lu_unreserve(struct pci_lu_incoming *in);
 
 /* A function's place: domain in the upper half, Requester ID in the lower */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests for PCI Live Update records: what is taken from a device, and
- * what the incoming kernel accepts and refuses.
+ * KUnit tests for PCI Live Update records: what is taken from a device, what the
+ * incoming kernel accepts and refuses, and what it is told instead of probing.
  */
 
 #include <kunit/test.h>
@@ -302,8 +302,95 @@ static void lu_not_damaged(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, check(fake, &err), 0);
 }
 
+/* A BAR as it is read, and what it answers to all ones */
+struct sizing {
+	const char *name;
+	u64 value;
+	u64 size;
+	unsigned long flags;
+	u64 answer;
+};
+
+#define MEM64	(IORESOURCE_MEM | IORESOURCE_MEM_64)
+#define PREF64	(MEM64 | IORESOURCE_PREFETCH)
+
+static const struct sizing sizings[] = {
+	{ "I/O, 4 bytes", 0xc001, 4, IORESOURCE_IO, 0xfffffffd },
+	{ "I/O, 256 bytes", 0xc101, 256, IORESOURCE_IO, 0xffffff01 },
+	{ "memory, 16 bytes", 0xfe000010, 16, IORESOURCE_MEM, 0xfffffff0 },
+	{ "memory, 4 KiB", 0xfe001000, SZ_4K, IORESOURCE_MEM, 0xfffff000 },
+	{ "memory, 2 GiB", 0x80000000, SZ_2G, IORESOURCE_MEM, 0x80000000 },
+	{ "memory, prefetchable", 0xfe000008, SZ_1M, IORESOURCE_MEM | IORESOURCE_PREFETCH,
+	  0xfff00008 },
+	{ "64-bit below 4 GiB", 0xfe000004, SZ_16K, MEM64, 0xffffffffffffc004 },
+	{ "64-bit above 4 GiB", 0x800000000cULL, SZ_1M, PREF64, 0xfffffffffff0000c },
+	{ "64-bit, 4 GiB", 0x800000000cULL, SZ_4G, PREF64, 0xffffffff0000000c },
+	{ "64-bit, resized to 256 GiB", 0x800000000cULL, 64 * SZ_4G, PREF64,
+	  0xffffffc00000000c },
+	{ "64-bit without an address", 0xc, SZ_1M, PREF64, 0xfffffffffff0000c },
+	/* What such a resource decodes is elsewhere (PCIe r6.0, sec 7.8.5) */
+	{ "Enhanced Allocation", 0, SZ_1M, MEM64 | IORESOURCE_PCI_FIXED, 0 },
+};
+
+static void sizing_name(const struct sizing *sizing, char *desc)
+{
+	strscpy(desc, sizing->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(lu_sizing, sizings, sizing_name);
+
+static void lu_sized(struct kunit *test)
+{
+	const struct sizing *sizing = test->param_value;
+	bool wide = sizing->flags & IORESOURCE_MEM_64;
+	struct pci_liveupdate_record_ser rec = {};
+	struct fake *fake = fake_device(test);
+	u32 masks[PCI_STD_NUM_BARS], rom;
+
+	/* In the place of the 64-bit BAR, and in the last one that has room */
+	for (int i = 0, last = wide ? 4 : 5; i <= last; i += last) {
+		memset(&rec, 0, sizeof(rec));
+		memset(&fake->dev.resource[0], 0, sizeof(struct resource));
+		set_bar(fake, i, sizing->value, sizing->size, sizing->flags);
+		pci_lu_record_fill(&fake->dev, &rec);
+		memset(masks, 0xa5, sizeof(masks));
+		pci_lu_bar_masks(&rec, PCI_STD_NUM_BARS, masks, &rom);
+		KUNIT_EXPECT_EQ(test, masks[i], lower_32_bits(sizing->answer));
+		if (wide)
+			KUNIT_EXPECT_EQ(test, masks[i + 1], upper_32_bits(sizing->answer));
+		KUNIT_EXPECT_EQ(test, masks[2], 0xffffffe1);
+		KUNIT_EXPECT_EQ(test, masks[3], 0);
+		KUNIT_EXPECT_EQ(test, rom, 0xffff0000);
+		KUNIT_EXPECT_EQ(test, fake->config.writes, 0);
+	}
+}
+
+static void lu_window_kinds(struct kunit *test)
+{
+	struct fake *fake = fake_device(test);
+
+	fake->dev.hdr_type = PCI_HEADER_TYPE_BRIDGE;
+	for (unsigned int kinds = 0; kinds < 8; kinds++) {
+		struct pci_liveupdate_record_ser rec = {};
+
+		fake->dev.io_window = kinds & 1;
+		fake->dev.pref_window = kinds >> 1 & 1;
+		fake->dev.pref_64_window = kinds >> 2;
+		pci_lu_record_fill(&fake->dev, &rec);
+		fake->dev.io_window = !fake->dev.io_window;
+		fake->dev.pref_window = !fake->dev.pref_window;
+		fake->dev.pref_64_window = !fake->dev.pref_64_window;
+		pci_lu_window_kinds(&rec, &fake->dev);
+		KUNIT_EXPECT_EQ(test, kinds, fake->dev.io_window | fake->dev.pref_window << 1 |
+					     fake->dev.pref_64_window << 2);
+	}
+	KUNIT_EXPECT_EQ(test, fake->config.writes, 0);
+}
+
 static struct kunit_case lu_record_cases[] = {
 	KUNIT_CASE(lu_round_trip),
+	KUNIT_CASE_PARAM(lu_sized, lu_sizing_gen_params),
+	KUNIT_CASE(lu_window_kinds),
 	KUNIT_CASE(lu_other_device),
 	KUNIT_CASE(lu_header),
 	KUNIT_CASE_PARAM(lu_damaged, lu_damage_gen_params),

@@ -50,28 +50,16 @@ struct pci_lu_reservation {
 };
 
 /**
- * __pci_liveupdate_bar_masks - tell sizes of BARs without writing to them
- * @dev: function that is being set up
+ * pci_lu_bar_masks - what sizing the BARs of a function would tell
+ * @rec: its record
  * @nr: number of BARs of its header type
  * @masks: filled in with what the BARs would read as after all ones were written
  * @rom: the same for the Expansion ROM, NULL if the header type has none
- *
- * Return: true if the BARs must not be sized. A function that is lost has none.
  */
-bool __pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr, u32 *masks, u32 *rom)
+void pci_lu_bar_masks(const struct pci_liveupdate_record_ser *rec, unsigned int nr,
+		      u32 *masks, u32 *rom)
 {
-	const struct pci_liveupdate_record_ser *rec;
-
-	if (!pci_liveupdate_keeps(dev, PCI_LU_KEEP_BARS))
-		return false;
-
 	memset(masks, 0, nr * sizeof(*masks));
-	if (rom)
-		*rom = 0;
-	if (test_bit(PCI_LU_LOST, &dev->lu_flags))
-		return true;
-
-	rec = dev->lu_incoming->rec;
 	for (unsigned int i = 0; i < nr; i++) {
 		const struct pci_liveupdate_bar_ser *bar = &rec->bars[i];
 
@@ -85,7 +73,38 @@ bool __pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr, u32 *masks
 	}
 	if (rom)
 		*rom = lower_32_bits(rec->bars[PCI_LIVEUPDATE_ROM_BAR].mask);
+}
+
+/**
+ * __pci_liveupdate_bar_masks - tell sizes of BARs without writing to them
+ * @dev: function that is being set up
+ * @nr: number of BARs of its header type
+ * @masks: see pci_lu_bar_masks()
+ * @rom: see pci_lu_bar_masks()
+ *
+ * Return: true if the BARs must not be sized. A function that is lost has none.
+ */
+bool __pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr, u32 *masks, u32 *rom)
+{
+	static const struct pci_liveupdate_record_ser none;
+	bool lost = test_bit(PCI_LU_LOST, &dev->lu_flags);
+
+	if (!pci_liveupdate_keeps(dev, PCI_LU_KEEP_BARS))
+		return false;
+	pci_lu_bar_masks(lost ? &none : dev->lu_incoming->rec, nr, masks, rom);
 	return true;
+}
+
+/**
+ * pci_lu_window_kinds - what probing the windows of a bridge would tell
+ * @rec: its record
+ * @bridge: where that is filled in
+ */
+void pci_lu_window_kinds(const struct pci_liveupdate_record_ser *rec, struct pci_dev *bridge)
+{
+	bridge->io_window = !!(rec->windows & PCI_LIVEUPDATE_WIN_IO);
+	bridge->pref_window = !!(rec->windows & PCI_LIVEUPDATE_WIN_PREF);
+	bridge->pref_64_window = !!(rec->windows & PCI_LIVEUPDATE_WIN_PREF64);
 }
 
 /**
@@ -97,17 +116,10 @@ bool __pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr, u32 *masks
  */
 bool __pci_liveupdate_windows(struct pci_dev *bridge)
 {
-	u8 windows;
-
 	if (!pci_liveupdate_keeps(bridge, PCI_LU_KEEP_WINDOWS))
 		return false;
-	if (test_bit(PCI_LU_LOST, &bridge->lu_flags))
-		return true;
-
-	windows = bridge->lu_incoming->rec->windows;
-	bridge->io_window = !!(windows & PCI_LIVEUPDATE_WIN_IO);
-	bridge->pref_window = !!(windows & PCI_LIVEUPDATE_WIN_PREF);
-	bridge->pref_64_window = !!(windows & PCI_LIVEUPDATE_WIN_PREF64);
+	if (!test_bit(PCI_LU_LOST, &bridge->lu_flags))
+		pci_lu_window_kinds(bridge->lu_incoming->rec, bridge);
 	return true;
 }
 

@@ -12,6 +12,8 @@
  *	(kexec with kho=on liveupdate=on, see ../liveupdate/do_kexec.sh)
  *	./pci_liveupdate_test -s 2	after it; finds the device by itself
  *
+ * PCI_LIVEUPDATE_NAME tells several of these apart, each with a device of its own.
+ *
  * Stage 2 compares identity, BARs, Command and the bridges' bus numbers and
  * windows with what stage 1 wrote into a memfd of the same session.
  *
@@ -35,6 +37,7 @@
 #include "vfio_noiommu.h"
 
 #define BDF_ENV			"PCI_LIVEUPDATE_BDF"
+#define NAME_ENV		"PCI_LIVEUPDATE_NAME"
 
 #define SINGLE_SESSION		"pci_liveupdate_single"
 #define OTHER_SESSION		"pci_liveupdate_other"
@@ -86,6 +89,18 @@ static const struct {
 	{ "memory windows", PCI_MEMORY_BASE, PCI_IO_LIMIT_UPPER16 + 1 },
 	{ "Bridge Control", PCI_BRIDGE_CONTROL, PCI_BRIDGE_CONTROL + 1 },
 };
+
+/* Both sessions of the two stages have a name of their own for each NAME_ENV */
+static char state_session[64], device_session[64];
+
+static void name_sessions(void)
+{
+	const char *name = getenv(NAME_ENV) ?: "";
+	const char *sep = *name ? "_" : "";
+
+	snprintf(state_session, sizeof(state_session), STATE_SESSION "%s%s", sep, name);
+	snprintf(device_session, sizeof(device_session), DEVICE_SESSION "%s%s", sep, name);
+}
 
 static const char *test_bdf(void)
 {
@@ -290,9 +305,9 @@ static void stage1(int luo_fd)
 	__u16 command;
 
 	open_device(&v, bdf);
-	create_state_file(luo_fd, STATE_SESSION, STATE_TOKEN, 2);
+	create_state_file(luo_fd, state_session, STATE_TOKEN, 2);
 	close(luo_fd);
-	session = create_session(DEVICE_SESSION);
+	session = create_session(device_session);
 
 	/* Nothing is programmed: a bus master with nothing to do is harmless */
 	ret = vfio_noiommu_config_read(&v, PCI_COMMAND, &command, sizeof(command));
@@ -369,17 +384,17 @@ static void check_device(const struct record *r, const char *when)
 			 "%s: Command was 0x%04x, is 0x%04x\n", when, was, is);
 }
 
-static void stage2(int luo_fd, int state_session)
+static void stage2(int luo_fd, int state_fd)
 {
 	struct vfio_noiommu v = VFIO_NOIOMMU_INIT;
 	char bdf[PCI_SYSFS_BDF_LEN];
 	int session, memfd, cdev, stage, ret;
 	struct record *r;
 
-	restore_and_read_stage(state_session, STATE_TOKEN, &stage);
+	restore_and_read_stage(state_fd, STATE_TOKEN, &stage);
 	if (stage != 2)
 		fail_exit("state says stage %d", stage);
-	session = luo_retrieve_session(luo_fd, DEVICE_SESSION);
+	session = luo_retrieve_session(luo_fd, device_session);
 	if (session < 0)
 		ksft_exit_fail_msg("retrieve session: %s\n", strerror(-session));
 	close(luo_fd);
@@ -414,8 +429,8 @@ static void stage2(int luo_fd, int state_session)
 	check_device(r, "finished");
 
 	close(session);
-	luo_session_finish(state_session);
-	close(state_session);
+	luo_session_finish(state_fd);
+	close(state_fd);
 	vfio_noiommu_close(&v);
 	ksft_finished();
 }
@@ -426,5 +441,6 @@ int main(int argc, char *argv[])
 		return single_kernel();
 
 	ksft_print_header();
-	return luo_test(argc, argv, STATE_SESSION, stage1, stage2);
+	name_sessions();
+	return luo_test(argc, argv, state_session, stage1, stage2);
 }
