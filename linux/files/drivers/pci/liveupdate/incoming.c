@@ -192,16 +192,15 @@ bool pci_lu_incoming_active(void)
  */
 bool pci_lu_incoming_has_buses(struct pci_dev *bridge, u8 first, u8 last)
 {
+	unsigned long key, on_bus = pci_lu_key(pci_domain_nr(bridge->bus),
+					       PCI_DEVID(bridge->bus->number, 0));
 	struct pci_lu_incoming *in;
-	unsigned long key;
 
 	guard(rwsem_read)(&pci_lu_rwsem);
-	xa_for_each(&lu_entries, key, in) {
+	xa_for_each_range(&lu_entries, key, in, on_bus, on_bus | 0xff) {
 		const struct pci_liveupdate_record_ser *rec = in->rec;
 
 		if (rec->flags & PCI_LIVEUPDATE_F_BRIDGE &&
-		    rec->domain == pci_domain_nr(bridge->bus) &&
-		    PCI_BUS_NUM(rec->bdf) == bridge->bus->number &&
 		    rec->bdf != pci_dev_id(bridge) &&
 		    first <= rec->subordinate && last >= rec->secondary)
 			return true;
@@ -220,16 +219,14 @@ bool pci_lu_incoming_has_buses(struct pci_dev *bridge, u8 first, u8 last)
 bool pci_lu_incoming_below(struct pci_bus *bus,
 			   void (*fn)(struct pci_bus *bus, struct pci_lu_incoming *in))
 {
+	u32 domain = pci_domain_nr(bus);
 	struct pci_lu_incoming *in;
 	unsigned long key;
 	bool any = false;
 
-	xa_for_each(&lu_entries, key, in) {
-		u8 nr = PCI_BUS_NUM(in->rec->bdf);
-
-		if (in->rec->domain != pci_domain_nr(bus) ||
-		    nr < bus->busn_res.start || nr > bus->busn_res.end)
-			continue;
+	xa_for_each_range(&lu_entries, key, in,
+			  pci_lu_key(domain, PCI_DEVID(bus->busn_res.start, 0)),
+			  pci_lu_key(domain, PCI_DEVID(bus->busn_res.end, 0xff))) {
 		fn(bus, in);
 		any = true;
 	}
@@ -317,6 +314,27 @@ bool pci_liveupdate_is_incoming(struct pci_dev *dev)
 	return lu_is_incoming(dev);
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_is_incoming);
+
+/**
+ * pci_liveupdate_find - the function that the previous kernel preserved there
+ * @domain: PCI domain (segment) number
+ * @bdf: bus << 8 | device << 3 | function
+ *
+ * Takes the same time however many devices there are.
+ *
+ * Context: process context. Takes pci_lu_rwsem for reading.
+ * Return: the function, or what was found in its place, with a reference; NULL
+ * if none was found, or its live update is finished.
+ */
+struct pci_dev *pci_liveupdate_find(u32 domain, u16 bdf)
+{
+	struct pci_lu_incoming *in;
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	in = xa_load(&lu_entries, pci_lu_key(domain, bdf));
+	return in ? pci_dev_get(in->dev) : NULL;
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_find);
 
 /**
  * pci_liveupdate_is_untranslated - must IOMMUs leave this device alone?

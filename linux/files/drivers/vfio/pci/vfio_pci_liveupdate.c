@@ -345,8 +345,7 @@ static struct vfio_pci_liveupdate_ser *lu_ser(struct liveupdate_file_op_args *ar
 
 static struct pci_dev *lu_find(const struct vfio_pci_liveupdate_ser *ser)
 {
-	return pci_get_domain_bus_and_slot(ser->domain, PCI_BUS_NUM(ser->bdf),
-					   ser->bdf & 0xff);
+	return pci_liveupdate_find(ser->domain, ser->bdf);
 }
 
 /* What the next open of the device goes by */
