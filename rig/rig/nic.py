@@ -11,11 +11,10 @@ from .agent import Agent
 PAGE = 4096
 IN_PAGE = PAGE // 16        # descriptors
 
-CTRL, CTRL_EXT, RCTL = 0x0, 0x18, 0x100
+CTRL, RCTL = 0x0, 0x100
 RDBAL, RDBAH, RDLEN, RDH, RDT = 0x2800, 0x2804, 0x2808, 0x2810, 0x2818
-ICR, IMS, IMC, EIAC, IVAR = 0xC0, 0xD0, 0xD8, 0xDC, 0xE4
+ICR, IMS, IMC, IVAR = 0xC0, 0xD0, 0xD8, 0xE4
 LINK_UP, RECEIVE = 0x40, 0x0400801A     # of everything, without checksums
-KEEP_MASK = 1 << 24     # a message that is sent does not mask its cause
 QUEUE = 1 << 20         # the cause: a frame in receive queue 0
 
 
@@ -38,11 +37,13 @@ class Nic:
             self.agent.write(self.id, register, value)
 
     def interrupt(self, vector: int) -> None:
-        """Send a message with each frame, of this MSI-X vector."""
-        extended = self.agent.read(self.id, CTRL_EXT)
-        for register, value in ((IMC, 0xFFFFFFFF), (CTRL_EXT, extended | KEEP_MASK),
-                                (EIAC, QUEUE), (IVAR, 0x8 | vector), (IMS, QUEUE)):
+        """Send a message for the first frame after an acknowledgement, of this MSI-X vector."""
+        for register, value in ((IMC, 0xFFFFFFFF), (IVAR, 0x8 | vector), (IMS, QUEUE)):
             self.agent.write(self.id, register, value)
+
+    def acknowledge(self) -> None:
+        """It has been heard."""
+        self.agent.write(self.id, ICR, QUEUE)
 
     @property
     def head(self) -> int:

@@ -52,9 +52,15 @@ def nic_with_vectors(vm: Lab, arch: str, variant: str, more: str = "") -> Agent:
     agent.do("arm nic0 msix 4")
     driver.interrupt(1)
     # Control: it does so now.
-    machine.senders["nic0"].send()
-    assert eventually(agent, "nic0", "msix", [0, 1, 0, 0]) == [0, 1, 0, 0]
+    assert heard(driver)
     return agent
+
+
+def heard(driver: Nic) -> bool:
+    """Is a frame from now on signalled, once and by its vector alone?"""
+    driver.acknowledge()
+    driver.agent.machine.senders["nic0"].send()
+    return eventually(driver.agent, "nic0", "msix", [0, 1, 0, 0]) == [0, 1, 0, 0]
 
 
 def raise_in_the_gap(machine: Machine, frames: int = 3) -> None:
@@ -78,6 +84,7 @@ def notified_after_jump(machine: Machine) -> int:
 def test_msix_raised_in_the_gap_arrives_once(vm: Lab, arch: str, variant: str) -> None:
     agent = nic_with_vectors(vm, arch, variant)
     machine = agent.machine
+    Nic(agent, "nic0").acknowledge()
     agent.do("trigger nic0 msix 0")     # signalled before, and nobody has looked
     agent.preserve("nic0")
     raise_in_the_gap(machine)
@@ -92,8 +99,7 @@ def test_msix_raised_in_the_gap_arrives_once(vm: Lab, arch: str, variant: str) -
     agent.finish()
     # From here on it is as ever.
     for _ in range(3):
-        machine.senders["nic0"].send()
-        assert eventually(agent, "nic0", "msix", [0, 1, 0, 0]) == [0, 1, 0, 0]
+        assert heard(Nic(agent, "nic0"))
     agent.do("trigger nic0 msix 3")
     assert eventually(agent, "nic0", "msix", [0, 0, 0, 1]) == [0, 0, 0, 1]
     assert witness.read(machine).resets("e1000e", machine.jumped_at[0]) == []
@@ -108,8 +114,7 @@ def test_vector_that_had_nothing_to_say_is_silent(vm: Lab, variant: str) -> None
     agent.do("arm nic0 msix 4")
     time.sleep(1)
     assert agent.do("counts nic0 msix")["counts"] == [0, 0, 0, 0]
-    agent.machine.senders["nic0"].send()
-    assert eventually(agent, "nic0", "msix", [0, 1, 0, 0]) == [0, 1, 0, 0]
+    assert heard(Nic(agent, "nic0"))
 
 
 @pytest.mark.parametrize("broken", [NOT_HELD, NOT_KEPT])
@@ -117,6 +122,7 @@ def test_control_msix_that_is_not_held_is_lost(vm: Lab, variant: str, broken: st
     """Either half left out on purpose."""
     agent = nic_with_vectors(vm, "x86_64", variant, broken)
     machine = agent.machine
+    Nic(agent, "nic0").acknowledge()
     agent.preserve("nic0")
     raise_in_the_gap(machine)
     agent.take_back("nic0")
@@ -193,11 +199,15 @@ def test_intx_is_delivered_until_it_is_served(vm: Lab, arch: str, variant: str) 
     agent.take_back("edu0")
     assert agent.read("edu0", STATUS) == COMPLETED | 1
     assert not agent.do("config-read edu0 4 2")["value"] & 0x400
-    agent.do("arm edu0 intx 1")
-    assert eventually(agent, "edu0", "intx", [1]) == [1]
+    # QEMU's I/O APIC does not see a level that was asserted before its pin was set up, live update
+    # or not; VFIO looks for it when it unmasks.
+    agent.do("arm edu0 intx 1", "mask edu0 intx", "unmask edu0 intx")
+    assert eventually(agent, "edu0", "intx", [1])[0] >= 1
     agent.write("edu0", ACKNOWLEDGE, COMPLETED | 1)
     agent.do("unmask edu0 intx")
     # Control: served, it is silent, until there is more.
+    time.sleep(0.5)
+    agent.do("counts edu0 intx")
     time.sleep(0.5)
     assert agent.do("counts edu0 intx")["counts"] == [0]
     agent.write("edu0", RAISE, 4)
@@ -211,7 +221,8 @@ def test_interrupts_work_after_a_failed_freeze(vm: Lab, variant: str, index: str
     """Of a NIC with MSI-X and an edu, which is asleep or, at first, the one that is frozen."""
     vm.look_for_leaks = variant == "debug"
     machine = vm(Topology(root_port("rp0", nic("nic0")), root_port("rp1", edu("edu0")),
-                          root_port("rp2", edu("edu1"))), variant=variant, trace=[NOTIFIED])
+                          root_port("rp2", edu("edu1"))), variant=variant, rate=10.0,
+                 trace=[NOTIFIED])
     agent = Agent(machine).start().take("nic0", "edu0", "edu1")
     for id in ("nic0", "edu0", "edu1"):
         agent.set_command(id, MASTER | MEMORY)
@@ -223,6 +234,7 @@ def test_interrupts_work_after_a_failed_freeze(vm: Lab, variant: str, index: str
     assert machine.load().rc == 0
     agent.do("low-power edu1 enter")
     for number in range(3):
+        driver.acknowledge()
         machine.senders["nic0"].start()
         refused = machine.jump()
         assert refused is not None and refused.json()["errno"] == "EBUSY"
@@ -239,8 +251,7 @@ def test_interrupts_work_after_a_failed_freeze(vm: Lab, variant: str, index: str
         agent.write("edu0", ACKNOWLEDGE, 1)
         if index == "intx":
             agent.do("unmask edu0 intx")
-        machine.senders["nic0"].send()
-        assert eventually(agent, "nic0", "msix", [0, 1, 0, 0]) == [0, 1, 0, 0]
+        assert heard(driver)
     # Control: with all awake it works.
     agent.do("low-power edu1 exit")
     assert machine.jump() is None

@@ -51,7 +51,8 @@ static int cmd_arm(struct agent_call *c)
 		new.armed++;
 	}
 
-	ret = vfio_noiommu_set_irqs(&c->thing->v, index, VFIO_IRQ_SET_ACTION_TRIGGER, 0, n, new.eventfd);
+	ret = vfio_noiommu_set_irqs(&c->thing->v, index, VFIO_IRQ_SET_ACTION_TRIGGER, 0, n,
+				    new.eventfd);
 	if (ret) {
 		close_eventfds(&new);
 		return ret;

@@ -27,8 +27,8 @@
  * both, and only then is the ring programmed.
  *
  * Output is JSON, one object a line; every failure is such a line with the
- * name of its errno. Exit codes: enum rx_exit in rx.h, of ctl enum ctl_exit in ctl.h. Run without arguments for
- * the options and the control commands.
+ * name of its errno. Exit codes: enum rx_exit in rx.h, of ctl enum ctl_exit. Run
+ * without arguments for the options and the control commands.
  */
 
 #include <errno.h>

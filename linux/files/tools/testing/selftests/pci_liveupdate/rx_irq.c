@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The interrupt of e1000e_rx: one MSI-X vector that the card signals when it has put a frame
- * into memory. The ring is polled all the same: what is shown is that no signal is lost.
+ * into memory, and not again before it was acknowledged. The ring is polled all the same: what is shown is that no signal is lost.
  */
 
 #include <errno.h>
@@ -35,8 +35,10 @@ void rx_irq_count(struct rx *rx)
 {
 	eventfd_t count;
 
-	if (rx->irq >= 0 && !eventfd_read(rx->irq, &count))
-		rx->interrupts += count;
+	if (rx->irq < 0 || eventfd_read(rx->irq, &count))
+		return;
+	rx->interrupts += count;
+	e1000e_ack_rx(rx->v.bar0);
 }
 
 void rx_irq_wait(struct rx *rx)
