@@ -46,7 +46,8 @@ demo shell:
 
 # What the scenarios boot. For a quick T=, name fewer: TEST_KERNELS=x86_64-release, or
 # none: T=pcilu TEST_KERNELS=
-TEST_KERNELS ?= x86_64-release x86_64-debug arm64-release x86_64-stock x86_64-off
+TEST_KERNELS ?= x86_64-release x86_64-debug arm64-release x86_64-stock x86_64-off \
+	$(if $(filter-out 0,$(FULL)),arm64-debug)
 TEST_ARCHES  := $(sort $(patsubst %-release,%,$(filter %-release,$(TEST_KERNELS))))
 
 test:

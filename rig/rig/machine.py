@@ -206,9 +206,11 @@ class Machine:
                 text = line.decode(errors="replace").strip()
                 self._log.write(f"{time.time():.6f} < {text}\n")
                 self._log.flush()
-                if text.startswith("{"):
+                # A console may echo part of a long command before it.
+                start = text.find('{"event":')
+                if start >= 0:
                     self.idle = True
-                    return json.loads(text)
+                    return json.loads(text[start:])
                 continue
             ready, _, _ = select.select([self._channel], [], [], min(1.0, timeout))
             if ready:

@@ -8,24 +8,30 @@ import time
 
 import pytest
 
+from conftest import KERNELS
 from rig import config
 from rig.fabric import Fabric
 from rig.keeper import Keeper
 from rig.lab import Lab
-from rig.machine import Machine
+from rig.machine import LIVE_UPDATE, Machine
 from rig.topologies import KEPT
 from rig.topology import Device, Topology, nic, root_port
 
 HC_CONTROL, OPERATIONAL = 0x04, 0x80
+HC_HCCA = 0x18
+FRAME_NUMBER = 0x80     # in that area; the controller writes it every millisecond
 COMMAND, MEMORY_AND_MASTER = 0x04, b"\x06\x00"
-# The controller writes a frame number here every millisecond. Linux leaves the first page of a PC's
-# memory to its firmware, and HcHCCA is 0 after a reset.
-FRAME_NUMBER = 0x80
+# Memory that Linux does not use. The first page of a PC's is left to its firmware; where there is
+# none, the command line keeps Linux from the last.
+MEMORY = 3 << 30
+AREA = {"x86_64": 0, "arm64": (1 << 30) + MEMORY - (8 << 20)}
+LESS = {"x86_64": "", "arm64": f" mem={(MEMORY >> 20) - 16}M"}
 
 
 def frame(machine: Machine) -> int:
     """The frame number in memory, as QEMU sees it."""
-    return int(machine.hmp(f"xp /1hx {FRAME_NUMBER:#x}").split(":")[1].strip(), 16)
+    at = AREA[machine.arch] + FRAME_NUMBER
+    return int(machine.hmp(f"xp /1hx {at:#x}").split(":")[1].strip(), 16)
 
 
 def counts(machine: Machine) -> bool:
@@ -47,16 +53,19 @@ def halted(machine: Machine) -> list[str]:
     return found
 
 
+@pytest.mark.parametrize("arch,variant", KERNELS)
 @pytest.mark.parametrize("preserved", [True, False], ids=["preserved", "control"])
-def test_running_ohci_is_not_halted(vm: Lab, variant: str, preserved: bool) -> None:
+def test_running_ohci_is_not_halted(vm: Lab, arch: str, variant: str, preserved: bool) -> None:
     machine = vm(Topology(Device("pci-ohci", KEPT), root_port("rp0", nic("nic0"))),
-                 variant=variant, trace=["usb_ohci_set_ctl"])
+                 arch=arch, variant=variant, trace=["usb_ohci_set_ctl"],
+                 cmdline=LIVE_UPDATE + LESS[arch], memory=f"{MEMORY >> 30}G")
     keeper = Keeper(machine)
     machine.json(f"pci_cfg bind {keeper.bdf}")
     if preserved:
         keeper.preserve()
     else:
         config.write(machine, keeper.bdf, COMMAND, MEMORY_AND_MASTER)
+    machine.json(f"pci_cfg poke {keeper.bdf} 0 {HC_HCCA} {AREA[arch]}")
     machine.json(f"pci_cfg poke {keeper.bdf} 0 {HC_CONTROL} {OPERATIONAL}")
     assert counts(machine)
     fabric = Fabric(machine, KEPT)

@@ -62,6 +62,7 @@ bool pci_liveupdate_is_outgoing(struct pci_dev *dev);
 bool pci_liveupdate_is_incoming(struct pci_dev *dev);
 struct pci_dev *pci_liveupdate_find(u32 domain, u16 bdf);
 bool pci_liveupdate_hands_off(struct pci_dev *dev);
+bool pci_liveupdate_refuses_reset(struct pci_dev *dev);
 bool pci_liveupdate_may_come(u32 domain, u16 bdf);
 void pci_liveupdate_claim(struct pci_dev *dev);
 bool pci_liveupdate_stop_dma(struct pci_dev *dev);
@@ -115,6 +116,11 @@ static inline struct pci_dev *pci_liveupdate_find(u32 domain, u16 bdf)
 }
 
 static inline bool pci_liveupdate_hands_off(struct pci_dev *dev)
+{
+	return false;
+}
+
+static inline bool pci_liveupdate_refuses_reset(struct pci_dev *dev)
 {
 	return false;
 }

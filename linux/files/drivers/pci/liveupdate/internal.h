@@ -90,6 +90,22 @@ enum pci_lu_buses pci_lu_judge_buses(const struct pci_lu_bridge_view *view);
 void pci_lu_read_acs(struct pci_dev *dev);
 
 /* outgoing.c */
+
+/**
+ * struct pci_lu_refusal - why a device cannot be preserved
+ * @test:   tells whether it is so
+ * @errno:  what preserve returns then
+ * @reason: in words that fit behind "cannot be preserved: "
+ * @remedy: what to do about it
+ */
+struct pci_lu_refusal {
+	bool (*test)(struct pci_dev *dev);
+	int errno;
+	const char *reason;
+	const char *remedy;
+};
+
+const struct pci_lu_refusal *pci_lu_refusal(struct pci_dev *dev);
 int pci_lu_outgoing_create(struct liveupdate_flb_op_args *args);
 void pci_lu_outgoing_destroy(struct liveupdate_flb_op_args *args);
 bool pci_lu_outgoing_active(void);

@@ -226,12 +226,7 @@ static bool lu_has_no_extended_config(struct pci_dev *dev)
 	return false;
 }
 
-static const struct {
-	bool (*test)(struct pci_dev *dev);
-	int errno;
-	const char *reason;
-	const char *remedy;
-} lu_refusals[] = {
+static const struct pci_lu_refusal lu_refusals[] = {
 	{ lu_is_bridge, -EINVAL, "it is a bridge",
 	  "preserve the devices below it, bridges follow" },
 	{ lu_is_gone, -ENODEV, "it is gone", "check the slot" },
@@ -259,17 +254,29 @@ static const struct {
 	  "finish its session first" },
 };
 
+/**
+ * pci_lu_refusal - find a reason why a device cannot be preserved
+ * @dev: device
+ *
+ * Return: the first that holds, NULL if none does.
+ */
+const struct pci_lu_refusal *pci_lu_refusal(struct pci_dev *dev)
+{
+	for (int i = 0; i < ARRAY_SIZE(lu_refusals); i++)
+		if (lu_refusals[i].test(dev))
+			return &lu_refusals[i];
+	return NULL;
+}
+
 static int lu_refuse(struct pci_dev *dev)
 {
-	for (int i = 0; i < ARRAY_SIZE(lu_refusals); i++) {
-		if (!lu_refusals[i].test(dev))
-			continue;
-		trace_pci_liveupdate_refuse(dev, lu_refusals[i].reason);
-		pci_err(dev, "cannot be preserved: %s; %s\n",
-			lu_refusals[i].reason, lu_refusals[i].remedy);
-		return lu_refusals[i].errno;
-	}
-	return 0;
+	const struct pci_lu_refusal *refusal = pci_lu_refusal(dev);
+
+	if (!refusal)
+		return 0;
+	trace_pci_liveupdate_refuse(dev, refusal->reason);
+	pci_err(dev, "cannot be preserved: %s; %s\n", refusal->reason, refusal->remedy);
+	return refusal->errno;
 }
 
 /* Drop one use of the records of @dev and of the bridges above it, up to @end */

@@ -58,6 +58,22 @@ bool __pci_liveupdate_refuses_slot(struct pci_bus *bus, int slot, const char *wh
 	return false;
 }
 
+/**
+ * pci_liveupdate_refuses_reset - may the bus of this function not be reset?
+ * @dev: function on it
+ *
+ * For drivers that would prepare all functions before they ask the PCI core.
+ *
+ * Context: takes pci_bus_sem for reading.
+ * Return: true, and the log says so, if any function there is preserved, in
+ * either direction: the caller returns -EBUSY.
+ */
+bool pci_liveupdate_refuses_reset(struct pci_dev *dev)
+{
+	return pci_liveupdate_refuses_slot(dev->bus, -1, "a bus or slot reset");
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_refuses_reset);
+
 bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_driver *drv)
 {
 	if (!pci_liveupdate_adopted(dev) || lu_lets_all_through())

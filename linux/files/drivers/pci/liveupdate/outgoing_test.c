@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests for which devices cannot be preserved, and what is said of them.
+ */
+
+#include <kunit/test.h>
+#include <linux/device/driver.h>
+#include <linux/of.h>
+#include <linux/pci.h>
+
+#include "../pci.h"
+#include "internal.h"
+
+/* A function below a generic ECAM host bridge whose domain number is fixed */
+struct fake {
+	struct pci_bus bus;
+	struct pci_dev dev;
+	struct pci_host_bridge host;
+	struct device parent;
+	struct device_driver driver;
+	struct device_node node;
+	struct pci_sriov sriov;
+	struct pci_lu_incoming incoming;
+	u32 vendor;
+};
+
+static int fake_read(struct pci_bus *bus, unsigned int devfn, int where,
+		     int size, u32 *val)
+{
+	*val = container_of(bus, struct fake, bus)->vendor;
+	return PCIBIOS_SUCCESSFUL;
+}
+
+static struct pci_ops fake_ops = {
+	.read = fake_read,
+};
+
+static struct fake *fake_device(struct kunit *test)
+{
+	struct fake *fake = kunit_kzalloc(test, sizeof(*fake), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, fake);
+	fake->vendor = 0x10d38086;
+	fake->bus.ops = &fake_ops;
+	fake->bus.bridge = &fake->host.dev;
+	fake->host.dev.parent = &fake->parent;
+	fake->parent.driver = &fake->driver;
+	fake->driver.name = "pci-host-generic";
+	fake->dev.bus = &fake->bus;
+	fake->dev.vendor = PCI_VENDOR_ID_INTEL;
+	fake->dev.device = 0x10d3;
+	fake->dev.cfg_size = PCI_CFG_SPACE_EXP_SIZE;
+	fake->dev.sriov = &fake->sriov;
+	fake->dev.current_state = PCI_D0;
+	pci_dev_assign_added(&fake->dev);
+	return fake;
+}
+
+/* One thing about the device, and what must be said about it */
+struct obstacle {
+	const char *name;
+	int errno;
+	const char *reason;
+	void (*apply)(struct fake *fake);
+};
+
+static void bridge(struct fake *f)	{ f->dev.hdr_type = PCI_HEADER_TYPE_BRIDGE; }
+static void gone(struct fake *f)	{ f->vendor = ~0; }
+static void unplugged(struct fake *f)	{ f->dev.error_state = pci_channel_io_perm_failure; }
+static void leaving(struct fake *f)	{ pci_dev_test_and_clear_added(&f->dev); }
+static void failed(struct fake *f)	{ set_bit(PCI_LU_DEAD, &f->dev.lu_flags); }
+static void pri(struct fake *f)		{ f->dev.pri_enabled = true; }
+static void odd_bars(struct fake *f)	{ f->dev.non_compliant_bars = true; }
+static void asleep(struct fake *f)	{ f->dev.current_state = PCI_D3hot; }
+static void other_host(struct fake *f)	{ f->driver.name = "pcie-fake"; }
+static void no_driver(struct fake *f)	{ f->parent.driver = NULL; }
+static void dynamic(struct fake *f)	{ f->parent.of_node = &f->node; }
+static void acs_quirk(struct fake *f)	{ f->dev.dev_flags = PCI_DEV_FLAGS_ACS_ENABLED_QUIRK; }
+
+static void virtual_function(struct fake *f)
+{
+	f->dev.is_virtfn = true;
+	f->dev.physfn = &f->dev;
+}
+
+static void physical_function(struct fake *f)
+{
+	f->dev.is_physfn = true;
+	f->sriov.num_VFs = 1;
+}
+
+static void conventional_space(struct fake *f)
+{
+	f->dev.pcie_cap = PCI_STD_HEADER_SIZEOF;
+	f->dev.cfg_size = PCI_CFG_SPACE_SIZE;
+}
+
+static void unfinished(struct fake *f)
+{
+	f->dev.lu_incoming = &f->incoming;
+}
+
+static const struct obstacle obstacles[] = {
+	{ "bridge", -EINVAL, "it is a bridge", bridge },
+	{ "gone", -ENODEV, "it is gone", gone },
+	{ "unplugged", -ENODEV, "it is gone", unplugged },
+	{ "leaving", -ENODEV, "it is being removed, or has failed", leaving },
+	{ "failed", -ENODEV, "it is being removed, or has failed", failed },
+	{ "VF", -EOPNOTSUPP, "Virtual Functions are not supported yet", virtual_function },
+	{ "PF with VFs", -EOPNOTSUPP, "it has Virtual Functions enabled", physical_function },
+	{ "PRI", -EOPNOTSUPP, "page requests (PRI) are enabled", pri },
+	{ "odd BARs", -EOPNOTSUPP, "its BARs are known to be broken", odd_bars },
+	{ "asleep", -EINVAL, "it is not in D0", asleep },
+	{ "other host", -EOPNOTSUPP, "its host bridge has a driver of its own kind", other_host },
+	{ "no host driver", -EOPNOTSUPP, "its host bridge has a driver of its own kind", no_driver },
+	{ "dynamic domain", -EOPNOTSUPP, "its domain number may be another next time", dynamic },
+	{ "ACS quirk", -EOPNOTSUPP,
+	  "ACS of it, or of a bridge above it, is set up by a quirk that cannot be handed over",
+	  acs_quirk },
+	{ "no extended space", -EOPNOTSUPP,
+	  "extended configuration space of it, or of a bridge above it, cannot be read",
+	  conventional_space },
+	{ "unfinished", -EBUSY, "it is not finished from the previous live update", unfinished },
+};
+
+static void obstacle_name(const struct obstacle *obstacle, char *desc)
+{
+	strscpy(desc, obstacle->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(lu_obstacle, obstacles, obstacle_name);
+
+static void lu_refused(struct kunit *test)
+{
+	const struct obstacle *obstacle = test->param_value;
+	struct fake *fake = fake_device(test);
+	const struct pci_lu_refusal *refusal;
+
+	KUNIT_ASSERT_NULL(test, pci_lu_refusal(&fake->dev));
+	obstacle->apply(fake);
+	refusal = pci_lu_refusal(&fake->dev);
+	KUNIT_ASSERT_NOT_NULL(test, refusal);
+	KUNIT_EXPECT_EQ(test, refusal->errno, obstacle->errno);
+	KUNIT_EXPECT_STREQ(test, refusal->reason, obstacle->reason);
+}
+
+/* What is above counts, too: a quirk's port, a port without extended space */
+static void lu_refused_for_a_bridge(struct kunit *test)
+{
+	struct fake *fake = fake_device(test), *up = fake_device(test);
+
+	fake->bus.parent = &up->bus;
+	fake->bus.self = &up->dev;
+	up->dev.hdr_type = PCI_HEADER_TYPE_BRIDGE;
+	KUNIT_ASSERT_NULL(test, pci_lu_refusal(&fake->dev));
+	acs_quirk(up);
+	KUNIT_EXPECT_NOT_NULL(test, pci_lu_refusal(&fake->dev));
+	up->dev.dev_flags = 0;
+	conventional_space(up);
+	KUNIT_EXPECT_NOT_NULL(test, pci_lu_refusal(&fake->dev));
+}
+
+static struct kunit_case lu_outgoing_cases[] = {
+	KUNIT_CASE_PARAM(lu_refused, lu_obstacle_gen_params),
+	KUNIT_CASE(lu_refused_for_a_bridge),
+	{}
+};
+
+static struct kunit_suite lu_outgoing_suite = {
+	.name		= "pci_liveupdate_outgoing",
+	.test_cases	= lu_outgoing_cases,
+};
+
+kunit_test_suite(lu_outgoing_suite);
