@@ -233,6 +233,21 @@ def test_large_neighbour_is_placed_elsewhere(vm: Lab, arch: str) -> None:
     receiver.ctl("quit")
 
 
+@pytest.mark.parametrize("line", ["", "pci_liveupdate.break=0xa0"], ids=["kept", "control"])
+def test_rom_of_the_boot_display_is_left_alone(vm: Lab, line: str) -> None:
+    """A quirk of x86 turns it off, since firmware has made a copy."""
+    machine = vm(Topology(root_port("rp0", Device("VGA", "vga"))))
+    own_test = f"PCI_LIVEUPDATE_BDF={machine.topology.bdf['vga']} pci_liveupdate_test"
+    machine.json(f"pci_cfg bind {machine.topology.bdf['vga']}")
+    machine.sh(f"{own_test} -s 1")
+    machine.kexec(extra=line)
+    if line:
+        assert [w.offset for w in written(machine, "vga", time.time())] == [0x30]
+    else:
+        assert_untouched(machine, time.time(), "vga")
+        machine.sh(f"{own_test} -s 2")
+
+
 class WithConventionalBus(Topology):
     """QEMU's bridge to conventional PCI has no slot number."""
 
