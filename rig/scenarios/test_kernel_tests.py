@@ -19,6 +19,7 @@ def assert_passed(out: str) -> None:
 
 
 def test_kunit_suites_pass(vm: Lab) -> None:
+    vm.expect_drops()
     machine = vm(topology.plain(), variant="debug", cmdline="kho=on liveupdate=on kunit.autorun=1")
     results = machine.sh("cat /sys/kernel/debug/kunit/*/results").out
     outcome = {name: word for word, name in TAP.findall(results)}
@@ -26,7 +27,9 @@ def test_kunit_suites_pass(vm: Lab) -> None:
     # Control: our suite did run, and it has the cases that it must have.
     for wanted in ("pci_liveupdate_record", "lu_round_trip", "truncated", "oversized count",
                    "misaligned BAR", "overlapping BARs", "duplicate BDF",
-                   "pci_liveupdate_fabric", "held empty", "lu_held_never_assigns"):
+                   "pci_liveupdate_fabric", "held empty", "lu_held_never_assigns",
+                   "pci_liveupdate_guard", "lu_guard_bridge_incoming", "lu_guard_unclaimed",
+                   "lu_guard_bypass"):
         assert any(wanted in name for name in outcome), wanted
 
 
