@@ -39,6 +39,14 @@ class Disturbance:
 BUS_NUMBERS = Field("bus numbers", 0x18, 3, 0xFFFFFF, ANY)
 BUS_MASTER = Field("Bus Master", 0x04, 2, 0x4, CHANGE)
 BRIDGE_CONTROL = Field("Bridge Control", 0x3E, 2, 0xFFFF, CHANGE)
+# As wide as what the kernel writes at once, or half of it (PCIe r6.0, sec 7.5.1.3)
+WINDOWS = [Field("I/O window", 0x1C, 1, 0xF0, CHANGE), Field("I/O window", 0x1D, 1, 0xF0, CHANGE),
+           Field("memory window", 0x20, 2, 0xFFF0, CHANGE),
+           Field("memory window", 0x22, 2, 0xFFF0, CHANGE),
+           Field("prefetchable window", 0x24, 2, 0xFFF0, CHANGE),
+           Field("prefetchable window", 0x26, 2, 0xFFF0, CHANGE),
+           Field("prefetchable window", 0x28, 4, 0xFFFFFFFF, CHANGE),
+           Field("prefetchable window", 0x2C, 4, 0xFFFFFFFF, CHANGE)]
 
 
 def fields(space: Config, bridge: bool) -> list[Field]:
@@ -48,7 +56,7 @@ def fields(space: Config, bridge: bool) -> list[Field]:
     express = space.capability(config.EXPRESS)
     acs = space.extended(config.ACS)
     if bridge:
-        found.append(BRIDGE_CONTROL)
+        found += [BRIDGE_CONTROL, *WINDOWS]
     if power:
         found.append(Field("power state", power + 4, 2, 0x3, CHANGE))
     if acs:
@@ -91,7 +99,7 @@ class Fabric:
                         for id in {*bridges, *path}}
         for id in bridges:
             self.watched[id].append(BUS_NUMBERS)
-        self.before = {(id, field.what): spaces[id].get(field.offset, field.size) & field.mask
+        self.before = {(id, field): spaces[id].get(field.offset, field.size) & field.mask
                        for id in path for field in self.watched[id]}
         self.since = time.time()
 
@@ -107,10 +115,15 @@ class Fabric:
                 if bits is None:
                     continue
                 if (field.forbidden == ANY or (field.forbidden == SET and bits)
-                        or (field.forbidden == CHANGE and bits != now[id, field.what])):
+                        or (field.forbidden == CHANGE and bits != now[id, field])):
                     found.append(Disturbance(id, field.what, access))
-                now[id, field.what] = bits
+                now[id, field] = bits
         return found
+
+    def at_first(self, id: str, what: str) -> int:
+        """What a field held when this began."""
+        return next(bits for (of, field), bits in self.before.items()
+                    if of == id and field.what == what)
 
     def what(self) -> set[str]:
         """The names of the fields that were disturbed."""

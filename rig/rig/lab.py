@@ -24,6 +24,7 @@ class Lab:
         self.expected: list[str] = []
         self.look_for_leaks = False     # it takes a debug kernel half a minute
         self.injects_faults = False
+        self.drops_allowed = False
 
     def __call__(self, topology: Topology, *, arch: str = "x86_64", variant: str = "release",
                  **options: Any) -> Machine:
@@ -40,13 +41,24 @@ class Lab:
         """This scenario means to cause what the pattern says."""
         self.expected.append(pattern)
 
+    def expect_drops(self) -> None:
+        """This scenario means to write what the guard keeps from the hardware."""
+        self.drops_allowed = True
+        self.expect_splat("a preserved device needs it as it is")
+
     def close(self) -> list[str]:
-        """Stop all; return the splats that nobody expected."""
+        """Stop all; return the splats that nobody expected, and what the guards have dropped."""
         found = []
         for machine in self.all:
-            if self.look_for_leaks and machine.running and machine.idle:
-                machine.leaks()
+            if machine.running and machine.idle:
+                machine.dropped[machine.boot] = machine.drops()
+                if self.look_for_leaks:
+                    machine.leaks()
             machine.close()
+            if not self.drops_allowed:
+                found += [f"boot {boot}: the guard dropped {count} writes to {bdf}"
+                          for boot, counts in machine.dropped.items()
+                          for bdf, count in counts.items()]
             found += witness.splats(machine.folder / "console.log", self.injects_faults)
         return [line for line in found
                 if not any(re.search(pattern, line) for pattern in self.expected)]

@@ -74,6 +74,7 @@ class Machine:
         self.jumped_at: list[float] = []
         self.ended_at: float | None = None
         self.idle = False       # the agent waits for a command
+        self.dropped: dict[int, dict[str, int]] = {}    # what the guards of past kernels counted
         self.senders = {id: Sender(rate, n + 1) for n, id in enumerate(topology.nics())}
         self._smp = smp
         self._memory = memory or ("3G" if variant == "debug" else "2G")
@@ -274,6 +275,12 @@ class Machine:
 
     # -- kexec -----------------------------------------------------------------------------------
 
+    def drops(self) -> dict[str, int]:
+        """Functions that this kernel's guard kept config writes from, and how many."""
+        out = self.run("grep -s . /dev/null /sys/bus/pci/devices/*/liveupdate/guard_count").out
+        counts = (line.rsplit(":", 1) for line in out.splitlines())
+        return {path.split("/")[5]: int(count) for path, count in counts if count != "0"}
+
     def load(self, image: str = "next", extra: str = "", options: str = "-s") -> Result:
         """Load the next kernel; its command line is ours with `extra` at the end."""
         line = self.kernel_cmdline(self.boot + 1, extra)
@@ -287,6 +294,7 @@ class Machine:
 
     def jump(self) -> Result | None:
         """Mark the trace and jump. None: the next kernel is up; a result: this one refused."""
+        self.dropped[self.boot] = self.drops()
         self.mark()
         self.jumped_at.append(time.time())
         self._send("kexec_try exec")
@@ -303,6 +311,7 @@ class Machine:
 
     def leave(self) -> None:
         """Mark the trace and jump without waiting for what comes."""
+        self.dropped[self.boot] = self.drops()
         self.mark()
         self.jumped_at.append(time.time())
         self._send("kexec_try exec")

@@ -237,7 +237,7 @@ SPLAT = re.compile(r"BUG: |WARNING: |INFO: (?:task|rcu|possible|trying|suspiciou
                    r"possible (?:circular|recursive|irq lock|deadlock)|suspicious RCU|"
                    r"kmemleak: [0-9]+ new suspected|general protection|Oops|Kernel panic|"
                    r"Call Trace|list_(?:add|del) corruption|scheduling while atomic|"
-                   r"unreferenced object|refcount_t: ")
+                   r"unreferenced object|refcount_t: |a preserved device needs it as it is")
 KNOWN = re.compile(r"KernelAddressSanitizer initialized|kmemleak: Kernel memory leak detector")
 
 

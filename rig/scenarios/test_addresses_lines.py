@@ -107,7 +107,7 @@ def test_control_links_are_set_up_when_they_are_not_adopted(vm: Lab) -> None:
     machine = vm(topologies.switched())
     Keeper(machine).preserve()
     fabric = Fabric(machine, KEPT)
-    machine.kexec(extra=f"{ASPM} pci_liveupdate.break=0x2000")
+    machine.kexec(extra=f"{ASPM} pci_liveupdate.break=0x2080")
     assert fabric.what() == {"Link Control"}
     port = machine.topology.bdf["dn1"]
     space = config.read(machine, port)

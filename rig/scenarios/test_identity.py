@@ -102,11 +102,11 @@ def test_fabric_stays_as_it_was_on_debug(vm: Lab, case: Case) -> None:
 
 @pytest.mark.parametrize("arch,line", [("arm64", ""), ("x86_64", "pci=assign-busses")])
 def test_control_buses_are_numbered_anew(vm: Lab, arch: str, line: str) -> None:
-    """With the rule left out on purpose: bus numbers are zeroed first, below a running device."""
+    """With rule and guard left out: bus numbers are zeroed first, below a running device."""
     machine = vm(topologies.switched(), arch=arch)
     Keeper(machine).preserve()
     fabric = Fabric(machine, topologies.KEPT)
-    machine.kexec(extra=f"{line} pci_liveupdate.break=8")
+    machine.kexec(extra=f"{line} pci_liveupdate.break=0x88")
     zeroed = {d.id for d in fabric.disturbed()
               if d.what == "bus numbers" and not d.access.value & 0xFFFFFF}
     assert set(machine.topology.above(topologies.KEPT)) <= zeroed
@@ -119,8 +119,8 @@ def test_routing_stays_as_it_was(vm: Lab, arch: str) -> None:
     Keeper(machine).preserve()
     before = functions(machine)
     fabric = Fabric(machine, topologies.KEPT)
-    assert fabric.before["dn0", "ARI forwarding"] == 0
-    assert fabric.before["rp0", "ACS"] == 0x1F
+    assert fabric.at_first("dn0", "ARI forwarding") == 0
+    assert fabric.at_first("rp0", "ACS") == 0x1F
     machine.kexec()
     assert functions(machine) == before
     assert [str(d) for d in fabric.disturbed()] == []
@@ -128,9 +128,9 @@ def test_routing_stays_as_it_was(vm: Lab, arch: str) -> None:
 
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
 def test_control_routing_is_set_up_anew(vm: Lab, arch: str) -> None:
-    """With the adoption left out on purpose."""
+    """With adoption and guard left out on purpose."""
     machine = vm(topologies.ari(), arch=arch, first=FIRST["noari"])
     Keeper(machine).preserve()
     fabric = Fabric(machine, topologies.KEPT)
-    machine.kexec(extra=f"{LINES['acs']} pci_liveupdate.break=0x10")
+    machine.kexec(extra=f"{LINES['acs']} pci_liveupdate.break=0x90")
     assert {"ARI forwarding", "ACS"} <= fabric.what()

@@ -150,7 +150,7 @@ def scans_race(vm: Lab, arch: str, variant: str) -> None:
 
 def test_control_scan_without_the_rule_numbers_anew(vm: Lab) -> None:
     machine = vm(topologies.switched(), arch="arm64",
-                 cmdline=f"{LIVE_UPDATE} pci_liveupdate.break=8")
+                 cmdline=f"{LIVE_UPDATE} pci_liveupdate.break=0x88")
     Keeper(machine).preserve()
     fabric = Fabric(machine, KEPT)
     rescan(machine)

@@ -128,7 +128,7 @@ def test_unwilling_driver_does_not_get_an_incoming_device(vm: Lab, arch: str, va
     keeper = Keeper(machine)
     keeper.preserve()
     fabric = Fabric(machine, KEPT)
-    machine.kexec(extra=f"{line} pci-stub.ids={E1000E}" + " pci_liveupdate.break=0x20" * broken)
+    machine.kexec(extra=f"{line} pci-stub.ids={E1000E}" + " pci_liveupdate.break=0xa0" * broken)
     assert driver(machine, "nic1") == "pci-stub"
     assert driver(machine, KEPT) == ("pci-stub" if broken else None)
     if broken:

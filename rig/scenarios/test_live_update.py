@@ -99,7 +99,7 @@ def test_control_unpreserved_nic_stops_at_kexec(vm: Lab, arch: str, variant: str
 def test_control_nic_stops_when_bus_master_is_not_kept(vm: Lab, variant: str) -> None:
     """Everything is preserved but Bus Master, left out on purpose."""
     machine = vm(topology.plain(), variant=variant,
-                 cmdline=f"{LIVE_UPDATE} pci_liveupdate.break=1")
+                 cmdline=f"{LIVE_UPDATE} pci_liveupdate.break=0x81")
     receiver = Receiver(machine)
     receiver.start()
     receiver.sender.start()

@@ -17,7 +17,7 @@ from rig.topology import Topology, edu, nic, root_port
 MASTER, MEMORY = 0x4, 0x2
 NOTIFIED = "e1000e_irq_msix_notify_vec"
 NOT_HELD = "pci_liveupdate.break=0x1000000"     # interrupts go on in the gap
-NOT_KEPT = "pci_liveupdate.break=0x8000"        # their masks are not left alone
+NOT_KEPT = "pci_liveupdate.break=0x8080"        # their masks are not left alone
 
 # edu (QEMU's docs/specs/edu.txt): an interrupt when DMA is complete, a tenth of a second later
 STATUS, RAISE, ACKNOWLEDGE = 0x24, 0x60, 0x64

@@ -125,6 +125,7 @@ int pci_lu_incoming_retrieve(struct liveupdate_flb_op_args *args)
 	}
 	static_branch_enable(&pci_lu_incoming_key);
 	static_branch_enable(&pci_lu_used_key);		/* for good */
+	pci_lu_guard_start();
 	pr_info("%llu devices are running on behalf of the previous kernel\n",
 		lu_in.pending);
 
@@ -146,6 +147,7 @@ static void incoming_release(struct pci_lu_incoming *in)
 	in->dev = NULL;
 	for (int i = 0; i < ARRAY_SIZE(lu_incoming_flags); i++)
 		clear_bit(lu_incoming_flags[i], &dev->lu_flags);
+	pci_lu_guard_update(dev);
 	dev->lu_incoming = NULL;
 	pm_runtime_put(&dev->dev);
 	pci_dev_put(dev);
@@ -158,9 +160,12 @@ void pci_lu_incoming_finish(struct liveupdate_flb_op_args *args)
 	unsigned long key;
 
 	static_branch_disable(&pci_lu_incoming_key);
+	pci_lu_guard_end();
 
 	guard(rwsem_write)(&pci_lu_rwsem);
 	xa_for_each(&lu_entries, key, in) {
+		if (!in->dev)
+			pci_lu_guard_forget(key);
 		incoming_release(in);
 		pci_lu_unreserve(in);
 		kfree(in);
@@ -262,6 +267,7 @@ void __pci_liveupdate_match(struct pci_dev *dev)
 		pci_info(dev, "preserved by the previous kernel, DMA %s\n",
 			 in->rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED ? "goes on" : "paused");
 	}
+	pci_lu_guard_update(dev);
 }
 
 void __pci_liveupdate_add(struct pci_dev *dev)
@@ -358,11 +364,15 @@ bool pci_liveupdate_is_untranslated(struct pci_dev *dev)
  * pci_liveupdate_claim - the owner of an incoming device has it
  * @dev: incoming device that was retrieved
  *
- * Context: any; @dev cannot be finished meanwhile.
+ * Context: process context; @dev cannot be finished meanwhile. Takes
+ * pci_lu_rwsem.
  */
 void pci_liveupdate_claim(struct pci_dev *dev)
 {
-	set_bit(PCI_LU_CLAIMED, &dev->lu_flags);
+	scoped_guard(rwsem_write, &pci_lu_rwsem) {
+		set_bit(PCI_LU_CLAIMED, &dev->lu_flags);
+		pci_lu_guard_update(dev);
+	}
 	pci_lu_end_translation(dev);
 	trace_pci_liveupdate_claim(dev, "retrieved");
 }
@@ -452,14 +462,18 @@ EXPORT_SYMBOL_GPL(pci_liveupdate_dma);
  */
 int pci_liveupdate_stop(struct pci_dev *dev)
 {
+	struct pci_liveupdate_bypass bypass;
 	int err;
 
 	device_lock_assert(&dev->dev);
 
+	/* The reset may be one of the bus */
+	pci_liveupdate_bypass_begin(&bypass, pci_upstream_bridge(dev) ?: dev);
 	if (!pci_liveupdate_stop_dma(dev))
 		pci_warn(dev, "stopped with requests still outstanding\n");
 
 	err = pci_reset_function_locked(dev);
+	pci_liveupdate_bypass_end(&bypass);
 	if (err)
 		pci_warn(dev, "stopped, but could not be reset: %pe\n", ERR_PTR(err));
 	else

@@ -130,6 +130,36 @@ void pci_lu_bar_masks(const struct pci_liveupdate_record_ser *rec, unsigned int 
 void pci_lu_window_kinds(const struct pci_liveupdate_record_ser *rec, struct pci_dev *bridge);
 void pci_lu_unreserve(struct pci_lu_incoming *in);
 
+/* guard.c */
+#ifdef CONFIG_PCI_LIVEUPDATE_GUARD
+void pci_lu_guard_start(void);
+void pci_lu_guard_end(void);
+void pci_lu_guard_update(struct pci_dev *dev);
+void pci_lu_guard_forget(unsigned long key);
+unsigned int pci_lu_guard_count(struct pci_dev *dev);
+#else
+static inline void pci_lu_guard_start(void)
+{
+}
+
+static inline void pci_lu_guard_end(void)
+{
+}
+
+static inline void pci_lu_guard_update(struct pci_dev *dev)
+{
+}
+
+static inline void pci_lu_guard_forget(unsigned long key)
+{
+}
+
+static inline unsigned int pci_lu_guard_count(struct pci_dev *dev)
+{
+	return 0;
+}
+#endif
+
 /* A function's place: domain in the upper half, Requester ID in the lower */
 static inline unsigned long pci_lu_key(u32 domain, u16 bdf)
 {
@@ -147,6 +177,7 @@ static inline unsigned long pci_lu_key(u32 domain, u16 bdf)
 #define PCI_LU_BREAK_ROUTING		BIT(4)	/* do not adopt ACS and ARI */
 #define PCI_LU_BREAK_REFUSALS		BIT(5)	/* let everybody do everything */
 #define PCI_LU_BREAK_IDENTITY		BIT(6)	/* hand over another Device ID */
+#define PCI_LU_BREAK_GUARD		BIT(7)	/* let every configuration write through */
 
 #define PCI_LU_BREAK_IRQS		BIT(24)	/* neither mask MSIs nor turn them off */
 

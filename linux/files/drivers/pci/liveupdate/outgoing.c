@@ -101,6 +101,7 @@ int pci_lu_outgoing_create(struct liveupdate_flb_op_args *args)
 	}
 	static_branch_enable(&pci_lu_outgoing_key);
 	static_branch_enable(&pci_lu_used_key);		/* for good */
+	pci_lu_guard_start();
 
 	args->data = virt_to_phys(header);
 	args->obj = header;
@@ -113,6 +114,7 @@ void pci_lu_outgoing_destroy(struct liveupdate_flb_op_args *args)
 	struct lu_outgoing old;
 
 	static_branch_disable(&pci_lu_outgoing_key);
+	pci_lu_guard_end();
 
 	/* Files unpreserve their devices before their objects */
 	scoped_guard(rwsem_write, &pci_lu_rwsem) {
@@ -292,6 +294,7 @@ static void lu_path_put(struct pci_dev *dev, struct pci_dev *end)
 		dev->lu_outgoing = NULL;
 		clear_bit(PCI_LU_OUTGOING, &dev->lu_flags);
 		clear_bit(PCI_LU_DEAD, &dev->lu_flags);
+		pci_lu_guard_update(dev);
 		pci_dev_put(dev);
 	}
 }
@@ -310,6 +313,7 @@ static int lu_path_get(struct pci_dev *dev, enum pci_liveupdate_dma dma)
 			pci_lu_record_fill(it, rec);
 			it->lu_outgoing = rec;
 			set_bit(PCI_LU_OUTGOING, &it->lu_flags);
+			pci_lu_guard_update(it);
 			pci_dev_get(it);
 		}
 		rec->use_count++;

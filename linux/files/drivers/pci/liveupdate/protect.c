@@ -126,12 +126,15 @@ bool pci_liveupdate_hands_off(struct pci_dev *dev)
  */
 bool pci_liveupdate_stop_dma(struct pci_dev *dev)
 {
+	struct pci_liveupdate_bypass bypass;
 	u16 cmd;
 
+	pci_liveupdate_bypass_begin(&bypass, dev);
 	pci_read_config_word(dev, PCI_COMMAND, &cmd);
 	if (cmd & PCI_COMMAND_MASTER)
 		pci_write_config_word(dev, PCI_COMMAND, cmd & ~PCI_COMMAND_MASTER);
 	dev->is_busmaster = 0;
+	pci_liveupdate_bypass_end(&bypass);
 
 	return pci_wait_for_pending_transaction(dev);
 }
@@ -142,6 +145,7 @@ static int lu_mark_dead(struct pci_dev *dev, void *why)
 	guard(rwsem_write)(&pci_lu_rwsem);
 	if (!pci_liveupdate_held(dev) || test_and_set_bit(PCI_LU_DEAD, &dev->lu_flags))
 		return 0;
+	pci_lu_guard_update(dev);
 
 	if (dev->lu_outgoing)
 		dev->lu_outgoing->flags |= PCI_LIVEUPDATE_F_DEAD;

@@ -46,13 +46,28 @@ static ssize_t dma_show(struct device *dev, struct device_attribute *attr, char 
 }
 static DEVICE_ATTR_RO(dma);
 
+static ssize_t guard_count_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%u\n", pci_lu_guard_count(to_pci_dev(dev)));
+}
+static DEVICE_ATTR_RO(guard_count);
+
 static struct attribute *lu_attrs[] = {
 	&dev_attr_state.attr,
 	&dev_attr_dma.attr,
+	&dev_attr_guard_count.attr,
 	NULL
 };
+
+static umode_t lu_attr_is_visible(struct kobject *kobj, struct attribute *attr, int n)
+{
+	if (attr == &dev_attr_guard_count.attr && !IS_ENABLED(CONFIG_PCI_LIVEUPDATE_GUARD))
+		return 0;
+	return attr->mode;
+}
 
 const struct attribute_group pci_liveupdate_attr_group = {
 	.name	= "liveupdate",
 	.attrs	= lu_attrs,
+	.is_visible = lu_attr_is_visible,
 };

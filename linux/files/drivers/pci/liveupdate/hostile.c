@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * PCI Live Update: a quirk and a driver that do to a device and to the bridge
+ * above it what nobody may do to preserved ones. For tests of the guard.
+ */
+
+#define dev_fmt(fmt) "Live Update, hostile: " fmt
+
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/string.h>
+#include <linux/sysfs.h>
+
+#include "../pci.h"
+
+#undef MODULE_PARAM_PREFIX
+#define MODULE_PARAM_PREFIX "pci_liveupdate_hostile."
+
+static char *lu_quirk;
+module_param_named(quirk, lu_quirk, charp, 0400);
+MODULE_PARM_DESC(quirk, "function that quirks disturb, as it is found");
+
+static char *lu_vpd;
+module_param_named(vpd, lu_vpd, charp, 0400);
+MODULE_PARM_DESC(vpd, "function that has VPD as far as the kernel knows");
+
+/* Beyond all capabilities of the devices that this is used with */
+#define LU_VPD_AT	0xf8
+
+#define LU_EXT		0x100
+
+/**
+ * struct lu_poke - bits of a register to be turned over
+ * @cap:  capability, or extended capability plus %LU_EXT, or 0 for the header
+ * @reg:  offset in there
+ * @size: of the access, in bytes
+ * @flip: bits
+ */
+struct lu_poke {
+	u16 cap;
+	u16 reg;
+	u8 size;
+	u32 flip;
+};
+
+static const struct lu_poke lu_device_pokes[] = {
+	{ 0, PCI_BASE_ADDRESS_0, 4, ~0 },
+	{ 0, PCI_BASE_ADDRESS_1, 4, ~0 },
+	{ 0, PCI_BASE_ADDRESS_2, 4, ~0 },
+	{ 0, PCI_BASE_ADDRESS_3, 4, ~0 },
+	{ 0, PCI_BASE_ADDRESS_4, 4, ~0 },
+	{ 0, PCI_BASE_ADDRESS_5, 4, ~0 },
+	{ 0, PCI_ROM_ADDRESS, 4, ~0 },
+	{ 0, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER },
+	{ 0, PCI_COMMAND, 1, PCI_COMMAND_MASTER },
+	{ 0, PCI_COMMAND, 4, PCI_COMMAND_INTX_DISABLE },
+	{ 0, PCI_INTERRUPT_LINE, 1, 0xff },
+	{ 0, PCI_CACHE_LINE_SIZE, 1, 0x10 },
+	{ PCI_CAP_ID_PM, PCI_PM_CTRL, 2, PCI_PM_CTRL_STATE_MASK },
+	{ PCI_CAP_ID_MSI, PCI_MSI_FLAGS, 2, PCI_MSI_FLAGS_ENABLE },
+	{ PCI_CAP_ID_MSIX, PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_MASKALL },
+	{ PCI_CAP_ID_EXP, PCI_EXP_DEVCTL, 2, PCI_EXP_DEVCTL_READRQ },
+	{ PCI_CAP_ID_EXP, PCI_EXP_DEVCTL, 1, PCI_EXP_DEVCTL_PAYLOAD },
+	{ PCI_CAP_ID_EXP, PCI_EXP_LNKCTL, 2, PCI_EXP_LNKCTL_ASPMC },
+	{ LU_EXT + PCI_EXT_CAP_ID_ERR, PCI_ERR_UNCOR_MASK, 4, ~0 },
+};
+
+static const struct lu_poke lu_bridge_pokes[] = {
+	{ 0, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER },
+	{ 0, PCI_PRIMARY_BUS, 1, 0x40 },
+	{ 0, PCI_SECONDARY_BUS, 2, 0x4040 },
+	{ 0, PCI_PRIMARY_BUS, 4, 0x00404000 },
+	{ 0, PCI_IO_BASE, 2, 0xf0f0 },
+	{ 0, PCI_MEMORY_BASE, 4, 0xfff0fff0 },
+	{ 0, PCI_PREF_MEMORY_BASE, 4, 0xfff0fff0 },
+	{ 0, PCI_PREF_BASE_UPPER32, 4, 0x1 },
+	{ 0, PCI_PREF_LIMIT_UPPER32, 2, 0x1 },
+	{ 0, PCI_BRIDGE_CONTROL, 2, PCI_BRIDGE_CTL_BUS_RESET },
+	{ 0, PCI_BRIDGE_CONTROL, 1, PCI_BRIDGE_CTL_VGA },
+	{ PCI_CAP_ID_PM, PCI_PM_CTRL, 2, PCI_PM_CTRL_STATE_MASK },
+	{ PCI_CAP_ID_EXP, PCI_EXP_DEVCTL, 2, PCI_EXP_DEVCTL_PAYLOAD },
+	{ PCI_CAP_ID_EXP, PCI_EXP_LNKCTL, 2, PCI_EXP_LNKCTL_LD },
+	{ PCI_CAP_ID_EXP, PCI_EXP_LNKCTL, 1, PCI_EXP_LNKCTL_RL },
+	{ PCI_CAP_ID_EXP, PCI_EXP_SLTCTL, 2, PCI_EXP_SLTCTL_PCC },
+	{ PCI_CAP_ID_EXP, PCI_EXP_DEVCTL2, 2, PCI_EXP_DEVCTL2_ARI },
+	{ LU_EXT + PCI_EXT_CAP_ID_ACS, PCI_ACS_CTRL, 2, PCI_ACS_SV | PCI_ACS_RR },
+};
+
+static void lu_read(struct pci_dev *dev, int where, int size, u32 *value)
+{
+	u16 word;
+	u8 byte;
+
+	if (size == 1) {
+		pci_read_config_byte(dev, where, &byte);
+		*value = byte;
+	} else if (size == 2) {
+		pci_read_config_word(dev, where, &word);
+		*value = word;
+	} else {
+		pci_read_config_dword(dev, where, value);
+	}
+}
+
+static __always_inline void lu_write(struct pci_dev *dev, int where, int size, u32 value)
+{
+	if (size == 1)
+		pci_write_config_byte(dev, where, value);
+	else if (size == 2)
+		pci_write_config_word(dev, where, value);
+	else
+		pci_write_config_dword(dev, where, value);
+}
+
+/*
+ * What arrived is undone at once, so that the rest can be tried. A function of its
+ * own, for its name is what the guard's log is searched for.
+ */
+static noinline void lu_hostile_poke(struct pci_dev *dev, const struct lu_poke *poke)
+{
+	u32 was, is;
+	int at = 0;
+
+	if (poke->cap >= LU_EXT)
+		at = pci_find_ext_capability(dev, poke->cap - LU_EXT);
+	else if (poke->cap)
+		at = pci_find_capability(dev, poke->cap);
+	if (poke->cap && !at)
+		return;
+
+	at += poke->reg;
+	lu_read(dev, at, poke->size, &was);
+	lu_write(dev, at, poke->size, was ^ poke->flip);
+	lu_read(dev, at, poke->size, &is);
+	if (is != was)
+		lu_write(dev, at, poke->size, was);
+}
+
+static void lu_poke_all(struct pci_dev *dev)
+{
+	struct pci_dev *bridge = pci_upstream_bridge(dev);
+
+	for (int i = 0; i < ARRAY_SIZE(lu_device_pokes); i++)
+		lu_hostile_poke(dev, &lu_device_pokes[i]);
+	for (int i = 0; bridge && i < ARRAY_SIZE(lu_bridge_pokes); i++)
+		lu_hostile_poke(bridge, &lu_bridge_pokes[i]);
+}
+
+static void lu_reset_all(struct pci_dev *dev)
+{
+	struct pci_dev *bridge = pci_upstream_bridge(dev);
+
+	pcie_flr(dev);
+	if (bridge)
+		pci_bridge_secondary_bus_reset(bridge);
+	pci_set_power_state(dev, PCI_D3hot);
+	pci_set_power_state(dev, PCI_D0);
+	pcie_set_readrq(dev, 4096);
+	pci_clear_master(dev);
+}
+
+static bool lu_is(struct pci_dev *dev, const char *name)
+{
+	return name && !strcmp(pci_name(dev), name);
+}
+
+static void lu_quirk_early(struct pci_dev *dev)
+{
+	if (!lu_is(dev, lu_quirk))
+		return;
+	pci_info(dev, "early quirk\n");
+	lu_poke_all(dev);
+}
+DECLARE_PCI_FIXUP_EARLY(PCI_ANY_ID, PCI_ANY_ID, lu_quirk_early);
+
+static void lu_quirk_final(struct pci_dev *dev)
+{
+	if (lu_is(dev, lu_vpd)) {
+		dev->vpd.cap = LU_VPD_AT;
+		if (sysfs_update_group(&dev->dev.kobj, &pci_dev_vpd_attr_group))
+			pci_warn(dev, "no file for VPD\n");
+	}
+	if (!lu_is(dev, lu_quirk))
+		return;
+	pci_info(dev, "final quirk\n");
+	lu_poke_all(dev);
+	lu_reset_all(dev);
+}
+DECLARE_PCI_FIXUP_FINAL(PCI_ANY_ID, PCI_ANY_ID, lu_quirk_final);
+
+static int lu_hostile_probe(struct pci_dev *dev, const struct pci_device_id *id)
+{
+	pci_info(dev, "driver\n");
+	lu_poke_all(dev);
+	lu_reset_all(dev);
+	return -ENODEV;
+}
+
+/* It says that it takes over running devices, which is a lie */
+static struct pci_driver lu_hostile_driver = {
+	.name		= "pci_lu_hostile",
+	.probe		= lu_hostile_probe,
+	.live_update	= true,
+};
+builtin_pci_driver(lu_hostile_driver);
