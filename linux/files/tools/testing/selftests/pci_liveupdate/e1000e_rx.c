@@ -50,9 +50,9 @@ int rx_fail(enum rx_exit code, const char *what, int rc, const char *detail)
 static void usage(void)
 {
 	fprintf(stderr,
-		"e1000e_rx start --bdf BDF [--name NAME] [--session S] [--ring N] [--background]\n"
+		"e1000e_rx start --bdf BDF [--name NAME] [--session S | --session-fd N] [--ring N] [--background]\n"
 		"          [--no-preserve-device] [--device-first|--memory-first] [--no-session]\n"
-		"e1000e_rx resume [--name NAME] [--session S] [--retrieve memory,device|none]\n"
+		"e1000e_rx resume [--name NAME] [--session S | --session-fd N] [--retrieve memory,device|none]\n"
 		"          [--no-map] [--token-wrong] [--unprivileged] [--retry SECONDS] [--no-finish] [--background]\n"
 		"e1000e_rx peek [--session S] [--watch SECONDS]\n"
 		"e1000e_rx ctl NAME [--wait SECONDS] COMMAND [ARGUMENT]\n"
@@ -64,7 +64,7 @@ static int parse(struct rx_options *opt, int argc, char *argv[])
 {
 	enum { BDF = 1, NAME, SESSION, RING, BACKGROUND, NO_DEVICE, DEV_FIRST,
 	       MEM_FIRST, NO_SESSION, RETRIEVE, NO_MAP, TOKEN_WRONG, NO_FINISH,
-	       UNPRIVILEGED, RETRY, WATCH };
+	       UNPRIVILEGED, RETRY, WATCH, SESSION_FD };
 	static const struct option longopts[] = {
 		{ "bdf", required_argument, NULL, BDF },
 		{ "name", required_argument, NULL, NAME },
@@ -82,6 +82,7 @@ static int parse(struct rx_options *opt, int argc, char *argv[])
 		{ "unprivileged", no_argument, NULL, UNPRIVILEGED },
 		{ "retry", required_argument, NULL, RETRY },
 		{ "watch", required_argument, NULL, WATCH },
+		{ "session-fd", required_argument, NULL, SESSION_FD },
 		{ }
 	};
 	int c;
@@ -90,6 +91,7 @@ static int parse(struct rx_options *opt, int argc, char *argv[])
 		.name = NAME_DEFAULT,
 		.retrieve = "memory,device",
 		.ring = RING_DEFAULT,
+		.session_fd = -1,
 	};
 	while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
 		switch (c) {
@@ -140,6 +142,9 @@ static int parse(struct rx_options *opt, int argc, char *argv[])
 			break;
 		case WATCH:
 			opt->watch = strtoul(optarg, NULL, 0);
+			break;
+		case SESSION_FD:
+			opt->session_fd = strtol(optarg, NULL, 0);
 			break;
 		default:
 			return -EINVAL;
