@@ -25,26 +25,28 @@ class Receiver:
         """Give the device to vfio-pci; both kernels need that."""
         self.machine.json(f"pci_cfg bind {self.bdf}")
 
+    def command(self, verb: str, *options: str) -> str:
+        """What starts the driver, in the background."""
+        return f"e1000e_rx {verb} --name {self.name} --background {' '.join(options)}"
+
     def start(self, *options: str, ring: int = 16384, bind: bool = True) -> dict[str, Any]:
         """Stage one: set the NIC up and receive."""
         if bind:
             self.bind()
-        self.ready = self.machine.json(f"e1000e_rx start --bdf {self.bdf} --name {self.name} "
-                                       f"--ring {ring} --background {' '.join(options)}")
+        self.ready = self.machine.json(self.command("start", f"--bdf {self.bdf} --ring {ring}",
+                                                    *options))
         return self.ready
 
     def resume(self, *options: str, bind: bool = True) -> dict[str, Any]:
         """Stage two: take the memory and the device out of the session and go on."""
         if bind:
             self.bind()
-        self.ready = self.machine.json(f"e1000e_rx resume --name {self.name} --background "
-                                       + " ".join(options))
+        self.ready = self.machine.json(self.command("resume", *options))
         return self.ready
 
     def try_resume(self, *options: str) -> Result:
         """The same when failing is what is expected."""
-        return self.machine.run(f"e1000e_rx resume --name {self.name} --background "
-                                + " ".join(options))
+        return self.machine.run(self.command("resume", *options))
 
     def ctl(self, command: str, wait: int = 60) -> dict[str, Any]:
         """A control command that must work."""

@@ -51,10 +51,10 @@ int rx_fail(enum rx_exit code, const char *what, int rc, const char *detail)
 static void usage(void)
 {
 	fprintf(stderr,
-		"e1000e_rx start --bdf BDF [--name NAME] [--session S] [--ring N] [--background]\n"
+		"e1000e_rx start --bdf BDF [--name NAME] [--session S | --session-fd N] [--ring N] [--background]\n"
 		"          [--no-preserve-device] [--device-first|--memory-first] [--no-session]\n"
 		"          [--interrupts]\n"
-		"e1000e_rx resume [--name NAME] [--session S] [--retrieve memory,device|none]\n"
+		"e1000e_rx resume [--name NAME] [--session S | --session-fd N] [--retrieve memory,device|none]\n"
 		"          [--no-map] [--token-wrong] [--unprivileged] [--retry SECONDS] [--no-finish] [--background]\n"
 		"          [--interrupts]\n"
 		"e1000e_rx peek [--session S] [--watch SECONDS]\n"
@@ -67,7 +67,7 @@ static int parse(struct rx_options *opt, int argc, char *argv[])
 {
 	enum { BDF = 1, NAME, SESSION, RING, BACKGROUND, NO_DEVICE, DEV_FIRST,
 	       MEM_FIRST, NO_SESSION, RETRIEVE, NO_MAP, TOKEN_WRONG, NO_FINISH,
-	       UNPRIVILEGED, RETRY, WATCH, INTERRUPTS };
+	       UNPRIVILEGED, RETRY, WATCH, INTERRUPTS, SESSION_FD };
 	static const struct option longopts[] = {
 		{ "bdf", required_argument, NULL, BDF },
 		{ "name", required_argument, NULL, NAME },
@@ -86,6 +86,7 @@ static int parse(struct rx_options *opt, int argc, char *argv[])
 		{ "retry", required_argument, NULL, RETRY },
 		{ "watch", required_argument, NULL, WATCH },
 		{ "interrupts", no_argument, NULL, INTERRUPTS },
+		{ "session-fd", required_argument, NULL, SESSION_FD },
 		{ }
 	};
 	int c;
@@ -94,6 +95,7 @@ static int parse(struct rx_options *opt, int argc, char *argv[])
 		.name = NAME_DEFAULT,
 		.retrieve = "memory,device",
 		.ring = RING_DEFAULT,
+		.session_fd = -1,
 	};
 	while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
 		switch (c) {
@@ -147,6 +149,9 @@ static int parse(struct rx_options *opt, int argc, char *argv[])
 			break;
 		case WATCH:
 			opt->watch = strtoul(optarg, NULL, 0);
+			break;
+		case SESSION_FD:
+			opt->session_fd = strtol(optarg, NULL, 0);
 			break;
 		default:
 			return -EINVAL;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <libliveupdate.h>
@@ -37,4 +38,9 @@ int luo_session_create(const char *name)
 int luo_session_retrieve(const char *name)
 {
 	return luo_request(luo_retrieve_session, name);
+}
+
+int luo_session_adopt(int fd)
+{
+	return fcntl(fd, F_SETFD, FD_CLOEXEC) ? -errno : fd;
 }

@@ -15,4 +15,7 @@
 int luo_session_create(const char *name);
 int luo_session_retrieve(const char *name);
 
+/* The same from a session that was inherited: it is not inherited any further */
+int luo_session_adopt(int fd);
+
 #endif /* SELFTESTS_PCI_LIVEUPDATE_LUO_SESSION_H */

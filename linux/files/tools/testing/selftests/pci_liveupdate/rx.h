@@ -31,6 +31,7 @@ struct rx_options {
 	unsigned int ring;
 	unsigned int watch;
 	unsigned int retry;
+	int session_fd;		/* a session that somebody else opened, or -1 */
 	bool background;
 	bool interrupts;
 	bool no_preserve_device;

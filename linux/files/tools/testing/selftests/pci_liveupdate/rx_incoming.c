@@ -23,7 +23,8 @@
 
 static int retrieve_session(struct rx *rx)
 {
-	int fd = luo_session_retrieve(rx->opt.session);
+	int fd = rx->opt.session_fd < 0 ? luo_session_retrieve(rx->opt.session) :
+					  luo_session_adopt(rx->opt.session_fd);
 
 	if (fd < 0)
 		return rx_fail(RX_RETRIEVE, "retrieve session", fd, rx->opt.session);

@@ -15,6 +15,7 @@
 #include "rx.h"
 
 #define SPARE_PAGES	256
+#define SPARE_PAGES_ONCE	8192
 #define ARRANGE_TRIES	4
 
 int rx_session_open(struct rx *rx)
@@ -26,7 +27,8 @@ int rx_session_open(struct rx *rx)
 	if (rx->kind == RX_SESSION_INCOMING)
 		return -EBUSY;
 
-	fd = luo_session_create(rx->opt.session);
+	fd = rx->opt.session_fd < 0 ? luo_session_create(rx->opt.session) :
+				      luo_session_adopt(rx->opt.session_fd);
 	if (fd < 0)
 		return fd;
 	rx->session = fd;
@@ -112,12 +114,14 @@ static int open_device(struct rx *rx)
 /*
  * Memory in its final place. The ring may not find its contiguous run; then
  * all is done again with more memory, while the first lot is kept so that the
- * same pages do not come back.
+ * same pages do not come back. What is in a session that somebody else opened
+ * cannot be taken out again, so there it is more memory at once.
  */
 static int set_up_memory(struct rx *rx)
 {
 	struct rx_mem old[ARRANGE_TRIES];
-	unsigned int spare = SPARE_PAGES;
+	bool once = rx->opt.session_fd >= 0;
+	unsigned int spare = once ? SPARE_PAGES_ONCE : SPARE_PAGES;
 	int ret, code = RX_OK;
 	unsigned int i, n = 0;
 
@@ -164,7 +168,7 @@ static int set_up_memory(struct rx *rx)
 		ret = rx_mem_arrange(&rx->m, &rx->v);
 		if (!ret)
 			break;
-		if (ret != -ENOSPC || rx->tries == ARRANGE_TRIES) {
+		if (ret != -ENOSPC || rx->tries == ARRANGE_TRIES || once) {
 			code = rx_fail(RX_MEMORY, "arrange ring", ret,
 				       ret == -ENOSPC ? "no contiguous memory for the ring" : NULL);
 			break;
