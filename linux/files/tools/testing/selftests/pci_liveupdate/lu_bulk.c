@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Many devices in one live update, to see what one of them costs.
+ *
+ *	lu_bulk preserve N	before the kexec: opens N functions that vfio-pci
+ *				has bound, preserves and unpreserves them, and
+ *				preserves them again; stays in the background
+ *	lu_bulk resume N	after it: retrieves, attaches and finishes them
+ *
+ * Each prints one line of JSON with the time of every step in nanoseconds. In a
+ * machine whose clock counts instructions (QEMU's -icount shift=0) that is their
+ * number. Opening, binding and mapping are not part of any step.
+ */
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/iommufd.h>
+#include <linux/vfio.h>
+
+#include <libliveupdate.h>
+
+#include "luo_session.h"
+#include "pci_sysfs.h"
+#include "vfio_noiommu.h"
+
+#define SESSION		"lu_bulk"
+#define MEMORY_TOKEN	0xffff
+#define MEMORY_SIZE	4096
+#define DRIVER		"/sys/bus/pci/drivers/vfio-pci"
+
+static void die(const char *what, int err)
+{
+	fprintf(stderr, "lu_bulk: %s: %s\n", what, strerror(-err));
+	exit(1);
+}
+
+static int checked(const char *what, int ret)
+{
+	if (ret < 0)
+		die(what, ret);
+	return ret;
+}
+
+static __u64 now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+static int is_function(const struct dirent *entry)
+{
+	return strlen(entry->d_name) == strlen("0000:00:00.0") && entry->d_name[4] == ':';
+}
+
+/* One iommufd with one IOAS and one page mapped in it, for all devices */
+static struct vfio_noiommu shared = VFIO_NOIOMMU_INIT;
+
+static void open_shared(int memfd)
+{
+	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+
+	shared.iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+	if (shared.iommufd < 0 || ioctl(shared.iommufd, IOMMU_IOAS_ALLOC, &alloc))
+		die("iommufd", -errno);
+	shared.ioas_id = alloc.out_ioas_id;
+	checked("map", vfio_noiommu_map(&shared, memfd, MEMORY_SIZE));
+}
+
+static void attach(int cdev)
+{
+	struct vfio_device_bind_iommufd bind = {
+		.argsz = sizeof(bind), .iommufd = shared.iommufd,
+	};
+	struct vfio_device_attach_iommufd_pt to = {
+		.argsz = sizeof(to), .pt_id = shared.ioas_id,
+	};
+
+	if (ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind))
+		die("bind", -errno);
+	if (ioctl(cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &to))
+		die("attach", -errno);
+}
+
+static int memory(void)
+{
+	int memfd = memfd_create("lu_bulk", 0);
+
+	if (memfd < 0 || ftruncate(memfd, MEMORY_SIZE))
+		die("memfd", -errno);
+	return memfd;
+}
+
+static void preserve_all(int session, const int *cdev, int n)
+{
+	for (int i = 0; i < n; i++)
+		checked("preserve", luo_session_preserve_fd(session, cdev[i], i));
+}
+
+static int before_kexec(int n, int *cdev)
+{
+	struct dirent **functions;
+	__u64 begin, preserved, unpreserved;
+	int found, session, memfd = memory();
+
+	found = scandir(DRIVER, &functions, is_function, alphasort);
+	if (found < n) {
+		fprintf(stderr, "lu_bulk: vfio-pci has %d functions\n", found);
+		return 1;
+	}
+	open_shared(memfd);
+	for (int i = 0; i < n; i++) {
+		cdev[i] = checked("open", vfio_noiommu_cdev_open(functions[i]->d_name));
+		attach(cdev[i]);
+	}
+
+	session = checked("session", luo_session_create(SESSION));
+	begin = now();
+	preserve_all(session, cdev, n);
+	preserved = now();
+	close(session);
+	unpreserved = now();
+
+	session = checked("session", luo_session_create(SESSION));
+	preserve_all(session, cdev, n);
+	checked("preserve memory", luo_session_preserve_fd(session, memfd, MEMORY_TOKEN));
+	printf("{\"n\":%d,\"preserve\":%llu,\"unpreserve\":%llu}\n", n,
+	       preserved - begin, unpreserved - preserved);
+	fflush(stdout);
+
+	/* The session lives as long as somebody has it open */
+	if (daemon(1, 0))
+		die("daemon", -errno);
+	for (;;)
+		pause();
+}
+
+static int after_kexec(int n, int *cdev)
+{
+	__u64 begin, retrieved, attached, finished;
+	int session, memfd;
+
+	session = checked("session", luo_session_retrieve(SESSION));
+	memfd = checked("retrieve memory", luo_session_retrieve_fd(session, MEMORY_TOKEN));
+	open_shared(memfd);
+
+	begin = now();
+	for (int i = 0; i < n; i++)
+		cdev[i] = checked("retrieve", luo_session_retrieve_fd(session, i));
+	retrieved = now();
+	for (int i = 0; i < n; i++)
+		attach(cdev[i]);
+	attached = now();
+	checked("finish", luo_session_finish(session));
+	finished = now();
+
+	printf("{\"n\":%d,\"retrieve\":%llu,\"attach\":%llu,\"finish\":%llu}\n", n,
+	       retrieved - begin, attached - retrieved, finished - attached);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct rlimit files = { 8192, 8192 };
+	int n = argc == 3 ? atoi(argv[2]) : 0;
+	int *cdev;
+
+	if (n < 1 || n >= MEMORY_TOKEN) {
+		fprintf(stderr, "usage: lu_bulk preserve|resume N\n");
+		return 2;
+	}
+	cdev = calloc(n, sizeof(*cdev));
+	if (!cdev || setrlimit(RLIMIT_NOFILE, &files))
+		die("set-up", -errno);
+	if (!strcmp(argv[1], "preserve"))
+		return before_kexec(n, cdev);
+	return after_kexec(n, cdev);
+}
