@@ -104,6 +104,9 @@ def capabilities(space: Config) -> list[int]:
     return found
 
 
+COUNTED = ("reads", "writes", "fabric writes", "look-ups")
+
+
 @dataclass
 class Accesses:
     """Config accesses of all functions of one kind together."""
@@ -142,7 +145,7 @@ class Outcome:
         """For the report, per function, and with registers as people write them."""
         return {**asdict(self), "accesses": {name: {
             "functions": a.functions, "least reads": a.least_reads,
-            **{what: a.mean(what) for what in a.total},
+            **{what: a.mean(what) for what in COUNTED},
             "reads of": {f"{at:#05x}": round(n / a.functions, 2)
                          for at, n in sorted(a.registers.items())}}
             for name, a in self.accesses.items()}}
@@ -152,10 +155,12 @@ def count_accesses(machine: Machine, outcome: Outcome) -> None:
     """Config accesses of the incoming boot, until its user space answers."""
     topology = machine.topology
     trace = witness.Trace(machine.folder / "trace.log", topology, machine.booted_at[1])
+    spaces: dict[str, Config] = {}
     for dev in topology.walk():
         name = dev.driver + (BESIDE if dev.id.startswith("beside") else "")
-        if dev.bridge or name not in outcome.accesses:      # devices of one kind look alike
-            space = config.read(machine, topology.bdf[dev.id])
+        if dev.bridge or name not in spaces:    # endpoints of one kind look alike
+            spaces[name] = config.read(machine, topology.bdf[dev.id])
+        space = spaces[name]
         writes = trace.writes(dev.id, 2)
         fields = fabric_fields(space) if dev.bridge else []
         outcome.accesses.setdefault(name, Accesses()).add(
