@@ -342,6 +342,7 @@ def everything(arch: str) -> Topology:
         nic("nic2"), Device("intel-hda", "sound"), small("root", membar="16M"), *other_host)
 
 
+@pytest.mark.timeout(3600)      # four debug kernels, 13 devices in each
 @pytest.mark.parametrize("arch,variant", KERNELS)
 def test_all_devices_stay_through_three_live_updates(vm: Lab, arch: str, variant: str) -> None:
     machine = vm(everything(arch), arch=arch, variant=variant, rate=50, iommu=arch == "x86_64",
