@@ -118,7 +118,9 @@ class Machine:
 
     def qemu_args(self, channel: int, qmp: int) -> list[str]:
         """QEMU's command line; the two arguments are inherited sockets."""
-        args = [QEMU[self.arch], *self._machine_args(), "-accel", self.accel,
+        # With a thread for each CPU, QEMU 7.2 may read a stale section while another moves BARs.
+        single = ",thread=single" if self.accel == "tcg" and self._smp > 1 else ""
+        args = [QEMU[self.arch], *self._machine_args(), "-accel", self.accel + single,
                 "-smp", str(self._smp), "-m", self._memory, "-nodefaults", "-display", "none",
                 "-no-reboot", "-msg", "timestamp=on", "-D", str(self.folder / "trace.log"),
                 "-kernel", str(self._kernel / paths.IMAGE[self.arch]),

@@ -7,6 +7,7 @@
 #include <linux/device/driver.h>
 #include <linux/of.h>
 #include <linux/pci.h>
+#include <linux/string.h>
 
 #include "../pci.h"
 #include "internal.h"
@@ -73,9 +74,13 @@ static void pri(struct fake *f)		{ f->dev.pri_enabled = true; }
 static void odd_bars(struct fake *f)	{ f->dev.non_compliant_bars = true; }
 static void asleep(struct fake *f)	{ f->dev.current_state = PCI_D3hot; }
 static void other_host(struct fake *f)	{ f->driver.name = "pcie-fake"; }
-static void no_driver(struct fake *f)	{ f->parent.driver = NULL; }
 static void dynamic(struct fake *f)	{ f->parent.of_node = &f->node; }
 static void acs_quirk(struct fake *f)	{ f->dev.dev_flags = PCI_DEV_FLAGS_ACS_ENABLED_QUIRK; }
+
+static void no_driver(struct fake *f)
+{
+	f->parent.driver = NULL;
+}
 
 static void virtual_function(struct fake *f)
 {
@@ -86,7 +91,7 @@ static void virtual_function(struct fake *f)
 static void physical_function(struct fake *f)
 {
 	f->dev.is_physfn = true;
-	f->sriov.num_VFs = 1;
+	memset(&f->sriov, 1, sizeof(f->sriov));	/* as many as that makes */
 }
 
 static void conventional_space(struct fake *f)
@@ -112,7 +117,8 @@ static const struct obstacle obstacles[] = {
 	{ "odd BARs", -EOPNOTSUPP, "its BARs are known to be broken", odd_bars },
 	{ "asleep", -EINVAL, "it is not in D0", asleep },
 	{ "other host", -EOPNOTSUPP, "its host bridge has a driver of its own kind", other_host },
-	{ "no host driver", -EOPNOTSUPP, "its host bridge has a driver of its own kind", no_driver },
+	{ "no host driver", -EOPNOTSUPP, "its host bridge has a driver of its own kind",
+	  no_driver },
 	{ "dynamic domain", -EOPNOTSUPP, "its domain number may be another next time", dynamic },
 	{ "ACS quirk", -EOPNOTSUPP,
 	  "ACS of it, or of a bridge above it, is set up by a quirk that cannot be handed over",
