@@ -16,7 +16,7 @@
 #define AGENT_THINGS	64
 #define AGENT_ARGS	16
 #define AGENT_NAME_LEN	32
-#define AGENT_VECTORS	64
+#define AGENT_VECTORS	VFIO_NOIOMMU_VECTORS
 #define AGENT_BARS	6
 
 /* What a command may be about; AGENT_NEW is a name that nothing has yet */

@@ -324,9 +324,9 @@ struct hammer_args {
 
 static bool hammer_note(struct hammer *h, __u64 count[2], int ret)
 {
-	if (ret && errno != EBUSY) {
+	if (ret && ret != -EBUSY) {
 		h->other++;
-		h->other_errno = errno;
+		h->other_errno = -ret;
 		return false;
 	}
 	count[!!ret]++;
@@ -338,26 +338,20 @@ static void *hammer_thread(void *data)
 	struct hammer_args *args = data;
 	const struct vfio_noiommu *v = args->v;
 	struct hammer *h = args->h;
-	/* Gives the same eventfd for requests to let the device go, again and again */
-	struct {
-		struct vfio_irq_set head;
-		__s32 fd;
-	} set = {
-		.head.argsz = sizeof(set),
-		.head.flags = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_EVENTFD,
-		.head.index = VFIO_PCI_REQ_IRQ_INDEX,
-		.head.count = 1,
-		.fd = eventfd(0, EFD_CLOEXEC),
-	};
+	int request = eventfd(0, EFD_CLOEXEC);
 	__u8 line = 0;
+	int ret;
 
 	for (;;) {
 		ssize_t n = pwrite(v->cdev, &line, 1, v->config_offset + PCI_INTERRUPT_LINE);
-		bool refused = hammer_note(h, h->config, n == 1 ? 0 : -1);
+		bool refused = hammer_note(h, h->config, n == 1 ? 0 : -errno);
 
-		hammer_note(h, h->irqs, ioctl(v->cdev, VFIO_DEVICE_SET_IRQS, &set));
+		/* The eventfd for requests to let the device go, the same one again and again */
+		ret = vfio_noiommu_set_irqs(v, VFIO_PCI_REQ_IRQ_INDEX,
+					    VFIO_IRQ_SET_ACTION_TRIGGER, 0, 1, &request);
+		hammer_note(h, h->irqs, ret);
 		if (refused)
-			hammer_note(h, h->reset, ioctl(v->cdev, VFIO_DEVICE_RESET));
+			hammer_note(h, h->reset, ioctl(v->cdev, VFIO_DEVICE_RESET) ? -errno : 0);
 		usleep(200);
 	}
 	return NULL;		/* it ends with the process */

@@ -19,33 +19,12 @@ static const char * const index_names[] = {
 	[VFIO_PCI_REQ_IRQ_INDEX] = "req",
 };
 
-struct set_irqs {
-	struct vfio_irq_set head;
-	__s32 fd[AGENT_VECTORS];
-};
-
 static int irq_index(const struct agent_call *c)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(index_names); i++)
 		if (!strcmp(c->argv[0], index_names[i]))
 			return i;
 	return -EINVAL;
-}
-
-static int set_irqs(const struct agent_thing *t, int index, __u32 flags, unsigned int start,
-		    unsigned int count, const int *fd)
-{
-	struct set_irqs set = {
-		.head.argsz = sizeof(set.head) + (fd ? count * sizeof(set.fd[0]) : 0),
-		.head.flags = flags | (fd ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE),
-		.head.index = index,
-		.head.start = start,
-		.head.count = count,
-	};
-
-	if (fd)
-		memcpy(set.fd, fd, count * sizeof(set.fd[0]));
-	return ioctl(t->v.cdev, VFIO_DEVICE_SET_IRQS, &set) ? -errno : 0;
 }
 
 static void close_eventfds(struct agent_irqs *irqs)
@@ -72,7 +51,8 @@ static int cmd_arm(struct agent_call *c)
 		new.armed++;
 	}
 
-	ret = set_irqs(c->thing, index, VFIO_IRQ_SET_ACTION_TRIGGER, 0, n, new.eventfd);
+	ret = vfio_noiommu_set_irqs(&c->thing->v, index, VFIO_IRQ_SET_ACTION_TRIGGER, 0, n,
+				    new.eventfd);
 	if (ret) {
 		close_eventfds(&new);
 		return ret;
@@ -88,7 +68,7 @@ static int cmd_disarm(struct agent_call *c)
 
 	if (index < 0)
 		return index;
-	ret = set_irqs(c->thing, index, VFIO_IRQ_SET_ACTION_TRIGGER, 0, 0, NULL);
+	ret = vfio_noiommu_set_irqs(&c->thing->v, index, VFIO_IRQ_SET_ACTION_TRIGGER, 0, 0, NULL);
 	if (!ret)
 		close_eventfds(&c->thing->irqs[index]);
 	return ret;
@@ -117,7 +97,7 @@ static int one_vector(struct agent_call *c, __u32 action)
 
 	if (index < 0)
 		return index;
-	return set_irqs(c->thing, index, action, agent_number(c, 1, 0), 1, NULL);
+	return vfio_noiommu_set_irqs(&c->thing->v, index, action, agent_number(c, 1, 0), 1, NULL);
 }
 
 static int cmd_trigger(struct agent_call *c)

@@ -76,6 +76,13 @@ void e1000e_start_rx(void *bar0, __u64 ring_pa, unsigned int entries)
 	e1000e_set_tail(bar0, entries - 1);
 }
 
+/* Sec 7.4: vectors by cause */
+void e1000e_interrupt_rx(void *bar0)
+{
+	e1000e_write(bar0, E1000E_IVAR, E1000E_IVAR_RXQ0_VALID | 0);
+	e1000e_write(bar0, E1000E_IMS, E1000E_CAUSE_RXQ0);
+}
+
 int e1000e_wait_link(void *bar0)
 {
 	/* Auto-negotiation takes seconds on a wire */

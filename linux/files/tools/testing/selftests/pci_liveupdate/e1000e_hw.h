@@ -21,8 +21,12 @@
 #define  E1000E_STATUS_LU	BIT(1)	/* link is up */
 #define E1000E_EECD		0x00010
 #define  E1000E_EECD_AUTO_RD	BIT(9)	/* NVM has been read after reset */
+#define E1000E_ICR		0x000c0	/* causes; a bit that is written is cleared */
 #define E1000E_IMS		0x000d0
 #define E1000E_IMC		0x000d8
+#define E1000E_IVAR		0x000e4
+#define  E1000E_IVAR_RXQ0_VALID	BIT(3)	/* bits 2:0 are its vector */
+#define  E1000E_CAUSE_RXQ0	BIT(20)	/* in ICR and IMS */
 #define E1000E_RCTL		0x00100
 #define  E1000E_RCTL_EN		BIT(1)
 #define  E1000E_RCTL_UPE	BIT(3)	/* unicast promiscuous */
@@ -107,6 +111,13 @@ static inline void e1000e_rmb(void)
 int e1000e_reset(void *bar0);
 /* Programs the ring and turns receive on, all @entries - 1 usable descriptors given */
 void e1000e_start_rx(void *bar0, __u64 ring_pa, unsigned int entries);
+/* Has MSI-X vector 0, which must be armed before, signalled for the first frame after an ack */
+void e1000e_interrupt_rx(void *bar0);
+static inline void e1000e_ack_rx(void *bar0)
+{
+	e1000e_write(bar0, E1000E_ICR, E1000E_CAUSE_RXQ0);
+}
+
 /* Waits for the link; 0 or -ENETDOWN */
 int e1000e_wait_link(void *bar0);
 void e1000e_mac(void *bar0, __u8 mac[6]);

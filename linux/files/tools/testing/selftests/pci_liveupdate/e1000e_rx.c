@@ -16,8 +16,9 @@
  *	e1000e_rx ctl rx0 stats
  *
  * The card works with physical addresses: vfio-pci in no-IOMMU mode, through
- * its device cdev. Interrupts are masked and the descriptor ring is polled, so
- * nothing but DMA has to survive. Everything that the program after the kexec
+ * its device cdev. The descriptor ring is polled, so that nothing but DMA has to
+ * survive; with --interrupts the card signals a vector besides, and the signals
+ * are counted. Everything that the program after the kexec
  * has to know is in one memfd (rx_mem.h), which is in the same LUO session as
  * the device.
  *
@@ -26,8 +27,8 @@
  * both, and only then is the ring programmed.
  *
  * Output is JSON, one object a line; every failure is such a line with the
- * name of its errno. Exit codes: enum rx_exit in rx.h, of ctl enum ctl_exit in ctl.h. Run without arguments for
- * the options and the control commands.
+ * name of its errno. Exit codes: enum rx_exit in rx.h, of ctl enum ctl_exit. Run
+ * without arguments for the options and the control commands.
  */
 
 #include <errno.h>
@@ -52,8 +53,10 @@ static void usage(void)
 	fprintf(stderr,
 		"e1000e_rx start --bdf BDF [--name NAME] [--session S] [--ring N] [--background]\n"
 		"          [--no-preserve-device] [--device-first|--memory-first] [--no-session]\n"
+		"          [--interrupts]\n"
 		"e1000e_rx resume [--name NAME] [--session S] [--retrieve memory,device|none]\n"
 		"          [--no-map] [--token-wrong] [--unprivileged] [--retry SECONDS] [--no-finish] [--background]\n"
+		"          [--interrupts]\n"
 		"e1000e_rx peek [--session S] [--watch SECONDS]\n"
 		"e1000e_rx ctl NAME [--wait SECONDS] COMMAND [ARGUMENT]\n"
 		"commands:\n");
@@ -64,7 +67,7 @@ static int parse(struct rx_options *opt, int argc, char *argv[])
 {
 	enum { BDF = 1, NAME, SESSION, RING, BACKGROUND, NO_DEVICE, DEV_FIRST,
 	       MEM_FIRST, NO_SESSION, RETRIEVE, NO_MAP, TOKEN_WRONG, NO_FINISH,
-	       UNPRIVILEGED, RETRY, WATCH };
+	       UNPRIVILEGED, RETRY, WATCH, INTERRUPTS };
 	static const struct option longopts[] = {
 		{ "bdf", required_argument, NULL, BDF },
 		{ "name", required_argument, NULL, NAME },
@@ -82,6 +85,7 @@ static int parse(struct rx_options *opt, int argc, char *argv[])
 		{ "unprivileged", no_argument, NULL, UNPRIVILEGED },
 		{ "retry", required_argument, NULL, RETRY },
 		{ "watch", required_argument, NULL, WATCH },
+		{ "interrupts", no_argument, NULL, INTERRUPTS },
 		{ }
 	};
 	int c;
@@ -138,6 +142,9 @@ static int parse(struct rx_options *opt, int argc, char *argv[])
 		case RETRY:
 			opt->retry = strtoul(optarg, NULL, 0);
 			break;
+		case INTERRUPTS:
+			opt->interrupts = true;
+			break;
 		case WATCH:
 			opt->watch = strtoul(optarg, NULL, 0);
 			break;
@@ -161,6 +168,7 @@ int main(int argc, char *argv[])
 	struct rx rx = {
 		.v = VFIO_NOIOMMU_INIT,
 		.m = RX_MEM_INIT,
+		.irq = -1,
 		.ctl.program = "e1000e_rx",
 	};
 	int code = RX_USAGE;

@@ -32,6 +32,7 @@ struct rx_options {
 	unsigned int watch;
 	unsigned int retry;
 	bool background;
+	bool interrupts;
 	bool no_preserve_device;
 	bool device_first;
 	bool no_session;
@@ -54,6 +55,8 @@ struct rx {
 	unsigned int tries;
 	unsigned int retries;
 	unsigned int high_water;	/* this incarnation */
+	int irq;			/* eventfd of the card's vector, -1: none */
+	__u64 interrupts;		/* signalled in this incarnation */
 	struct rx_waiting away;
 	bool resumed;
 	__u64 away_ns;
@@ -80,6 +83,13 @@ void rx_json_memory(struct json *j, struct rx *rx);
 int rx_resume(struct rx *rx);
 int rx_peek(struct rx *rx);
 void rx_json_away(struct json *j, struct rx *rx);
+
+/* rx_irq.c: 0 or -errno */
+int rx_irq_arm(struct rx *rx);
+void rx_irq_count(struct rx *rx);
+/* The same, after some time for a signal to come */
+void rx_irq_wait(struct rx *rx);
+void rx_irq_close(struct rx *rx);
 
 /* rx_commands.c: one command from a control connection, the answer goes to @fd */
 void rx_handle(void *data, char *line, int fd);

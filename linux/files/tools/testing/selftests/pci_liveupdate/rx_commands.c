@@ -68,6 +68,7 @@ static int cmd_stats(struct rx *rx, const char *arg, struct json *j)
 	json_bool(j, "memory_preserved", rx->memory_preserved);
 	json_bool(j, "device_preserved", rx->device_preserved);
 	json_bool(j, "held", rx->held);
+	json_u64(j, "interrupts", rx->interrupts);
 	json_bool(j, "device_open", rx->v.cdev >= 0);
 	return 0;
 }

@@ -17,6 +17,7 @@ void rx_tear_down(struct rx *rx)
 {
 	/* The session may own the device too: the card stops before its memory goes */
 	vfio_noiommu_close(&rx->v);
+	rx_irq_close(rx);
 	rx_session_close(rx);
 	rx_mem_close(&rx->m);
 	ctl_unlisten(&rx->ctl);
@@ -63,6 +64,7 @@ int rx_run_daemon(struct rx *rx, int (*set_up)(struct rx *rx))
 
 	while (!rx->quit) {
 		clean_ring(rx);
+		rx_irq_count(rx);
 		ctl_serve(&rx->ctl, &interval, rx_handle, rx);
 	}
 	return RX_OK;

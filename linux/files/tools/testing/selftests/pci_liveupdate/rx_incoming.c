@@ -250,6 +250,18 @@ int rx_resume(struct rx *rx)
 		return code;
 	}
 
+	/* The card has its registers still; it is told nothing */
+	if (rx->opt.interrupts && rx->v.cdev >= 0) {
+		int ret = rx_irq_arm(rx);
+
+		if (ret) {
+			json_free(&j);
+			return rx_fail(RX_DEVICE, "arm the interrupt", ret, NULL);
+		}
+		rx_irq_wait(rx);
+		json_u64(&j, "interrupts_when_armed", rx->interrupts);
+	}
+
 	if (rx->m.h) {
 		look_at_ring(rx);
 		rx->m.h->incarnation++;

@@ -215,6 +215,12 @@ static int set_up_device(struct rx *rx)
 		h->bar0_pa = bar0.start;
 	e1000e_mac(rx->v.bar0, h->mac);
 
+	if (rx->opt.interrupts) {
+		ret = rx_irq_arm(rx);
+		if (ret)
+			return rx_fail(RX_DEVICE, "arm the interrupt", ret, rx->opt.bdf);
+		e1000e_interrupt_rx(rx->v.bar0);
+	}
 	e1000e_start_rx(rx->v.bar0, h->ring_pa, h->ring_entries);
 	ret = e1000e_wait_link(rx->v.bar0);
 	if (ret)

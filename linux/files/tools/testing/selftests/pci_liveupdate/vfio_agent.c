@@ -55,7 +55,8 @@ struct agent_thing *agent_add(struct agent *a, const char *name, enum agent_kind
 		if (t->kind)
 			continue;
 		*t = (struct agent_thing){
-			.kind = kind, .fd = -1, .v = VFIO_NOIOMMU_INIT, .group = -1, .container = -1,
+			.kind = kind, .fd = -1, .group = -1, .container = -1,
+			.v = VFIO_NOIOMMU_INIT,
 		};
 		snprintf(t->name, sizeof(t->name), "%s", name);
 		return t;

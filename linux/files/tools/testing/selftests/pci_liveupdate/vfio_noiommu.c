@@ -189,6 +189,27 @@ int vfio_noiommu_config_write(struct vfio_noiommu *v, unsigned int where,
 	return (size_t)n == len ? 0 : -EIO;
 }
 
+int vfio_noiommu_set_irqs(const struct vfio_noiommu *v, int index, __u32 flags, unsigned int start,
+			  unsigned int count, const int *fd)
+{
+	struct {
+		struct vfio_irq_set head;
+		__s32 fd[VFIO_NOIOMMU_VECTORS];
+	} set = {
+		.head.argsz = sizeof(set.head) + (fd ? count * sizeof(set.fd[0]) : 0),
+		.head.flags = flags | (fd ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE),
+		.head.index = index,
+		.head.start = start,
+		.head.count = count,
+	};
+
+	if (fd && count > VFIO_NOIOMMU_VECTORS)
+		return -EINVAL;
+	if (fd)
+		memcpy(set.fd, fd, count * sizeof(set.fd[0]));
+	return ioctl(v->cdev, VFIO_DEVICE_SET_IRQS, &set) ? -errno : 0;
+}
+
 void vfio_noiommu_close(struct vfio_noiommu *v)
 {
 	if (v->bar0)

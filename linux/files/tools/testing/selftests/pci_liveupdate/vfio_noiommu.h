@@ -56,6 +56,14 @@ int vfio_noiommu_config_read(struct vfio_noiommu *v, unsigned int where,
 int vfio_noiommu_config_write(struct vfio_noiommu *v, unsigned int where,
 			      const void *data, size_t len);
 
+/*
+ * VFIO_DEVICE_SET_IRQS with @flags VFIO_IRQ_SET_ACTION_*: with eventfds, or with no data if @fd
+ * is NULL
+ */
+#define VFIO_NOIOMMU_VECTORS	64
+int vfio_noiommu_set_irqs(const struct vfio_noiommu *v, int index, __u32 flags, unsigned int start,
+			  unsigned int count, const int *fd);
+
 /* Closes everything that is open. The last reference to the cdev resets the device. */
 void vfio_noiommu_close(struct vfio_noiommu *v);
 
