@@ -67,6 +67,16 @@ class Sender:
         self.host.close()
         self.qemu.close()
 
+    def send(self) -> None:
+        """One frame, now."""
+        now = time.time_ns()
+        seq = self.sent
+        try:
+            self.host.send(frame(self.stream, seq, now))
+        except (BlockingIOError, ConnectionError, OSError):
+            self.refused.append(seq)
+        self.times.append(now)
+
     def _run(self) -> None:
         began = time.monotonic()
         first = self.sent
@@ -75,10 +85,4 @@ class Sender:
             delay = due - time.monotonic()
             if delay > 0:
                 time.sleep(delay)
-            now = time.time_ns()
-            seq = self.sent
-            try:
-                self.host.send(frame(self.stream, seq, now))
-            except (BlockingIOError, ConnectionError, OSError):
-                self.refused.append(seq)
-            self.times.append(now)
+            self.send()

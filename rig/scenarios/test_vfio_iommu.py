@@ -11,6 +11,7 @@ from rig.agent import Agent
 from rig.keeper import attribute
 from rig.lab import Lab
 from rig.machine import LIVE_UPDATE, Machine
+from rig.nic import PAGE, Nic
 from rig.topology import Topology, edu, nic, root_port
 
 ON = "intel_iommu=on iommu.passthrough=0"
@@ -26,11 +27,7 @@ LIVENESS, SOURCE, TARGET, LENGTH, DMA = 0x04, 0x80, 0x88, 0x90, 0x98
 RUN, FROM_DEVICE = 1, 2
 BUFFER, BUFFER_LEN = 0x40000, 2048
 
-# e1000e (82574L): a ring in the first pages of the memory, one page for all frames behind it
-CTRL, RCTL, RDBAL, RDBAH, RDLEN, RDH, RDT = 0x0, 0x100, 0x2800, 0x2804, 0x2808, 0x2810, 0x2818
-LINK_UP, RECEIVE = 0x40, 0x0400801A     # of everything, without checksums
-RING = 4096
-RING_PAGES = RING * 16 // 4096
+RING_PAGES = 16
 
 
 def dma(agent: Agent, source: int, target: int, direction: int) -> None:
@@ -44,17 +41,6 @@ def dma(agent: Agent, source: int, target: int, direction: int) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("edu does not end its DMA")
-
-
-def receive(agent: Agent) -> None:
-    """Have the NIC put all frames into one page."""
-    descriptor = (IOVA["nic0"] + RING_PAGES * 4096).to_bytes(8, "little") + bytes(8)
-    for page in range(RING_PAGES):
-        agent.poke("nic0-ram", page * 4096, descriptor * 256)
-    agent.write("nic0", CTRL, agent.read("nic0", CTRL) | LINK_UP)
-    for register, value in ((RDBAL, IOVA["nic0"]), (RDBAH, 0), (RDLEN, RING * 16), (RDH, 0),
-                            (RDT, 0), (RCTL, RECEIVE), (RDT, RING - 1)):
-        agent.write("nic0", register, value)
 
 
 def update(vm: Lab, variant: str, verdict: str = "paused",
@@ -71,7 +57,7 @@ def update(vm: Lab, variant: str, verdict: str = "paused",
     agent.poke("edu0-ram", 0, pattern)
     dma(agent, IOVA["edu0"], BUFFER, 0)
     agent.write("edu0", LIVENESS, 0x600D)
-    receive(agent)
+    Nic(agent, "nic0").receive(IOVA["nic0"], RING_PAGES, IOVA["nic0"] + RING_PAGES * PAGE)
     machine.senders["nic0"].start()
     time.sleep(1)
     # Control: until the jump both do DMA, translated, and nothing arrives there as such.
@@ -111,7 +97,7 @@ def test_paused_device_resumes_when_its_owner_says_so(vm: Lab, variant: str) -> 
     assert trace.no_master()
     assert agent.read("edu0", LIVENESS) == ~0x600D & 0xFFFFFFFF
 
-    head = agent.read("nic0", RDH)
+    head = Nic(agent, "nic0").head
     resumed = time.time()
     for id in ("edu0", "nic0"):
         agent.set_command(id, MASTER)
@@ -119,7 +105,7 @@ def test_paused_device_resumes_when_its_owner_says_so(vm: Lab, variant: str) -> 
     dma(agent, BUFFER, IOVA["edu0"] + 2 * 4096, FROM_DEVICE)
     assert agent.peek("edu0-ram", 2 * 4096, BUFFER_LEN) == pattern
     time.sleep(1)
-    assert agent.read("nic0", RDH) > head
+    assert Nic(agent, "nic0").head > head
     trace = witness.read(machine)
     assert [t for t in trace.dma(boot=2) if t > resumed]
     assert trace.faults() == [] and stray(machine) == 0
