@@ -21,6 +21,7 @@ from .receiver import Receiver
 RATE = 250.0
 BEFORE = 3.0        # seconds of streaming before preserve
 AFTER = 4.0         # … and between the new driver's start and finish, and after finish
+NOTIFIED = "e1000e_irq_msix_notify_vec"     # the NIC wants to send a message, masked or not
 RING_LIMIT = 32768  # what the NIC's ring length register takes at most, in descriptors
 
 
@@ -38,6 +39,7 @@ class Run:
     stats: dict[str, Any] = field(default_factory=dict)
     frames: list[tuple[int, int, int]] = field(default_factory=list)
     peek: dict[str, Any] = field(default_factory=dict)
+    told: int = 0       # signals of the NIC's vector when it was armed in the next kernel
     ring: int = 0
     trace: witness.Trace | None = None
 
@@ -48,6 +50,12 @@ class Run:
     def away(self) -> float:
         """How long there was no user space: from the kexec call to the new init."""
         return self.machine.booted_at[1] - self.machine.jumped_at[0]
+
+    def lost_interrupts(self) -> int:
+        """Vectors (there is one) that had news while user space was away, which nobody heard."""
+        news = any(self.machine.jumped_at[0] < at / 1e9 < self.machine.booted_at[1]
+                   for at in self.sent_at)
+        return int(news and not self.told)
 
 
 def say(text: str) -> None:
@@ -68,14 +76,15 @@ def ring_size(rate: float, away: float) -> int:
 def perform(folder: Path, accel: str, preserve: bool) -> Run:
     """Boot, receive, replace the kernel, receive on (or, in the control, see what is left)."""
     began = time.time()
-    machine = Machine(folder, topology.demo(), accel=accel, rate=RATE)
+    machine = Machine(folder, topology.demo(), accel=accel, rate=RATE, trace=[NOTIFIED])
     run = Run(machine)
     with machine:
         run.releases.append(machine.release)
         # The new kernel will take about as long as this one took, and its driver has to start.
         run.ring = ring_size(RATE, time.time() - began + 1)
         receiver = Receiver(machine)
-        receiver.start(*([] if preserve else ["--no-preserve-device"]), ring=run.ring)
+        receiver.start("--interrupts", *([] if preserve else ["--no-preserve-device"]),
+                       ring=run.ring)
         receiver.sender.start()
         run.mark("stream")
         say(f"  {machine.release} runs; {RATE:.0f} frames/s into a ring of {run.ring}")
@@ -90,7 +99,7 @@ def perform(folder: Path, accel: str, preserve: bool) -> Run:
         run.releases.append(machine.release)
         say(f"  {machine.release} runs; user space was away {run.away:.1f} s")
         if preserve:
-            receiver.resume()
+            run.told = receiver.resume("--interrupts")["interrupts_when_armed"]
             run.mark("driver")
             time.sleep(AFTER)
             receiver.ctl("finish")
@@ -155,7 +164,9 @@ def summarise(kept: Run, control: Run, accel: str, reason: str) -> dict[str, Any
         "device": {"id": "nic0", **changes("nic0"),
                    "bus_master_cleared": sum(
                        1 for w in kept.trace.cleared_master("nic0")
-                       if kept.marks["preserve"] < w.time < kept.marks["end"])},
+                       if kept.marks["preserve"] < w.time < kept.marks["end"]),
+                   "resets": sum(1 for t in kept.trace.resets("e1000e", kept.marks["preserve"])
+                                 if t < kept.marks["end"])},
         "bridges": {id: changes(id) for id in bridges},
         "frames": {"sent": kept.sent, "received": distinct,
                    "lost": kept.sent - distinct,
@@ -171,6 +182,10 @@ def summarise(kept: Run, control: Run, accel: str, reason: str) -> dict[str, Any
                    "longest_gap_ms": gap * 1e3,
                    "longest_gap_after_kexec_s": gap_at - kept.marks["kexec"],
                    "longest_gap_frames": max(steps, default=0) - 1},
+        "interrupts": {"raised_while_away": sum(1 for t in kept.trace.events(NOTIFIED)
+                                                if kept.marks["kexec"] < t < booted),
+                       "when_armed": kept.told, "since": kept.stats["interrupts"],
+                       "lost": kept.lost_interrupts()},
         "ring": {"size": kept.ring, "high_water": kept.stats["high_water_ever"]},
         "user_space_away_s": kept.away,
         "control": {"kernels": control.releases, "sent": control.sent,
@@ -178,6 +193,7 @@ def summarise(kept: Run, control: Run, accel: str, reason: str) -> dict[str, Any
                     "frames_after_kexec": len(control.trace.dma_after_jump()),
                     "peek": control.peek,
                     "lost": control.sent - len(control.trace.dma()),
+                    "interrupts_lost": control.lost_interrupts(),
                     "user_space_away_s": control.away},
         "accel": accel, "accel_reason": reason, "qemu": qemu_version("x86_64"),
     }
@@ -215,6 +231,9 @@ def table(report: dict[str, Any]) -> list[tuple[str, str, str]]:
               str(control["frames_after_kexec"])),
              ("frames lost", str(frames["lost"]), str(control["lost"])),
              ("frames duplicated", str(frames["duplicated"]), "-"),
+             ("interrupts lost", str(report["interrupts"]["lost"]),
+              str(control["interrupts_lost"])),
+             ("device resets", str(device["resets"]), "-"),
              ("frames/s (lowest second)",
               f"{frames['rate']:.0f} ({frames['lowest_rate']:.0f})", "-"),
              ("longest gap between two DMA writes", f"{frames['longest_gap_ms']:.0f} ms", "-"),
@@ -249,12 +268,17 @@ def verdict(report: dict[str, Any]) -> list[str]:
         (frames["corrupted"] == 0, f"{frames['corrupted']} frames were damaged"),
         (frames["met_no_bus_master"] == 0, "frames met a NIC without Bus Master"),
         (report["device"]["bus_master_cleared"] == 0, "Bus Master of the NIC was cleared"),
+        (report["device"]["resets"] == 0, "the NIC was reset"),
+        (report["interrupts"]["raised_while_away"] > 0, "the NIC raised no interrupt meanwhile"),
+        (report["interrupts"]["lost"] == 0, "what the NIC raised meanwhile did not arrive"),
+        (report["interrupts"]["since"] > 1, "no interrupt came afterwards"),
         (frames["lowest_rate"] >= 200, "fewer than 200 frames were sent in some second"),
         (report["kernels"][0] != report["kernels"][1], "the kernel is the same as before"),
         (frames["after_kexec"] > 0, "no frame came after the kexec"),
         (control["frames_before_kexec"] > 0, "the control received nothing before the kexec"),
         (control["frames_after_kexec"] == 0, "the control went on receiving"),
         (control["lost"] > 0, "the control lost nothing"),
+        (control["interrupts_lost"] == 1, "the control lost no interrupt"),
     ]
     return [text for good, text in checks if not good]
 
