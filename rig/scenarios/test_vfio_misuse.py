@@ -154,6 +154,30 @@ def hammered(agent: Agent, memory: str) -> dict[str, int]:
                 "other": number[6], "errno": number[7]}
 
 
+def test_preserving_and_freezing_while_it_is_reset(vm: Lab, variant: str) -> None:
+    vm.look_for_leaks = variant == "debug"
+    machine = vm(tree(), variant=variant, smp=2)
+    agent = Agent(machine).start().take("edu0")
+    agent.do("hammer edu0 edu0-ram 0x1000 reset")
+    for _ in range(10):
+        agent.preserve("edu0")
+        assert state(machine, "edu0") == "preserved"
+        agent.do("close s")
+    agent.preserve("edu0")
+    before = hammered(agent, "edu0-ram")
+    assert before["reset done"] > 0 and before["reset refused"] == 0
+    machine.kexec()
+    jumped = machine.jumped_at[0]
+    agent.take_back("edu0")
+    after = hammered(agent, "edu0-ram")
+    assert after["reset done"] >= before["reset done"] and after["other"] == 0, after
+    assert works(agent, "edu0", 0x5EED)
+    # Reset until the freeze and not in the next kernel; control: the witness has seen them.
+    trace = witness.read(machine)
+    assert [t for t in trace.resets("edu") if t < jumped]
+    assert trace.resets("edu", trace.phases[-1].start) == []
+
+
 def test_frozen_file_refuses_what_would_change_the_device(vm: Lab, variant: str) -> None:
     """A thread that does not stop asking: in the memory that is handed over are its results."""
     machine = vm(tree(), variant=variant, smp=2)

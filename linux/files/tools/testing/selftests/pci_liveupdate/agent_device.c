@@ -312,7 +312,7 @@ static int cmd_low_power(struct agent_call *c)
 struct hammer {
 	__u64 config[2];		/* done, refused with EBUSY */
 	__u64 irqs[2];
-	__u64 reset[2];		/* tried only when the others are refused */
+	__u64 reset[2];		/* tried when the others are refused, or if wanted */
 	__u64 other;
 	__u64 other_errno;
 };
@@ -320,6 +320,7 @@ struct hammer {
 struct hammer_args {
 	const struct vfio_noiommu *v;
 	struct hammer *h;
+	bool reset;
 };
 
 static bool hammer_note(struct hammer *h, __u64 count[2], int ret)
@@ -350,7 +351,7 @@ static void *hammer_thread(void *data)
 		ret = vfio_noiommu_set_irqs(v, VFIO_PCI_REQ_IRQ_INDEX,
 					    VFIO_IRQ_SET_ACTION_TRIGGER, 0, 1, &request);
 		hammer_note(h, h->irqs, ret);
-		if (refused)
+		if (refused || args->reset)
 			hammer_note(h, h->reset, ioctl(v->cdev, VFIO_DEVICE_RESET) ? -errno : 0);
 		usleep(200);
 	}
@@ -370,7 +371,11 @@ static int cmd_hammer(struct agent_call *c)
 		return -EALREADY;
 	if (mem->size < sizeof(struct hammer) || offset > mem->size - sizeof(struct hammer))
 		return -ERANGE;
-	args = (struct hammer_args){ &c->thing->v, (struct hammer *)(mem->map + offset) };
+	args = (struct hammer_args){
+		.v = &c->thing->v,
+		.h = (struct hammer *)(mem->map + offset),
+		.reset = c->argc > 2 && !strcmp(c->argv[2], "reset"),
+	};
 	return -pthread_create(&thread, NULL, hammer_thread, &args);
 }
 
@@ -394,6 +399,6 @@ const struct agent_command agent_device_commands[] = {
 	{ "info", cmd_info, AGENT_DEVICE, 0, "DEV" },
 	{ "low-power", cmd_low_power, AGENT_DEVICE, 1, "DEV enter|exit" },
 	{ "hammer", cmd_hammer, AGENT_DEVICE, 2,
-	  "DEV MEM OFFSET; config writes and so on from now on, counted there" },
+	  "DEV MEM OFFSET [reset]; config writes and so on from now on, counted there" },
 	{ }
 };
