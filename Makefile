@@ -4,9 +4,9 @@ ARCH    ?= x86_64
 VARIANT ?= release
 PYTHON  := /usr/bin/python3
 JOBS    ?= 2
-export LINUX_SRC REFRESH VERIFY FULL CONFIG CONFIG_ONLY
+export LINUX_SRC REFRESH VERIFY FULL CONFIG CONFIG_ONLY SIZES
 
-.PHONY: help demo test test-full kernel guest tools fuzz deb deb-kernel shell check series clean
+.PHONY: help demo test test-full kernel guest tools fuzz deb deb-kernel shell check bench series clean
 
 help:
 	@echo 'make demo             the main job: a live update under a receiving network card'
@@ -16,6 +16,7 @@ help:
 	@echo 'make tools            pcilu, pcilud and libpcilu, in build/tools'
 	@echo 'make shell            an interactive VM with a PCI topology and the tools in it'
 	@echo 'make check            checkpatch, kernel-doc, sparse, W=1, linters'
+	@echo 'make bench [SIZES="1 64 256 512"]  what preserving costs, in counts, beside the stock kernel'
 	@echo 'make series [VERIFY=1|source]  the feature as a patch series, VERIFY: apply, build each'
 	@echo 'make deb              packages of the tools and the library, in build/deb'
 	@echo 'make deb-kernel [CONFIG=file]  kernel packages from your configuration plus the feature'
@@ -72,6 +73,13 @@ check:
 	@scripts/deps kernel tools check
 	@scripts/prepare
 	@scripts/check
+
+# Instructions are counted in an emulator, whatever KVM there is.
+bench:
+	@scripts/deps kernel rig
+	@$(MAKE) --no-print-directory guest ARCH=x86_64
+	@scripts/build x86_64 stock
+	@cd rig && JOBS=$(JOBS) $(PYTHON) -m rig.bench
 
 series:
 	@scripts/deps kernel series

@@ -30,8 +30,8 @@ class Lab:
         if not image.exists():
             pytest.skip(f"no {arch} {variant} kernel: make kernel ARCH={arch} VARIANT={variant}")
         folder = self.folder / str(len(self.all) + 1) if self.all else self.folder
-        machine = Machine(folder, topology, arch=arch, variant=variant,
-                          accel=probe_accel(arch)[0], **options)
+        options.setdefault("accel", probe_accel(arch)[0])
+        machine = Machine(folder, topology, arch=arch, variant=variant, **options)
         self.all.append(machine)
         return machine.start()
 

@@ -9,6 +9,7 @@ the first time (its vendor or class; nothing reads these during a shutdown).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterable, Iterator
@@ -58,7 +59,7 @@ class Phase:
     shutdown: bool
     start: float
     writes: list[Access] = field(default_factory=list)
-    reads: dict[str, int] = field(default_factory=dict)
+    reads: dict[str, Counter[int]] = field(default_factory=dict)    # by register
     mappings: list[Mapping] = field(default_factory=list)
     dma: list[tuple[float, int]] = field(default_factory=list)
     dropped: list[float] = field(default_factory=list)
@@ -94,7 +95,7 @@ class Trace:
                 if phase.shutdown and config[2] == self._root and config[3] in ("0", "8", "a"):
                     phase = Phase(phase.boot + 1, False, time)
                     self.phases.append(phase)
-                phase.reads[config[2]] = phase.reads.get(config[2], 0) + 1
+                phase.reads.setdefault(config[2], Counter())[int(config[3], 16)] += 1
             elif event == "pci_cfg_write":
                 config = CONFIG.match(rest)
                 assert config, line
@@ -162,7 +163,12 @@ class Trace:
 
     def reads(self, id: str, boot: int) -> int:
         """How often a kernel read a device's config space."""
-        return sum(p.reads.get(self._bdf(id), 0) for p in self._phases(boot, False))
+        return self.registers(id, boot).total()
+
+    def registers(self, id: str, boot: int) -> Counter[int]:
+        """How often a kernel read each of a device's registers."""
+        return sum((p.reads.get(self._bdf(id), Counter()) for p in self._phases(boot, False)),
+                   Counter())
 
     def cleared_master(self, id: str, boot: int | None = None,
                        shutdown: bool | None = None) -> list[Access]:

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What one live update costs, in counts that do not depend on the machine it is measured on.
+
+The guest's clock counts instructions (-icount shift=0, one CPU), so what the kernel prints as time
+is their number. Waiting goes by that clock, too, and is taken out with the help of the scheduler's
+trace events. Config accesses are read from QEMU's trace. The host's clock plays no part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Callable
+
+from . import config, fabric, paths, witness
+from .config import Config
+from .machine import LIVE_UPDATE, Machine
+from .topology import Device, Topology, downstream, nic, root_port, switch
+
+KINDS = ("preserved", "unused", "stock")
+LABEL = {"preserved": "all preserved", "unused": "none preserved", "stock": "stock kernel"}
+CLOCK = ["-icount", "shift=0,sleep=off"]
+TRACING = ("loglevel=3 tsc_early_khz=1000000 trace_clock=local trace_buf_size=16M trace_event="
+           "initcall:initcall_start,initcall:initcall_finish,sched:sched_switch,"
+           "sched:sched_process_exec")
+IDS = {"pvpanic-pci": "1b36 0011", "e1000e": "8086 10d3", "nvme": "1b36 0010"}
+
+# Initcalls that read what was handed over, enumerate, assign and fix up. ACPI's contains the scan
+# of its host bridges.
+ENUMERATION = ("pci_lu_init", "acpi_init", "pci_subsys_init", "pcibios_assign_resources",
+               "pci_apply_final_quirks", "pcie_portdrv_init", "incoming_report_missing")
+EVENT = re.compile(r" (\d+)\.(\d+): (\w+): (?:.*func=(\w+)\+)?")
+
+# Registers of a bridge that decide what reaches the devices below, beside the bus numbers and
+# Bridge Control that `fabric` knows (PCIe r6.0, sec 7.5.1.3 and 7.5.3): offset, length. Any write
+# to these is one too many; in PCI Express registers, one that changes the bits.
+HEADER = ((0x10, 8), (0x1C, 2), (0x20, 20), (0x38, 4))
+EXPRESS = ((0x08, 0xFFF0), (0x10, 0x00FB), (0x28, 0xFFFF))
+
+
+def many(n: int) -> Topology:
+    """n functions, eight to a root port and eight root ports to a slot: what QEMU holds best."""
+    ports = []
+    for port in range((n + 7) // 8):
+        below = [Device("pvpanic-pci", f"fn{port * 8 + i}",
+                        {"multifunction": "on"} if i == 0 else {}, addr=f"0.{i}")
+                 for i in range(min(8, n - port * 8))]
+        props = {"io-reserve": "0"}
+        if port % 8 == 0:
+            props["multifunction"] = "on"
+        ports.append(Device("pcie-root-port", f"rp{port}", props, below,
+                            addr=f"{Topology.FIRST_SLOT + port // 8:x}.{port % 8}", bridge=True))
+    return Topology(*ports)
+
+
+def mixed() -> Topology:
+    """Functions with more registers than those of `many`, and one beside them that stays behind."""
+    return Topology(
+        root_port("rp0", switch("up0", downstream("dn0", nic("nic0")),
+                                downstream("dn1", Device("nvme", "disk", {"serial": "pcilu"})))),
+        root_port("rp1", nic("nic1")), root_port("beside0", nic("beside1")))
+
+
+# How many functions of `mixed` are preserved: those that come first. The others go by this name.
+MIXED = 3
+BESIDE = ", beside"
+
+
+def fabric_fields(space: Config) -> list[fabric.Field]:
+    """What no write to a bridge above a preserved device may reach, or change."""
+    fields = [*fabric.fields(space, True), fabric.BUS_NUMBERS,
+              fabric.Field("decode", 0x04, 2, 0x3, fabric.CHANGE)]
+    for offset, size in HEADER:
+        fields.append(fabric.Field("addresses", offset, size, (1 << 8 * size) - 1, fabric.ANY))
+    express = space.capability(config.EXPRESS)
+    if express:
+        fields += [fabric.Field("PCI Express settings", express + offset, 2, mask, fabric.CHANGE)
+                   for offset, mask in EXPRESS]
+    return fields
+
+
+def is_fabric_write(write: witness.Access, fields: list[fabric.Field], space: Config) -> bool:
+    """Is it one too many? What a field is in the end tells what changes it."""
+    for f in fields:
+        bits = fabric.written(write, f)
+        if bits is not None and (f.forbidden == fabric.ANY
+                                 or bits != space.get(f.offset, f.size) & f.mask):
+            return True
+    return False
+
+
+def capabilities(space: Config) -> list[int]:
+    """Where the capabilities are, of both lists."""
+    found, at = [], space.get(config.FIRST, 1)
+    while at:
+        found.append(at)
+        at = space.get(at + 1, 1)
+    at = config.EXTENDED if len(space.raw) > config.EXTENDED else 0
+    while at:
+        found.append(at)
+        at = space.get(at + 2, 2) >> 4
+    return found
+
+
+COUNTED = ("reads", "writes", "fabric writes", "look-ups")
+
+
+@dataclass
+class Accesses:
+    """Config accesses of all functions of one kind together."""
+
+    functions: int = 0
+    total: Counter[str] = field(default_factory=Counter)
+    registers: Counter[int] = field(default_factory=Counter)    # reads of each
+    least_reads: int = 0    # a function, by any enumeration: its header and each capability's head
+
+    def add(self, space: Config, reads: Counter[int], writes: int, fabric_writes: int) -> None:
+        heads = capabilities(space)
+        self.functions += 1
+        self.registers += reads
+        self.total += Counter({
+            "reads": reads.total(), "writes": writes, "fabric writes": fabric_writes,
+            "look-ups": sum(reads[at] for at in (config.STATUS, config.FIRST, *heads))})
+        self.least_reads = 16 + len(heads)
+
+    def mean(self, what: str) -> float:
+        """Per function."""
+        return round(self.total[what] / self.functions, 2)
+
+
+@dataclass
+class Outcome:
+    """One machine: what its live update cost."""
+
+    boot: int = 0           # instructions from the kernel's entry to user space
+    enumeration: int = 0
+    initcalls: dict[str, int] = field(default_factory=dict)
+    accesses: dict[str, Accesses] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    guard: int | None = None    # writes that it dropped, None without one
+
+    def json(self) -> dict[str, Any]:
+        """For the report, per function, and with registers as people write them."""
+        return {**asdict(self), "accesses": {name: {
+            "functions": a.functions, "least reads": a.least_reads,
+            **{what: a.mean(what) for what in COUNTED},
+            "reads of": {f"{at:#05x}": round(n / a.functions, 2)
+                         for at, n in sorted(a.registers.items())}}
+            for name, a in self.accesses.items()}}
+
+
+def count_accesses(machine: Machine, outcome: Outcome) -> None:
+    """Config accesses of the incoming boot, until its user space answers."""
+    topology = machine.topology
+    trace = witness.Trace(machine.folder / "trace.log", topology, machine.booted_at[1])
+    spaces: dict[str, Config] = {}
+    for dev in topology.walk():
+        name = dev.driver + (BESIDE if dev.id.startswith("beside") else "")
+        if dev.bridge or name not in spaces:    # endpoints of one kind look alike
+            spaces[name] = config.read(machine, topology.bdf[dev.id])
+        space = spaces[name]
+        writes = trace.writes(dev.id, 2)
+        fields = fabric_fields(space) if dev.bridge else []
+        outcome.accesses.setdefault(name, Accesses()).add(
+            space, trace.registers(dev.id, 2), len(writes),
+            sum(is_fabric_write(write, fields, space) for write in writes))
+
+
+def count_instructions(machine: Machine, outcome: Outcome) -> None:
+    """Instructions from where the kernel's clock begins to the first one of user space."""
+    began: dict[str, int] = {}
+    waited = 0                  # until now
+    idle: int | None = None     # since when there has been nothing to do
+    for line in machine.sh("grep -E 'prev_pid=0 |next_pid=0 |initcall_|=/init ' "
+                           "/sys/kernel/tracing/trace").out.splitlines():
+        event = EVENT.search(line)
+        assert event, line
+        now = int(event[1] + event[2])      # microseconds
+        if event[3] == "sched_switch":
+            if "prev_pid=0 " in line and idle is not None:
+                waited += now - idle
+            idle = now if "next_pid=0 " in line else None
+        elif event[3] == "sched_process_exec":
+            outcome.boot = (now - waited) * 1000
+            break
+        else:
+            name = event[4]
+            if event[3] == "initcall_finish" and name in ENUMERATION:
+                outcome.initcalls[name] = (now - waited - began[name]) * 1000
+            began[name] = now - waited
+    assert outcome.boot, "the trace does not tell when the kernel ran init"
+    outcome.enumeration = sum(outcome.initcalls.values())
+
+
+def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int,
+            extra: str = "") -> Outcome:
+    """One live update of a machine with n functions; `extra` is for the incoming kernel.
+
+    `start` takes a topology and options of a machine.
+    """
+    outcome = Outcome()
+    machine = start(topology, variant="stock" if kind == "stock" else "release", accel="tcg",
+                    cmdline=f"{LIVE_UPDATE} {TRACING}", args=CLOCK, timeout=3600,
+                    memory="2G" if n <= 256 else "3G")
+    drivers = {dev.driver for dev in topology.walk()} & set(IDS)
+    bind = ";".join(f"echo {IDS[driver]} >/sys/bus/pci/drivers/vfio-pci/new_id"
+                    for driver in sorted(drivers))
+    if kind == "preserved":
+        machine.sh(bind)
+        outcome.steps.update(machine.json(f"lu_bulk preserve {n}"))
+    machine.kexec(extra=extra)
+    count_instructions(machine, outcome)
+    count_accesses(machine, outcome)
+    if kind == "preserved":
+        machine.sh(bind)
+        outcome.steps.update(machine.json(f"lu_bulk resume {n}"))
+        counts = machine.run("cat /sys/bus/pci/devices/*/liveupdate/guard_count 2>/dev/null").out
+        outcome.guard = sum(map(int, counts.split())) if counts else None
+    machine.close()
+    return outcome
+
+
+ABI = paths.BUILD / "src" / "include" / "linux" / "kho" / "abi"
+
+
+def handed_over(include: Path = ABI) -> dict[str, int]:
+    """Bytes for each function, from the sizes that the kernel's headers assert."""
+    def size(header: str, name: str) -> int:
+        found = re.search(rf"static_assert\(sizeof\(struct {name}\) == (\d+)\)",
+                          (include / header).read_text())
+        assert found, f"{header} does not assert the size of {name}"
+        return int(found[1])
+
+    return {"pci record": size("pci.h", "pci_liveupdate_record_ser"),
+            "vfio-pci file, in a page of its own": size("vfio_pci.h", "vfio_pci_liveupdate_ser"),
+            "header, once": size("pci.h", "pci_liveupdate_header_ser")}
