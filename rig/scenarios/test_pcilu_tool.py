@@ -492,6 +492,20 @@ def test_control_changes_of_others_are_told_and_do_not_count(updated: Host) -> N
         (DISK, "BAR 0"), (DISK, "resource 0"), (DISK, "driver"), ("0000:00:05.0", "function")}
 
 
+@pytest.mark.parametrize("state", ["preserved", "none"])
+def test_bridge_above_nothing_keeps_its_numbers_and_no_more(host: Host, state: str) -> None:
+    """And not even these if nothing was preserved anywhere."""
+    beside = "0000:00:05.0"
+    for bdf in (PORT, NIC):
+        (host.root / "sys/bus/pci/devices" / bdf / "liveupdate/state").write_text(state + "\n")
+    host.config(beside, port(bridge=(0, 2, 2)), driver="pcieport")
+    host.json("snapshot", "-o", str(host.root / "before.json"))
+    host.config(beside, port(bridge=(0, 3, 3), command=0x0402), driver="pcieport")
+    document = host.json("verify", "-i", str(host.root / "before.json"), rc=state == "preserved")
+    assert {d["what"]: d["severity"] for d in document["differences"]} == {
+        "bus numbers": "broken" if state == "preserved" else "changed", "Command": "changed"}
+
+
 def test_control_status_bits_do_not_count(updated: Host) -> None:
     config = bytearray((updated.root / "sys/bus/pci/devices" / NIC / "config").read_bytes())
     struct.pack_into("<H", config, 0x06, 0xf810)

@@ -62,13 +62,15 @@ static void add_resources(const struct device *dev, struct json_object *o)
 	}
 }
 
-/* Does the live update have to keep it? Where nobody tells, vfio-pci does. */
+/*
+ * Does the live update have to keep it? Where nobody tells, that is so for bridges
+ * and for what vfio-pci has.
+ */
 static bool is_kept(const struct device *dev)
 {
-	if (dev->bridge)
-		return true;
 	if (dev->state < 0)
-		return dev->driver && !strcmp(dev->driver, "vfio-pci");
+		return dev->bridge ||
+		       (dev->driver && !strcmp(dev->driver, "vfio-pci"));
 	return dev->state != PCILU_NONE;
 }
 

@@ -17,6 +17,7 @@ struct comparison {
 	struct json_object *array;
 	const char *bdf;
 	bool kept; /* the live update had to keep it */
+	bool numbers; /* … and, because of others, the bus numbers of all bridges */
 	bool broken; /* something that it had to keep is different */
 };
 
@@ -24,7 +25,8 @@ static void differ(struct comparison *c, const char *what, const char *before,
 		   const char *after, bool matters)
 {
 	struct json_object *d = array_object(c->array);
-	bool broken = matters && c->kept;
+	bool broken = matters &&
+		      (c->kept || (c->numbers && !strcmp(what, "bus numbers")));
 
 	add_str(d, "bdf", c->bdf);
 	add_str(d, "what", what);
@@ -141,6 +143,9 @@ static struct json_object *compare(struct json_object *before,
 	add_str(doc, "kernel_before", get_str(before, "kernel"));
 	add_str(doc, "kernel_after", get_str(after, "kernel"));
 	c.array = json_object_new_array();
+	for (i = 0; i < n; i++)
+		c.numbers |=
+			get_bool(json_object_array_get_idx(was, i), "kept");
 	for (i = 0; i < n; i++) {
 		struct json_object *o = json_object_array_get_idx(was, i);
 
