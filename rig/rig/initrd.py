@@ -9,6 +9,7 @@ import re
 import stat
 import subprocess
 import tempfile
+import zlib
 from pathlib import Path
 
 from . import paths
@@ -87,8 +88,9 @@ def build(arch: str, variant: str, extra: dict[str, Path] | None = None,
     following = kernel / "next" / image
     root = _unpacked(arch)
 
-    files: dict[str, Path] = {"init": paths.GUEST_INIT,
-                              "bin/next": paths.GUEST_INIT.with_name("next"),
+    files: dict[str, Path] = {"init": paths.GUEST / "init",
+                              "bin/agent": paths.GUEST / "agent",
+                              "bin/next": paths.GUEST / "next",
                               "boot/kernel": first,
                               "boot/next": following if following.exists() else first}
     for name in WANTED:
@@ -130,7 +132,9 @@ def build(arch: str, variant: str, extra: dict[str, Path] | None = None,
     data = archive.close()
 
     digest = hashlib.sha256(data).hexdigest()
-    out = paths.BUILD / "initrd" / f"{kernel.name}{'-extra' if extra else ''}.cpio"
+    # Machines with other files may start at the same time.
+    other = f"-{zlib.crc32(' '.join(sorted(extra)).encode()):08x}" if extra else ""
+    out = paths.BUILD / "initrd" / f"{kernel.name}{other}.cpio"
     seal = out.with_suffix(".sha256")
     if out.exists() and seal.exists() and seal.read_text() == digest:
         return out

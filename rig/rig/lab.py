@@ -25,13 +25,13 @@ class Lab:
         self.look_for_leaks = False     # it takes a debug kernel half a minute
 
     def __call__(self, topology: Topology, *, arch: str = "x86_64", variant: str = "release",
-                 **options: Any) -> Machine:
+                 kind: type[Machine] = Machine, **options: Any) -> Any:
         image = paths.kernel_dir(arch, variant) / paths.IMAGE[arch]
         if not image.exists():
             pytest.skip(f"no {arch} {variant} kernel: make kernel ARCH={arch} VARIANT={variant}")
         folder = self.folder / str(len(self.all) + 1) if self.all else self.folder
-        machine = Machine(folder, topology, arch=arch, variant=variant,
-                          accel=probe_accel(arch)[0], **options)
+        machine = kind(folder, topology, arch=arch, variant=variant, accel=probe_accel(arch)[0],
+                       **options)
         self.all.append(machine)
         return machine.start()
 

@@ -101,6 +101,9 @@ class Machine:
                  self.first if boot == 1 else "", extra]
         return " ".join(word for word in words if word)
 
+    def _user_space(self) -> list[str]:
+        return ["-initrd", str(initrd.build(self.arch, self.variant, folder=self._kernel))]
+
     def _machine_args(self) -> list[str]:
         if self.arch == "arm64":
             return ["-M", "virt,gic-version=3", "-cpu", "max" if self.accel == "tcg" else "host"]
@@ -117,8 +120,7 @@ class Machine:
                 "-smp", str(self._smp), "-m", self._memory, "-nodefaults", "-display", "none",
                 "-no-reboot", "-msg", "timestamp=on", "-D", str(self.folder / "trace.log"),
                 "-kernel", str(self._kernel / paths.IMAGE[self.arch]),
-                "-initrd", str(initrd.build(self.arch, self.variant, folder=self._kernel)),
-                "-append", self.kernel_cmdline(1),
+                *self._user_space(), "-append", self.kernel_cmdline(1),
                 "-chardev", f"file,id=console,path={self.folder / 'console.log'}",
                 "-serial", "chardev:console",
                 "-chardev", f"socket,id=channel,fd={channel}",
@@ -226,17 +228,22 @@ class Machine:
             texts += lines[-3:]
         return " | ".join(texts) + f"; see {self.folder}"
 
-    def _send(self, line: str) -> None:
+    def _send(self, line: str) -> float:
+        """Send a line; returns when."""
         assert self._channel is not None
         assert "\n" not in line
         self._log.write(f"{time.time():.6f} > {line}\n")
         self._log.flush()
         self.idle = False
+        now = time.time()
         self._channel.sendall(line.encode() + b"\n")
+        return now
 
     def wait_boot(self, boot: int, timeout: float | None = None) -> str:
         """Wait for the agent of boot number `boot`; return that kernel's release."""
-        event = self._event(timeout or self.timeout)
+        return self._booted(self._event(timeout or self.timeout), boot)
+
+    def _booted(self, event: dict[str, Any], boot: int) -> str:
         if event.get("event") != "boot" or event.get("boot") != boot:
             raise MachineError(f"boot {boot} was expected, not {self._readable(event)}")
         self.boot = boot
@@ -291,11 +298,7 @@ class Machine:
         if event.get("event") == "done":
             self.jumped_at.pop()
             return Result(event["rc"], base64.b64decode(event["out"]).decode(errors="replace"))
-        if event.get("event") != "boot" or event.get("boot") != self.boot + 1:
-            raise MachineError(f"boot {self.boot + 1} was expected, not {event}")
-        self.boot += 1
-        self.release = str(event["release"])
-        self.booted_at.append(time.time())
+        self._booted(event, self.boot + 1)
         return None
 
     def leave(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("PCILU_BUILD", TREE / "build")).resolve()
-GUEST_INIT = TREE / "rig" / "guest" / "init"
+GUEST = TREE / "rig" / "guest"
 FETCH_DEB = TREE / "scripts" / "fetch-deb"
 
 IMAGE = {"x86_64": "bzImage", "arm64": "Image"}

@@ -33,6 +33,16 @@ def message(kind: int, name: str = "", *, serial: int = 1, index: int = 0, direc
                     reserved, name.encode())
 
 
+def checked(text: str) -> dict[str, Any]:
+    """A document of pcilu that its schema allows."""
+    import jsonschema
+    document = json.loads(text)
+    schema = json.loads((SCHEMAS / f"{document['schema'].split('/')[1]}.json").read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    jsonschema.validate(document, schema)
+    return document
+
+
 class Host:
     """A host of its own in a folder. Use as a context manager."""
 
@@ -81,14 +91,9 @@ class Host:
 
     def json(self, *argv: str, rc: int = 0, **kw: Any) -> dict[str, Any]:
         """The JSON of a command, checked against its schema."""
-        import jsonschema
         out = self.pcilu(*argv, "--json", **kw)
         assert out.returncode == rc, (out.returncode, out.stdout, out.stderr)
-        document = json.loads(out.stdout)
-        schema = json.loads((SCHEMAS / f"{document['schema'].split('/')[1]}.json").read_text())
-        jsonschema.Draft7Validator.check_schema(schema)
-        jsonschema.validate(document, schema)
-        return document
+        return checked(out.stdout)
 
     def start(self, *argv: str, notify: socket.socket | None = None, fds: list[int] | None = None,
               names: list[str] | None = None, expect_ready: bool = True) -> None:
