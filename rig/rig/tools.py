@@ -17,10 +17,10 @@ from .receiver import Receiver
 from .topology import Topology
 
 TOOLS = paths.BUILD / "tools"
-PROGRAMS = ("pcilu", "pcilud", "vmm", "lend")
+PROGRAMS = ("pcilu", "pcilud", "pcilu-keeper", "vmm", "lend")
 FILES = {"etc/passwd": "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
          "etc/group": "root:x:0:\nnogroup:x:65534:\n",
-         "etc/pcilu/pcilud.policy": "user root use *\n"}
+         "etc/pcilu/pcilud.policy": "user root use *\nuser root hold\n"}
 
 
 def _files() -> dict[str, Path]:
@@ -81,13 +81,24 @@ class ToolsMachine(Machine):
 
     def update(self, extra: str = "", options: str = "") -> None:
         """`pcilu update`. What it prints goes to the console: the machine's memory is gone."""
-        self.jumped_at.append(self._send(
-            f"pcilu update --no-systemd {self.next(extra)} {options} >/dev/console 2>&1"))
+        self._jump(f"pcilu update {self.next(extra)} {options}")
+
+    def exec(self) -> None:
+        """`pcilu exec`, into a kernel that was loaded."""
+        self._jump("pcilu exec")
+
+    def _jump(self, command: str) -> None:
+        self.jumped_at.append(self._send(f"{command} --no-systemd >/dev/console 2>&1"))
         event = self._event(self.timeout)
         if event.get("event") == "done":
-            raise MachineError(f"pcilu update failed with {event['rc']} ({self._last_words()})")
+            raise MachineError(f"{command} failed with {event['rc']} ({self._last_words()})")
         self._booted(event, self.boot + 1)
         self.daemon()
+
+    def end(self, *programs: str) -> None:
+        """As a service manager ends them."""
+        for name in programs:
+            self.sh(f"kill $(pidof {name}); while pidof {name}; do sleep 0.1; done")
 
     def sessions(self) -> dict[str, str]:
         """Which sessions pcilud knows, and in which direction they go."""

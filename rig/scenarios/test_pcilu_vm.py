@@ -81,6 +81,31 @@ def test_control_update_without_preserving_the_device_loses_frames(vm: Lab) -> N
             if w.offset == witness.COMMAND and not w.value & witness.BUS_MASTER]
 
 
+def test_keeper_alone_holds_sessions_for_the_jump(vm: Lab) -> None:
+    """When a service manager is done with everybody: no owner lives, and no daemon."""
+    machine = machine_of(vm, topology.plain())
+    receiver = Borrower(machine).receive()
+    machine.pcilu(f"load {machine.next()}")
+    machine.sh("setsid pcilu-keeper 2>/tmp/keeper.log & "
+               "until grep 'holding' /tmp/keeper.log; do sleep 0.1; done")
+    machine.end("pcilud", "e1000e_rx")
+    assert machine.states()[receiver.bdf] == "preserved"
+    machine.exec()
+    receiver.resume()
+    receiver.finish()
+    assert_all_arrived(receiver)
+
+
+def test_control_without_the_keeper_nothing_is_left_to_preserve(vm: Lab) -> None:
+    machine = machine_of(vm, topology.plain())
+    receiver = Borrower(machine).receive()
+    machine.pcilu(f"load {machine.next()}")
+    machine.end("pcilud", "e1000e_rx")
+    assert machine.states() == {}
+    machine.exec()
+    assert machine.sessions() == {} and receiver.try_resume().rc
+
+
 def test_verify_catches_a_bar_that_the_next_kernel_moves(vm: Lab) -> None:
     """That kernel is told to leave out keeping BARs and addresses, and to align them otherwise."""
     machine = machine_of(vm, topology.plain())
@@ -99,7 +124,7 @@ def test_verify_catches_a_bar_that_the_next_kernel_moves(vm: Lab) -> None:
 def test_update_goes_no_further_than_a_step_that_fails(vm: Lab) -> None:
     """Without the daemon the snapshot cannot be kept: nothing is loaded, nothing jumps."""
     machine = machine_of(vm, topology.plain())
-    machine.sh("kill $(pidof pcilud); while pidof pcilud; do sleep 0.1; done")
+    machine.end("pcilud")
     report = machine.pcilu(f"update --no-systemd {machine.next()}", rc=4)
     assert [step["step"] for step in report["steps"]] == ["preflight", "snapshot"]
     assert not machine.pcilu("status")["kernel_loaded"]
@@ -140,7 +165,7 @@ def test_commands_tell_what_the_kernel_does(vm: Lab) -> None:
     assert machine.pcilu(f"update {machine.next()} --dry-run")["dry_run"] is True
     # With the daemon and the driver goes all that their sessions hold.
     receiver.ctl("quit")
-    machine.sh("kill $(pidof pcilud); while pidof pcilud; do sleep 0.1; done")
+    machine.end("pcilud")
     assert machine.states() == {}
 
 
