@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,24 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from rig.paths import BUILD
+from rig import debian
+from rig.paths import BUILD, TREE
 from rig.pcilu_host import TOOLS
 
-DEBS = BUILD / "deb"
-pytestmark = pytest.mark.skipif(not list(DEBS.glob("pcilu_*.deb")),
-                                reason="no packages in build/deb: make deb")
+KERNEL = sorted((BUILD / "deb").glob("linux-image-*.deb"))
+pytestmark = pytest.mark.skipif(not debian.DEBS, reason="no packages in build/deb: make deb")
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    for deb in DEBS.glob("*.deb"):
-        if "dbgsym" not in deb.name:
-            subprocess.run(["dpkg-deb", "-x", str(deb), str(tmp_path)], check=True)
+    for deb in debian.DEBS:
+        subprocess.run(["dpkg-deb", "-x", str(deb), str(tmp_path)], check=True)
     return tmp_path
 
 
 def test_there_are_three_packages() -> None:
-    names = {deb.name.split("_")[0] for deb in DEBS.glob("*.deb") if "dbgsym" not in deb.name}
+    names = {deb.name.split("_")[0] for deb in debian.DEBS}
     assert names == {"pcilu", "libpcilu1", "libpcilu-dev"}
 
 
@@ -40,7 +40,7 @@ def test_there_are_three_packages() -> None:
     "usr/share/man/man1/pcilu.1.gz", "usr/share/man/man3/libpcilu.3.gz",
     "usr/share/man/man5/pcilud.policy.5.gz", "usr/share/man/man8/pcilud.8.gz",
     "usr/share/pcilu/schema/list.json", "usr/include/pcilu.h",
-    "usr/share/doc/libpcilu-dev/examples/vmm.c"])
+    "usr/share/doc/libpcilu-dev/examples/vmm.c", "usr/share/doc/libpcilu-dev/examples/lend.c"])
 def test_package_has(tree: Path, path: str) -> None:
     assert (tree / path).exists()
 
@@ -57,6 +57,25 @@ def test_packages_have_nothing_of_the_tests(tree: Path) -> None:
     assert "asan" not in symbols and not list(tree.rglob("*shim*"))
     asan = subprocess.run(["nm", "-D", str(TOOLS / "pcilud")], text=True, capture_output=True)
     assert not (TOOLS / "pcilud").exists() or "asan" in asan.stdout     # control
+
+
+@pytest.mark.skipif(not KERNEL, reason="no kernel packages, which make test-full builds: "
+                    "make deb-kernel")
+def test_kernel_packages_install_a_kernel_with_the_feature(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    debian.install(root)
+    for deb in KERNEL:
+        shutil.copy(deb, root)
+    subprocess.run(["chroot", str(root), "sh", "-c", "dpkg -i /linux-*.deb"], check=True)
+    image, = (root / "boot").glob("vmlinuz-*-pcilu")
+    config = image.with_name(image.name.replace("vmlinuz", "config")).read_text().splitlines()
+    wanted = (TREE / "linux/configs/feature.config").read_text().splitlines()
+    assert {line for line in wanted if line.startswith("CONFIG_")} <= set(config)
+    out = subprocess.run([str(root / "usr/bin/pcilu"), "preflight", "--kernel", str(image),
+                          "--cmdline", "kho=on liveupdate=on", "--json"], text=True,
+                         capture_output=True)
+    checks = {c["check"]: c["verdict"] for c in json.loads(out.stdout)["checks"]}
+    assert checks["image"] == checks["config"] == "pass", out.stdout
 
 
 @pytest.mark.parametrize("how", ["shared", "static"])

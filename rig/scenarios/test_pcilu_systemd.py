@@ -8,18 +8,15 @@ shut down are systemd's to decide, so it is asked.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from rig import debian
 from rig.fakeluo import FakeLuo
-from rig.paths import BUILD, TREE
 from rig.pcilu_host import TOOLS
-
-DEBS = [deb for deb in (BUILD / "deb").glob("*pcilu*_*.deb") if "dbgsym" not in deb.name]
 
 ENVIRONMENT = "[Service]\nEnvironment=LD_PRELOAD=/test/shim.so PCILU_FAKE_LUO=/test/luo\n"
 
@@ -49,35 +46,25 @@ for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; echo; done > /test/survivor
 
 
 class Container:
-    def __init__(self, folder: Path, root: Path, keeper: bool) -> None:
+    def __init__(self, folder: Path, keeper: bool) -> None:
         self.root, self.test = folder / "root", folder / "root/test"
-        subprocess.run(["cp", "-a", "--reflink=auto", str(root), str(self.root)], check=True)
+        debian.install(self.root)
         self.test.mkdir()
-        for deb in DEBS:
-            shutil.copy(deb, self.root)
-        subprocess.run(["chroot", str(self.root), "sh", "-c",
-                        "dpkg -i --force-depends /*.deb"], check=True, capture_output=True)
         shutil.copy(TOOLS / "shim.so", self.test)
-        shutil.copy(BUILD / "tools/vmm", self.root / "usr/bin/vmm")
         for unit in ("pcilud", "pcilu-keeper", "pcilu-verify"):
             self.write(f"etc/systemd/system/{unit}.service.d/test.conf", ENVIRONMENT)
         self.write("test/script", SCRIPT, 0o755)
         self.write("usr/lib/systemd/system-shutdown/survivors", HOOK, 0o755)
-        self.write("etc/systemd/system/test.service",
-                   "[Unit]\nAfter=multi-user.target\n[Service]\nExecStart=/test/script\n"
-                   "[Install]\nWantedBy=default.target\n")
+        debian.enable(self.root, "test.service",
+                      "[Unit]\nAfter=multi-user.target\n[Service]\nExecStart=/test/script\n"
+                      "[Install]\nWantedBy=default.target\n")
         self.write("device", "")
         if not keeper:
             self.write("test/no-keeper", "")
-        subprocess.run(["systemctl", f"--root={self.root}", "enable", "test.service"], check=True,
-                       capture_output=True)
         self.luo = FakeLuo(self.test / "luo")
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        os.chmod(file, mode)
+        debian.write(self.root, path, text, mode)
 
     def run(self) -> None:
         out = subprocess.run(
@@ -96,20 +83,15 @@ class Container:
         return {s["name"] for s in json.loads(self.text(name))["sessions"]}
 
 
-@pytest.fixture
-def root() -> Path:
-    if not DEBS or not (TOOLS / "shim.so").exists() or not (BUILD / "tools/vmm").exists():
-        pytest.skip("no packages or tools: make deb; make tools; make tools SAN=1")
-    if os.geteuid() != 0 or not shutil.which("systemd-nspawn") or not shutil.which("mmdebstrap"):
-        pytest.skip("needs root, systemd-nspawn and mmdebstrap")
-    out = subprocess.run([str(TREE / "scripts/debian-root")], text=True, capture_output=True)
-    if out.returncode:
-        pytest.skip(f"no Debian root: {out.stderr.strip()}")
-    return Path(out.stdout.strip())
+@pytest.fixture(autouse=True)
+def needs() -> None:
+    debian.base()
+    if not (TOOLS / "shim.so").exists() or not shutil.which("systemd-nspawn"):
+        pytest.skip("needs make tools SAN=1 and systemd-nspawn")
 
 
-def test_sessions_live_through_restarts_and_until_the_jump(root: Path, tmp_path: Path) -> None:
-    container = Container(tmp_path, root, keeper=True)
+def test_sessions_live_through_restarts_and_until_the_jump(tmp_path: Path) -> None:
+    container = Container(tmp_path, keeper=True)
     container.run()
     assert container.text("uid").strip() not in ("", "0")
     # From the store of systemd, after an orderly restart and after a crash.
@@ -124,9 +106,8 @@ def test_sessions_live_through_restarts_and_until_the_jump(root: Path, tmp_path:
     assert container.luo.ended.get("vm-1", hook + 1) > hook
 
 
-def test_control_without_the_keeper_sessions_end_before_the_jump(root: Path,
-                                                                 tmp_path: Path) -> None:
-    container = Container(tmp_path, root, keeper=False)
+def test_control_without_the_keeper_sessions_end_before_the_jump(tmp_path: Path) -> None:
+    container = Container(tmp_path, keeper=False)
     container.run()
     assert container.text("keeper") == "inactive\n"
     assert "pcilu-keeper" not in container.text("survivors")
