@@ -23,7 +23,7 @@ FILES = {"etc/passwd": "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n
          "etc/pcilu/pcilud.policy": "user root use *\nuser root hold\n"}
 
 
-def _files() -> dict[str, Path]:
+def _files(folder: Path) -> dict[str, Path]:
     """The programs with all libraries that they are linked with, by their names in the guest."""
     files = {}
     for name in PROGRAMS:
@@ -36,13 +36,9 @@ def _files() -> dict[str, Path]:
         for path in re.findall(r"(/\S+) \(0x", linked):
             where = f"usr/lib/{Path(path).name}" if Path(path).parent == TOOLS else path.lstrip("/")
             files[where] = Path(path).resolve()
-    folder = paths.BUILD / "initrd" / "tools"
     for name, text in FILES.items():
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not file.exists() or file.read_text() != text:
-            file.write_text(text)
-        files[name] = file
+        files[name] = folder / Path(name).name
+        files[name].write_text(text)
     return files
 
 
@@ -56,7 +52,7 @@ class ToolsMachine(Machine):
 
     def _user_space(self) -> list[str]:
         archive = initrd.build(self.arch, self.variant, folder=self._kernel,
-                               extra=_files() | self._images)
+                               extra=_files(self.folder) | self._images)
         return ["-initrd", str(archive)]
 
     def start(self) -> "ToolsMachine":

@@ -144,7 +144,8 @@ static struct json_object *compare(struct json_object *before,
 	add_str(doc, "kernel_after", get_str(after, "kernel"));
 	c.array = json_object_new_array();
 	for (i = 0; i < n; i++)
-		c.numbers |= get_bool(json_object_array_get_idx(was, i), "kept");
+		c.numbers |=
+			get_bool(json_object_array_get_idx(was, i), "kept");
 	for (i = 0; i < n; i++) {
 		struct json_object *o = json_object_array_get_idx(was, i);
 
