@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The interrupt of e1000e_rx: one MSI-X vector that the card signals when it has put a frame
- * into memory, and not again before it was acknowledged. The ring is polled all the same: what is shown is that no signal is lost.
+ * into memory, and not again before it was acknowledged. The ring is polled all the same: what
+ * is shown is that no signal is lost.
  */
 
 #include <errno.h>
