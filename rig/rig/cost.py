@@ -169,27 +169,34 @@ def count_accesses(machine: Machine, outcome: Outcome) -> None:
 
 
 def count_instructions(machine: Machine, outcome: Outcome) -> None:
-    """Instructions from where the kernel's clock begins to the first one of user space."""
+    """Instructions from where the kernel's clock begins to the first one of user space.
+
+    An initcall is charged for what process 1 runs: others, such as the one that unpacks the initrd
+    meanwhile, take turns with it.
+    """
     began: dict[str, int] = {}
-    waited = 0                  # until now
-    idle: int | None = None     # since when there has been nothing to do
-    for line in machine.sh("grep -E 'prev_pid=0 |next_pid=0 |initcall_|=/init ' "
+    idle = away = 0                     # until now, how long nobody ran, and not process 1
+    since: dict[int, int] = {}          # when the idle task came, and when process 1 went
+    for line in machine.sh("grep -E '(prev|next)_pid=[01] |initcall_|=/init ' "
                            "/sys/kernel/tracing/trace").out.splitlines():
         event = EVENT.search(line)
         assert event, line
         now = int(event[1] + event[2])      # microseconds
         if event[3] == "sched_switch":
-            if "prev_pid=0 " in line and idle is not None:
-                waited += now - idle
-            idle = now if "next_pid=0 " in line else None
+            if "prev_pid=0 " in line:
+                idle += now - since.pop(0, now)
+            if "next_pid=1 " in line:
+                away += now - since.pop(1, now)
+            since.update({0: now} if "next_pid=0 " in line else {})
+            since.update({1: now} if "prev_pid=1 " in line else {})
         elif event[3] == "sched_process_exec":
-            outcome.boot = (now - waited) * 1000
+            outcome.boot = (now - idle) * 1000
             break
         else:
             name = event[4]
             if event[3] == "initcall_finish" and name in ENUMERATION:
-                outcome.initcalls[name] = (now - waited - began[name]) * 1000
-            began[name] = now - waited
+                outcome.initcalls[name] = (now - away - began[name]) * 1000
+            began[name] = now - away
     assert outcome.boot, "the trace does not tell when the kernel ran init"
     outcome.enumeration = sum(outcome.initcalls.values())
 
