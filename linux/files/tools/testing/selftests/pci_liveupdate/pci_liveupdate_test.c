@@ -363,7 +363,8 @@ static void check_device(const struct record *r, const char *when)
 {
 	struct pci_sysfs_resource bar[NR_BARS] = {};
 	__u8 config[PCI_SYSFS_CONFIG_MAX] = {};
-	__u16 was, is, ignore = r->noiommu ? 0 : PCI_COMMAND_MASTER;
+	/* INTx is off until its owner arms it again */
+	__u16 was, is, ignore = PCI_COMMAND_INTX_DISABLE | (r->noiommu ? 0 : PCI_COMMAND_MASTER);
 	ssize_t len = pci_sysfs_config(r->bdf, config);
 
 	count_changes(when, r->config, config, len < 0 ? 0 : len);
