@@ -11,6 +11,7 @@ from rig.machine import LIVE_UPDATE, Machine
 from rig.receiver import Receiver
 
 ON = "intel_iommu=on iommu.passthrough=0"
+COMMAND, MASTER, INTX_DISABLE = 0x4, 0x4, 0x400
 
 
 def update(vm: Lab, variant: str, incoming: str) -> Receiver:
@@ -67,9 +68,11 @@ def translated(vm: Lab, variant: str, more: str = "") -> Machine:
 def test_iommu_on_in_both_kernels_pauses_the_device(vm: Lab, variant: str) -> None:
     machine = translated(vm, variant)
     trace = witness.read(machine)
-    # Bus Master is cleared and nothing else is written to it.
+    # INTx is turned off, then Bus Master, and nothing else is written to it.
     assert trace.cleared_master("nic0", boot=1, shutdown=True)
-    assert len(trace.writes("nic0", 1, shutdown=True)) == 1
+    writes = trace.writes("nic0", 1, shutdown=True)
+    assert [(w.offset, w.value & (INTX_DISABLE | MASTER)) for w in writes] == [
+        (COMMAND, INTX_DISABLE | MASTER), (COMMAND, INTX_DISABLE)]
     assert trace.faults() == []
     # The owner gets it back all the same.
     bdf = machine.topology.bdf["nic0"]
