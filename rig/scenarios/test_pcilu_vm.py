@@ -111,7 +111,7 @@ def test_verify_catches_a_bar_that_the_next_kernel_moves(vm: Lab) -> None:
     machine = machine_of(vm, topology.plain())
     receiver = Borrower(machine).receive()
     aligned = f"pci=resource_alignment=20@{receiver.bdf}"
-    machine.update(f"pci_liveupdate.break=0x500 {aligned}", "--accept cmdline")
+    machine.update(f"pci_liveupdate.break=0x580 {aligned}", "--accept cmdline")
     report = machine.pcilu("verify --boot", rc=1)
     moved = {int(d["what"][4:]) for d in report["differences"]
              if d["bdf"] == receiver.bdf and d["what"].startswith("BAR ")
