@@ -103,9 +103,9 @@ def test_hostile_command_line_moves_nothing(vm: Lab, case: tuple[str, str, str])
     keeps_addresses(vm(TOPOLOGIES[tree](), arch=arch), line)
 
 
-# What is left out besides the guard, the command line that makes it show, and where: bits of pci_liveupdate.break
-# from 0x100 on, in the order of enum pci_lu_keep. For SR-IOV and ATS see below, for more test_guard, for links
-# test_addresses_lines.py. MSI, power, mailbox, VPD and VGA: QEMU has no such thing to write to.
+# What is left out besides the guard, the command line that makes it show, and where: bits of
+# pci_liveupdate.break from 0x100 on, in the order of enum pci_lu_keep. For SR-IOV and ATS see
+# below, for links test_addresses_lines.py, for more test_guard.py.
 BROKEN = {"bars": (0x100, "", "nic0"), "windows": (0x200, "", "rp0"),
           "addresses": (0x400, "pci=resource_alignment=20@{nic}", "nic0"),
           "payload": (0x800, "pci=pcie_bus_perf", "nic0"),
