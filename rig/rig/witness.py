@@ -85,6 +85,8 @@ class Trace:
         phase = self.phases[0]
         descriptor = 0
         for line in lines:
+            if not line.endswith("\n"):
+                break       # QEMU is still writing it
             match = LINE.match(line)
             if not match:
                 continue

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from rig import topology, witness
@@ -57,3 +59,10 @@ def test_splat_is_noticed(vm: Lab) -> None:
     assert witness.splats(machine.folder / "console.log") == []
     machine.sh("echo 'BUG: a test' >/dev/kmsg")
     assert len(witness.splats(machine.folder / "console.log")) == 1
+
+
+def test_line_that_qemu_is_still_writing_is_not_read(tmp_path: Path) -> None:
+    trace, line = tmp_path / "trace.log", "1@2.000003:pci_cfg_write e1000e 01:00.0 @0x4 <- 0x107"
+    for text, values in ((line[:-2], []), (line, []), (line + "\n", [0x107])):
+        trace.write_text(text)
+        assert [w.value for w in witness.Trace(trace, topology.plain()).phases[0].writes] == values
