@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import re
@@ -44,19 +43,6 @@ def sample(cases: list[Any], count: int) -> list[Any]:
         return cases
     chosen = random.Random(int(os.environ["PCILU_SEED"])).sample(range(len(cases)), count)
     return [cases[n] for n in sorted(chosen)]
-
-
-def pairwise(cases: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """A seeded choice in which every two values that occur together in a case still do."""
-    todo = {case: {*itertools.combinations(enumerate(case), 2)} for case in cases}
-    order = random.Random(int(os.environ["PCILU_SEED"])).sample(cases, len(cases))
-    missing = set().union(*todo.values())
-    chosen = []
-    while missing:
-        best = max(order, key=lambda case: len(todo[case] & missing))
-        chosen.append(best)
-        missing -= todo[best]
-    return chosen
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -8,6 +8,7 @@ import re
 import conftest
 import pytest
 
+from rig.agent import Agent
 from rig.fabric import Fabric
 from rig.keeper import Keeper, attempt, attribute, driver, rescan, state
 from rig.lab import Lab
@@ -93,8 +94,13 @@ def test_unpreserved_device_may_be_disturbed_again(vm: Lab, arch: str, variant: 
 
 def hot_reset(machine: Machine, *ids: str) -> str:
     """Have the owner of these devices reset the bus that they are on; the errno, or nothing."""
-    bdfs = " ".join(machine.topology.bdf[id] for id in ids)
-    return str(machine.run(f"vfio_hot_reset {bdfs}").json().get("errno", ""))
+    owner = Agent(machine, f"owner-of-{len(ids)}").start()
+    for id in ids:
+        owner.do(f"open {id} {machine.topology.bdf[id]}",
+                 f"bind {id} {ids[0] if id != ids[0] else ''}")
+    errno = owner.refused(f"hot-reset {ids[0]}")
+    owner.do("quit")
+    return errno
 
 
 @KERNELS

@@ -76,6 +76,15 @@ static int cmd_bind(struct agent_call *c)
 
 	if (v->iommufd >= 0)
 		return -EALREADY;
+	if (c->argc) {
+		struct agent_thing *other = agent_find(c->agent, c->argv[0], AGENT_DEVICE);
+
+		if (!other)
+			return -ENOENT;
+		v->iommufd = dup(other->v.iommufd);
+		if (v->iommufd < 0)
+			return -errno;
+	}
 	ret = vfio_noiommu_bind_only(v, v->cdev);
 	if (ret && v->iommufd >= 0) {
 		close(v->iommufd);
@@ -382,7 +391,7 @@ static int cmd_hammer(struct agent_call *c)
 const struct agent_command agent_device_commands[] = {
 	{ "open", cmd_open, AGENT_NEW, 1, "DEV BDF; its cdev" },
 	{ "open-group", cmd_open_group, AGENT_NEW, 1, "DEV BDF; through its group" },
-	{ "bind", cmd_bind, AGENT_DEVICE, 0, "DEV; to a new iommufd" },
+	{ "bind", cmd_bind, AGENT_DEVICE, 0, "DEV [OTHER]; to the iommufd of another device, or a new one" },
 	{ "attach", cmd_attach, AGENT_DEVICE, 0, "DEV; to a new IOAS" },
 	{ "detach", cmd_detach, AGENT_DEVICE, 0, "DEV" },
 	{ "map", cmd_map, AGENT_DEVICE, 1, "DEV MEM [IOVA]" },

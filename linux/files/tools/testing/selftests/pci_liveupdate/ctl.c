@@ -28,17 +28,24 @@ static int socket_address(const struct ctl *c, struct sockaddr_un *sa)
 	return n < (int)sizeof(sa->sun_path) ? 0 : -ENAMETOOLONG;
 }
 
+static int ctl_socket(const struct ctl *c, struct sockaddr_un *sa)
+{
+	int ret = socket_address(c, sa);
+
+	if (ret)
+		return ret;
+	ret = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	return ret < 0 ? -errno : ret;
+}
+
 int ctl_listen(struct ctl *c)
 {
 	struct sockaddr_un sa;
 	int fd, ret;
 
-	ret = socket_address(c, &sa);
-	if (ret)
-		return ret;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = ctl_socket(c, &sa);
 	if (fd < 0)
-		return -errno;
+		return fd;
 
 	/* Do not take a living daemon's place; a dead one's socket is in the way */
 	if (!connect(fd, (struct sockaddr *)&sa, sizeof(sa))) {
@@ -147,12 +154,9 @@ static int connect_to(const struct ctl *c, unsigned int wait)
 	struct sockaddr_un sa;
 	int fd, ret, i;
 
-	ret = socket_address(c, &sa);
-	if (ret)
-		return ret;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = ctl_socket(c, &sa);
 	if (fd < 0)
-		return -errno;
+		return fd;
 
 	for (i = 0;; i++) {
 		if (!connect(fd, (struct sockaddr *)&sa, sizeof(sa)))

@@ -147,13 +147,14 @@ int pci_sysfs_bridges(const char *bdf, char bridge[][PCI_SYSFS_BDF_LEN], int n)
 	return count;
 }
 
-int pci_sysfs_driver(const char *bdf, char *name, size_t len)
+/* The last part of what a link of a function leads to */
+static int link_base(const char *bdf, const char *link, char *name, size_t len)
 {
 	char path[PATH_MAX], target[PATH_MAX];
 	const char *base;
 	ssize_t n;
 
-	attr_path(path, bdf, "driver");
+	attr_path(path, bdf, link);
 	n = readlink(path, target, sizeof(target) - 1);
 	if (n < 0)
 		return -errno;
@@ -164,20 +165,17 @@ int pci_sysfs_driver(const char *bdf, char *name, size_t len)
 	return 0;
 }
 
+int pci_sysfs_driver(const char *bdf, char *name, size_t len)
+{
+	return link_base(bdf, "driver", name, len);
+}
+
 int pci_sysfs_group(const char *bdf, int *number)
 {
-	char path[PATH_MAX], target[PATH_MAX];
-	const char *base;
-	ssize_t n;
+	char name[32];
+	int ret = link_base(bdf, "iommu_group", name, sizeof(name));
 
-	attr_path(path, bdf, "iommu_group");
-	n = readlink(path, target, sizeof(target) - 1);
-	if (n < 0)
-		return -errno;
-
-	target[n] = '\0';
-	base = strrchr(target, '/');
-	return base && sscanf(base, "/%d", number) == 1 ? 0 : -EPROTO;
+	return ret ?: sscanf(name, "%d", number) == 1 ? 0 : -EPROTO;
 }
 
 int pci_sysfs_vfio_cdev(const char *bdf, char *name, size_t len)

@@ -47,7 +47,8 @@ int vfio_noiommu_bind_only(struct vfio_noiommu *v, int cdev)
 	int ret;
 
 	v->cdev = cdev;
-	v->iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+	if (v->iommufd < 0)
+		v->iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
 	if (v->iommufd < 0)
 		return -errno;
 

@@ -35,7 +35,7 @@ struct vfio_noiommu {
 int vfio_noiommu_cdev_open(const char *bdf);
 /* Takes @cdev over, binds it to a new iommufd and attaches it to a new IOAS */
 int vfio_noiommu_bind(struct vfio_noiommu *v, int cdev);
-/* The two halves of it */
+/* The two halves of it; the first takes an iommufd that @v has already */
 int vfio_noiommu_bind_only(struct vfio_noiommu *v, int cdev);
 int vfio_noiommu_attach(struct vfio_noiommu *v);
 /* Maps (and thereby pins) @len bytes of @memfd */
