@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The tools on our kernel: real sessions, real devices, real kexecs.
 
-What they say is compared with what QEMU saw. systemd has no part in it: see test_pcilu_debian.py.
+What they say is compared with what QEMU saw. systemd has no part in it, see test_pcilu_systemd.py.
 """
 
 from __future__ import annotations

@@ -391,7 +391,7 @@ static int cmd_hammer(struct agent_call *c)
 const struct agent_command agent_device_commands[] = {
 	{ "open", cmd_open, AGENT_NEW, 1, "DEV BDF; its cdev" },
 	{ "open-group", cmd_open_group, AGENT_NEW, 1, "DEV BDF; through its group" },
-	{ "bind", cmd_bind, AGENT_DEVICE, 0, "DEV [OTHER]; to the iommufd of another device, or a new one" },
+	{ "bind", cmd_bind, AGENT_DEVICE, 0, "DEV [OTHER]; to a new iommufd, or that of OTHER" },
 	{ "attach", cmd_attach, AGENT_DEVICE, 0, "DEV; to a new IOAS" },
 	{ "detach", cmd_detach, AGENT_DEVICE, 0, "DEV" },
 	{ "map", cmd_map, AGENT_DEVICE, 1, "DEV MEM [IOVA]" },

@@ -172,10 +172,13 @@ int pci_sysfs_driver(const char *bdf, char *name, size_t len)
 
 int pci_sysfs_group(const char *bdf, int *number)
 {
-	char name[32];
+	char name[32], *end;
 	int ret = link_base(bdf, "iommu_group", name, sizeof(name));
 
-	return ret ?: sscanf(name, "%d", number) == 1 ? 0 : -EPROTO;
+	if (ret)
+		return ret;
+	*number = strtol(name, &end, 10);
+	return end == name || *end ? -EPROTO : 0;
 }
 
 int pci_sysfs_vfio_cdev(const char *bdf, char *name, size_t len)
