@@ -270,24 +270,6 @@ static DEFINE_RAW_SPINLOCK(lu_bypass_lock);
 
 /* --- who is guarded --------------------------------------------------------- */
 
-/* Offset of the header (0) or of a capability; negative if there is none */
-static int find_base(struct pci_dev *dev, enum lu_where where, u16 id)
-{
-	int base;
-
-	switch (where) {
-	case LU_HEADER:
-		return 0;
-	case LU_CAP:
-		base = pci_find_capability(dev, id);
-		break;
-	default:
-		base = pci_find_ext_capability(dev, id);
-		break;
-	}
-	return base ?: -ENOENT;
-}
-
 static void add_field(struct lu_guard *guard, u16 offset, const struct lu_field *field)
 {
 	int shift = 8 * (offset & 3);
@@ -297,6 +279,9 @@ static void add_field(struct lu_guard *guard, u16 offset, const struct lu_field 
 		if (guard->words[i].offset == (offset & ~3))
 			word = &guard->words[i];
 	if (!word) {
+		/* A broken list has the same capability twice and more */
+		if (guard->nr_words == ARRAY_SIZE(lu_fields))
+			return;
 		guard->nr_words++;
 		word = &guard->words[guard->nr_words - 1];
 		word->offset = offset & ~3;
@@ -306,27 +291,41 @@ static void add_field(struct lu_guard *guard, u16 offset, const struct lu_field 
 	word->w1c |= field->w1c << shift;
 }
 
-static void add_fields(struct lu_guard *guard, struct pci_dev *dev)
+static void add_fields(struct lu_guard *guard, struct pci_dev *dev,
+		       enum lu_where where, u16 id, u16 base)
 {
-	const struct lu_field *last = NULL;
-	int base = -ENOENT;
-	u16 flags;
-
 	for (int i = 0; i < ARRAY_SIZE(lu_fields); i++) {
 		const struct lu_field *field = &lu_fields[i];
 
-		/* Lists are walked once for all fields of a capability */
-		if (!last || last->where != field->where || last->id != field->id)
-			base = find_base(dev, field->where, field->id);
-		last = field;
-		if (base < 0)
+		if (field->where != where || field->id != id)
 			continue;
-		if (field->needs) {
-			pci_read_config_word(dev, base + PCI_EXP_FLAGS, &flags);
-			if (!(flags & field->needs))
-				continue;
-		}
+		if (field->needs && !(dev->pcie_flags_reg & field->needs))
+			continue;
 		add_field(guard, base + field->reg, field);
+	}
+}
+
+/* Accesses are what enumeration costs: each list is walked once, if at all */
+static void add_bridge(struct lu_guard *guard, struct pci_dev *dev)
+{
+	int left = (dev->cfg_size - PCI_CFG_SPACE_SIZE) / PCI_CAP_SIZEOF;
+	u16 pos = pci_find_capability(dev, PCI_CAP_ID_PM);
+	u32 head;
+
+	add_fields(guard, dev, LU_HEADER, 0, 0);
+	if (pos)
+		add_fields(guard, dev, LU_CAP, PCI_CAP_ID_PM, pos);
+	if (!dev->pcie_cap)
+		return;
+	add_fields(guard, dev, LU_CAP, PCI_CAP_ID_EXP, dev->pcie_cap);
+
+	/* At least a head and a register each (PCIe r6.0, sec 7.6.3) */
+	for (pos = PCI_CFG_SPACE_SIZE; left > 0 && pos >= PCI_CFG_SPACE_SIZE; left--) {
+		pci_read_config_dword(dev, pos, &head);
+		if (!head || PCI_POSSIBLE_ERROR(head))
+			return;
+		add_fields(guard, dev, LU_EXT_CAP, PCI_EXT_CAP_ID(head), pos);
+		pos = PCI_EXT_CAP_NEXT(head);
 	}
 }
 
@@ -344,7 +343,7 @@ static struct lu_guard *guard_create(struct pci_dev *dev)
 	guard->flags = dev->lu_flags;
 	guard->all = !bridge;
 	if (bridge)
-		add_fields(guard, dev);
+		add_bridge(guard, dev);
 	return guard;
 }
 
@@ -384,7 +383,7 @@ void pci_lu_guard_forget(unsigned long key)
  * @dev: function whose &pci_dev.lu_flags have changed
  *
  * Reads the capability lists of a bridge that was not guarded before, and writes
- * nothing.
+ * nothing. Its PCI Express Capability has been found already.
  *
  * Context: process context, pci_lu_rwsem held for writing.
  */

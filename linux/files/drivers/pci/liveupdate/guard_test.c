@@ -152,7 +152,8 @@ static struct fake *fake_guarded(struct kunit *test, u8 hdr_type, int bit)
 	config_set(fake, PCI_CAPABILITY_LIST, 1, AT_PM);
 	config_set(fake, AT_PM, 2, PCI_CAP_ID_PM | AT_EXP << 8);
 	config_set(fake, AT_EXP, 2, PCI_CAP_ID_EXP);
-	config_set(fake, AT_EXP + PCI_EXP_FLAGS, 2, 0x0162);	/* v2, a slot */
+	fake->dev.pcie_cap = AT_EXP;
+	fake->dev.pcie_flags_reg = 0x0162;			/* v2, a slot */
 	config_set(fake, AT_ACS, 4, PCI_EXT_CAP_ID_ACS | 1 << 16 | AT_DPC << 20);
 	config_set(fake, AT_DPC, 4, PCI_EXT_CAP_ID_DPC | 1 << 16);
 
@@ -346,7 +347,7 @@ static void lu_guard_old_capability(struct kunit *test)
 {
 	struct fake *fake = fake_guarded(test, PCI_HEADER_TYPE_BRIDGE, PCI_LU_OUTGOING);
 
-	config_set(fake, AT_EXP + PCI_EXP_FLAGS, 2, 0x0061);
+	fake->dev.pcie_flags_reg = 0x0061;
 	config_set(fake, AT_ACS, 4, 0);
 	guard_update(fake);
 	KUNIT_EXPECT_EQ(test, bus_write(fake, AT_EXP + PCI_EXP_DEVCTL2, 2, 0xffff), 0);
