@@ -88,8 +88,8 @@ static inline int vfio_pci_liveupdate_try_reset(struct vfio_pci_core_device *vde
  * @vdev: device
  *
  * Context: any.
- * Return: true from freeze on. With @vdev's igate or memory_lock held, the
- * answer stays the same until it is released.
+ * Return: true from freeze on. If it is false with @vdev's igate or memory_lock
+ * held, freeze waits until that is released before it looks at the device.
  */
 static inline bool vfio_pci_liveupdate_frozen(struct vfio_pci_core_device *vdev)
 {
