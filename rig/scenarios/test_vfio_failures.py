@@ -97,6 +97,27 @@ def test_failed_freeze_is_rolled_back(vm: Lab, variant: str) -> None:
         works(its, id, 0x31)
 
 
+def test_exported_memory_is_refused(vm: Lab) -> None:
+    """A dma-buf: others reach the device by it, and it is not handed over."""
+    machine = vm(tree(1))
+    agent = Agent(machine).start().take("edu0")
+    agent.set_command("edu0", MASTER)
+    agent.do("session s vm0", "export edu0 0 0x1000 bar")
+    assert agent.refused("preserve s 1 edu0") == "EBUSY"
+    assert state(machine, "edu0") == "none"
+    agent.do("close bar", "preserve s 1 edu0-ram", "preserve s 2 edu0", "export edu0 0 0x1000 bar")
+    assert machine.load().rc == 0
+    refused = machine.jump()
+    assert refused is not None and refused.json()["errno"] == "EBUSY"
+    works(agent, "edu0", 0x5A)
+    # Control: closed, it is in nobody's way; and the next kernel exports it as well.
+    agent.do("close bar")
+    assert machine.jump() is None
+    agent.take_back("edu0")
+    agent.do("export edu0 0 0x1000 bar")
+    works(agent, "edu0", 0xA5)
+
+
 RUNS = 1000 if FULL else 50
 DEVICES = 8 if FULL else 4
 KNOBS = "/sys/kernel/debug"

@@ -142,16 +142,16 @@ def test_finish_too_early_stops_the_device(vm: Lab, variant: str, how: str) -> N
     assert works(agent, "edu0", 0xABCD)
 
 
-HAMMER = ("config", "irqs", "reset")
+HAMMER = ("config", "irqs", "reset", "export")
 
 
 def hammered(agent: Agent, memory: str) -> dict[str, int]:
     """How often what the thread tried was done, and refused with -EBUSY."""
-    raw = agent.peek(memory, 0x1000, 64)
-    number = [int.from_bytes(raw[at:at + 8], "little") for at in range(0, 64, 8)]
+    raw = agent.peek(memory, 0x1000, 80)
+    number = [int.from_bytes(raw[at:at + 8], "little") for at in range(0, 80, 8)]
     return {f"{what} {outcome}": number[2 * n + m] for n, what in enumerate(HAMMER)
             for m, outcome in enumerate(("done", "refused"))} | {
-                "other": number[6], "errno": number[7]}
+                "other": number[8], "errno": number[9]}
 
 
 def test_preserving_and_freezing_while_it_is_reset(vm: Lab, variant: str) -> None:
@@ -195,5 +195,6 @@ def test_frozen_file_refuses_what_would_change_the_device(vm: Lab, variant: str)
     after = hammered(agent, "edu0-ram")
     assert after["config refused"] > 0 and after["irqs refused"] > 0
     assert after["reset refused"] > 0 and after["reset done"] == 0
+    assert after["export refused"] > 0 and after["export done"] == 0
     assert after["other"] == 0, after
     assert agent.read("edu0", LIVENESS) == ~0x1234 & 0xFFFFFFFF

@@ -317,11 +317,52 @@ static int cmd_low_power(struct agent_call *c)
 	return ioctl(c->thing->v.cdev, VFIO_DEVICE_FEATURE, &feature) ? -errno : 0;
 }
 
+/* From the start of a BAR: a dma-buf or -errno */
+static int export_bar(const struct vfio_noiommu *v, __u32 bar, __u64 length)
+{
+	struct {
+		struct vfio_device_feature feature;
+		struct vfio_device_feature_dma_buf dma_buf;
+		struct vfio_region_dma_range range;
+	} ask = {
+		.feature.argsz = sizeof(ask),
+		.feature.flags = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF,
+		.dma_buf.region_index = bar,
+		.dma_buf.open_flags = O_CLOEXEC,
+		.dma_buf.nr_ranges = 1,
+		.range.length = length,
+	};
+	int fd = ioctl(v->cdev, VFIO_DEVICE_FEATURE, &ask);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int cmd_export(struct agent_call *c)
+{
+	struct agent_thing *t;
+	int fd;
+
+	if (agent_find(c->agent, c->argv[2], AGENT_ANY))
+		return -EEXIST;
+	fd = export_bar(&c->thing->v, agent_number(c, 0, 0), agent_number(c, 1, 0));
+	if (fd < 0)
+		return fd;
+
+	t = agent_add(c->agent, c->argv[2], AGENT_FILE);
+	if (!t) {
+		close(fd);
+		return -EMFILE;
+	}
+	t->fd = fd;
+	return 0;
+}
+
 /* What became of the attempts of "hammer"; in memory, so that the next kernel's user sees it */
 struct hammer {
 	__u64 config[2];		/* done, refused with EBUSY */
 	__u64 irqs[2];
 	__u64 reset[2];		/* tried when the others are refused, or if wanted */
+	__u64 export[2];		/* tried when the others are refused */
 	__u64 other;
 	__u64 other_errno;
 };
@@ -362,6 +403,10 @@ static void *hammer_thread(void *data)
 		hammer_note(h, h->irqs, ret);
 		if (refused || args->reset)
 			hammer_note(h, h->reset, ioctl(v->cdev, VFIO_DEVICE_RESET) ? -errno : 0);
+		if (refused) {
+			ret = export_bar(v, 0, getpagesize());
+			hammer_note(h, h->export, ret < 0 ? ret : close(ret));
+		}
 		usleep(200);
 	}
 	return NULL;		/* it ends with the process */
@@ -407,6 +452,7 @@ const struct agent_command agent_device_commands[] = {
 	{ "hot-reset", cmd_hot_reset, AGENT_DEVICE, 0, "DEV" },
 	{ "info", cmd_info, AGENT_DEVICE, 0, "DEV" },
 	{ "low-power", cmd_low_power, AGENT_DEVICE, 1, "DEV enter|exit" },
+	{ "export", cmd_export, AGENT_DEVICE, 3, "DEV BAR LENGTH NAME; as a dma-buf" },
 	{ "hammer", cmd_hammer, AGENT_DEVICE, 2,
 	  "DEV MEM OFFSET [reset]; config writes and so on from now on, counted there" },
 	{ }
