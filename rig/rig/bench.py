@@ -47,10 +47,10 @@ def access_targets(ours: Outcome, stock: Outcome) -> list[tuple[str, float, floa
             continue
         if name in cost.IDS:
             found.append((f"writes to a preserved {name}", 0, mine.mean("writes")))
-            found.append((f"config reads of a {name}", stock.accesses[name].mean("reads"),
-                          mine.mean("reads")))
         else:
             found.append((f"fabric writes to a {name}", 0, mine.mean("fabric writes")))
+        found.append((f"config reads of a {name}", stock.accesses[name].mean("reads"),
+                      mine.mean("reads")))
     if ours.guard is not None:
         found.append(("writes dropped by the guard", 0, ours.guard))
     return found
