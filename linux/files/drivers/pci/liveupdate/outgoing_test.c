@@ -166,9 +166,30 @@ static void lu_refused_for_a_bridge(struct kunit *test)
 	KUNIT_EXPECT_NOT_NULL(test, pci_lu_refusal(&fake->dev));
 }
 
+static void lu_used_end(void *data)
+{
+	static_branch_dec(&pci_lu_used_key);
+}
+
+/* Emulated devices have no resizable BARs to try it on */
+static void lu_bar_sizes_stay(struct kunit *test)
+{
+	struct fake *fake = fake_device(test);
+
+	fake->vendor = 0;	/* Memory Space Enable, too */
+	static_branch_inc(&pci_lu_used_key);
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, lu_used_end, NULL), 0);
+
+	KUNIT_EXPECT_EQ(test, pci_resize_resource(&fake->dev, 0, 8, 0), -EINVAL);
+	set_bit(PCI_LU_OUTGOING, &fake->dev.lu_flags);
+	KUNIT_EXPECT_EQ(test, pci_resize_resource(&fake->dev, 0, 8, 0), -EBUSY);
+	KUNIT_EXPECT_TRUE(test, pci_liveupdate_refuses(&fake->dev, "a change of BAR sizes"));
+}
+
 static struct kunit_case lu_outgoing_cases[] = {
 	KUNIT_CASE_PARAM(lu_refused, lu_obstacle_gen_params),
 	KUNIT_CASE(lu_refused_for_a_bridge),
+	KUNIT_CASE(lu_bar_sizes_stay),
 	{}
 };
 
