@@ -12,7 +12,7 @@ help:
 	@echo 'make demo             the main job: a live update under a receiving network card'
 	@echo 'make test [T=expr]    all tests, or the scenarios that match the pytest expression'
 	@echo 'make test-full        the same with every combination, not a sample'
-	@echo 'make kernel [ARCH=x86_64|arm64] [VARIANT=release|debug|off|stock]'
+	@echo 'make kernel [ARCH=x86_64|arm64] [VARIANT=release|debug|debian|off|stock]'
 	@echo 'make tools            pcilu, pcilud and libpcilu, in build/tools'
 	@echo 'make shell            an interactive VM with a PCI topology and the tools in it'
 	@echo 'make check            checkpatch, kernel-doc, sparse, W=1, linters'
@@ -48,7 +48,7 @@ demo shell:
 # What the scenarios boot. For a quick T=, name fewer: TEST_KERNELS=x86_64-release, or
 # none: T=pcilu TEST_KERNELS=
 TEST_KERNELS ?= x86_64-release x86_64-debug arm64-release x86_64-stock x86_64-off \
-	$(if $(filter-out 0,$(FULL)),arm64-debug)
+	x86_64-debian $(if $(filter-out 0,$(FULL)),arm64-debug)
 TEST_ARCHES  := $(sort $(patsubst %-release,%,$(filter %-release,$(TEST_KERNELS))))
 
 test:
