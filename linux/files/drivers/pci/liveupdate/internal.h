@@ -59,7 +59,6 @@ int pci_lu_records_check(const struct pci_liveupdate_header_ser *hdr,
 			 struct pci_liveupdate_record_ser **slots, u64 nr_slots,
 			 struct pci_lu_error *err);
 bool pci_lu_slot_is_free(const struct pci_liveupdate_record_ser *rec);
-void pci_lu_read_identity(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec);
 
 /* dma.c */
 enum pci_liveupdate_dma pci_lu_dma_verdict(struct pci_dev *dev, const char **why);

@@ -116,29 +116,15 @@ static void record_fill_bridge(struct pci_dev *dev,
 		rec->windows |= PCI_LIVEUPDATE_WIN_PREF64;
 }
 
-/**
- * pci_lu_read_identity - read what a function says it is
- * @dev: device or bridge whose config space size and header type are known
- * @rec: the members that tell what the function is are filled in
- *
- * As the registers have it: quirks may have put other values in &struct pci_dev,
- * and not all of them have run when a device is compared with its record.
- *
- * Context: may sleep. Reads config space and writes nothing.
- */
-void pci_lu_read_identity(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec)
+static void record_fill_identity(struct pci_dev *dev,
+				 struct pci_liveupdate_record_ser *rec)
 {
-	u32 id, class, subsystem = 0;
+	u32 subsystem = 0;
 
-	pci_read_config_dword(dev, PCI_VENDOR_ID, &id);
-	pci_read_config_dword(dev, PCI_CLASS_REVISION, &class);
 	if (dev->hdr_type == PCI_HEADER_TYPE_NORMAL)
 		pci_read_config_dword(dev, PCI_SUBSYSTEM_VENDOR_ID, &subsystem);
 
 	rec->hdr_type = dev->hdr_type;
-	rec->vendor = lower_16_bits(id);
-	rec->device = upper_16_bits(id);
-	rec->class = class >> 8;
 	rec->subvendor = lower_16_bits(subsystem);
 	rec->subdevice = upper_16_bits(subsystem);
 	rec->dsn = pci_get_dsn(dev);
@@ -157,11 +143,19 @@ void pci_lu_record_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *r
 {
 	bool bridge = dev->hdr_type == PCI_HEADER_TYPE_BRIDGE;
 	int i, nr_bars = bridge ? 2 : PCI_STD_NUM_BARS;
+	u32 id, class;
+
+	/* Quirks may have put other values in &struct pci_dev */
+	pci_read_config_dword(dev, PCI_VENDOR_ID, &id);
+	pci_read_config_dword(dev, PCI_CLASS_REVISION, &class);
 
 	rec->domain = pci_domain_nr(dev->bus);
 	rec->bdf = pci_dev_id(dev);
 	rec->flags = bridge ? PCI_LIVEUPDATE_F_BRIDGE : PCI_LIVEUPDATE_F_ENDPOINT;
-	pci_lu_read_identity(dev, rec);
+	rec->vendor = lower_16_bits(id);
+	rec->device = upper_16_bits(id);
+	rec->class = class >> 8;
+	record_fill_identity(dev, rec);
 	if (!bridge && pci_lu_break & PCI_LU_BREAK_IDENTITY)
 		rec->device ^= 1;
 
@@ -197,7 +191,11 @@ static bool record_bar_differs(struct pci_dev *dev, int reg,
  * @dev: device found at the place that @rec names
  * @rec: checked record
  *
- * Context: may sleep; early in enumeration, see pci_lu_read_identity().
+ * Before any quirk, &struct pci_dev has what the registers say: they are not
+ * read again.
+ *
+ * Context: may sleep; early in enumeration, when config space size, header type
+ * and class are known.
  * Return: NULL if it is, otherwise the name of the first thing that differs.
  */
 const char *pci_lu_record_mismatch(struct pci_dev *dev,
@@ -206,14 +204,14 @@ const char *pci_lu_record_mismatch(struct pci_dev *dev,
 	struct pci_liveupdate_record_ser now = {};
 	u32 buses;
 
-	pci_lu_read_identity(dev, &now);
-	if (now.vendor != rec->vendor)
+	record_fill_identity(dev, &now);
+	if (dev->vendor != rec->vendor)
 		return "Vendor ID";
-	if (now.device != rec->device)
+	if (dev->device != rec->device)
 		return "Device ID";
 	if (now.hdr_type != rec->hdr_type)
 		return "header type";
-	if (now.class != rec->class)
+	if (dev->class != rec->class)
 		return "class code";
 	if (now.subvendor != rec->subvendor || now.subdevice != rec->subdevice)
 		return "Subsystem ID";

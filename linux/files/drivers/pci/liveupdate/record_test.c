@@ -81,6 +81,9 @@ static struct fake *fake_device(struct kunit *test)
 	fake->bus.number = 3;
 	fake->dev.bus = &fake->bus;
 	fake->dev.cfg_size = PCI_CFG_SPACE_SIZE;
+	fake->dev.vendor = 0x8086;
+	fake->dev.device = 0x10d3;
+	fake->dev.class = 0x020000;
 	set_dword(fake, PCI_VENDOR_ID, 0x10d38086);
 	set_dword(fake, PCI_CLASS_REVISION, 0x02000001);
 	set_dword(fake, PCI_SUBSYSTEM_VENDOR_ID, 0x11001af4);
@@ -159,9 +162,9 @@ static void lu_other_device(struct kunit *test)
 	struct fake *fake = fake_set(test);
 	struct pci_liveupdate_record_ser *rec = &fake->recs[1];
 
-	set_dword(fake, PCI_VENDOR_ID, 0x10d48086);
+	fake->dev.device = 0x10d4;
 	KUNIT_EXPECT_STREQ(test, pci_lu_record_mismatch(&fake->dev, rec), "Device ID");
-	set_dword(fake, PCI_VENDOR_ID, 0x10d38086);
+	fake->dev.device = 0x10d3;
 	set_dword(fake, PCI_SUBSYSTEM_VENDOR_ID, 0x11011af4);
 	KUNIT_EXPECT_STREQ(test, pci_lu_record_mismatch(&fake->dev, rec), "Subsystem ID");
 	set_dword(fake, PCI_SUBSYSTEM_VENDOR_ID, 0x11001af4);
