@@ -358,6 +358,22 @@ static void lu_guard_old_capability(struct kunit *test)
 			PCIBIOS_SET_FAILED);
 }
 
+/* More capabilities than any port has: the first are guarded, and memory is not overrun */
+static void lu_guard_endless_list(struct kunit *test)
+{
+	struct fake *fake = fake_guarded(test, PCI_HEADER_TYPE_BRIDGE, PCI_LU_OUTGOING);
+	int last = PCI_CFG_SPACE_EXP_SIZE - 8;
+
+	for (int at = AT_ACS; at <= last; at += 8)
+		config_set(fake, at, 4, PCI_EXT_CAP_ID_ACS | 1 << 16 |
+				       (at < last ? at + 8 : AT_ACS) << 20);
+	guard_update(fake);
+	KUNIT_EXPECT_EQ(test, bus_write(fake, PCI_SECONDARY_BUS, 1, 9), PCIBIOS_SET_FAILED);
+	KUNIT_EXPECT_EQ(test, bus_write(fake, AT_ACS + PCI_ACS_CTRL, 2, 0xffff),
+			PCIBIOS_SET_FAILED);
+	KUNIT_EXPECT_EQ(test, bus_write(fake, last + PCI_ACS_CTRL, 2, 0xffff), 0);
+}
+
 static void lu_guard_bypass(struct kunit *test)
 {
 	struct fake *fake = fake_guarded(test, PCI_HEADER_TYPE_BRIDGE, PCI_LU_OUTGOING);
@@ -415,6 +431,7 @@ static struct kunit_case lu_guard_cases[] = {
 	KUNIT_CASE(lu_guard_outgoing_device),
 	KUNIT_CASE(lu_guard_both_directions),
 	KUNIT_CASE(lu_guard_old_capability),
+	KUNIT_CASE(lu_guard_endless_list),
 	KUNIT_CASE(lu_guard_bypass),
 	KUNIT_CASE(lu_guard_bypass_reset),
 	{}

@@ -576,8 +576,11 @@ void vfio_pci_liveupdate_init(struct pci_driver *driver)
 /**
  * vfio_pci_liveupdate_exit - undo vfio_pci_liveupdate_init()
  *
- * LUO holds a reference on the module for every preserved file, in both
- * kernels, so there is none when this runs.
+ * LUO holds a reference on the module for every file that it knows to be of this
+ * handler, so there is none when this runs: in the outgoing kernel from preserve
+ * on, in the incoming one from the first open of /dev/liveupdate or, if the
+ * module came later, from when the session is retrieved. No file has been
+ * retrieved before that, and retrieving the session loads the module again.
  *
  * Context: module exit.
  */
