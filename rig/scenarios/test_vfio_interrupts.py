@@ -12,6 +12,7 @@ from rig.agent import Agent
 from rig.lab import Lab
 from rig.machine import LIVE_UPDATE, Machine
 from rig.nic import PAGE, Nic
+from rig.outside import Reachable
 from rig.topology import Topology, edu, nic, root_port
 
 MASTER, MEMORY = 0x4, 0x2
@@ -19,12 +20,9 @@ NOTIFIED = "e1000e_irq_msix_notify_vec"
 NOT_HELD = "pci_liveupdate.break=0x1000000"     # interrupts go on in the gap
 NOT_KEPT = "pci_liveupdate.break=0x8080"        # their masks are not left alone
 
-# edu (QEMU's docs/specs/edu.txt): an interrupt when DMA is complete, a tenth of a second later
+# edu (QEMU's docs/specs/edu.txt)
 STATUS, RAISE, ACKNOWLEDGE = 0x24, 0x60, 0x64
-SOURCE, TARGET, LENGTH, DMA = 0x80, 0x88, 0x90, 0x98
-COMPLETE = 0x1 | 0x2 | 0x4      # run, from the device, with an interrupt
-COMPLETED = 0x100
-BUFFER = 0x40000
+FROM_OUTSIDE = 0x100
 
 
 def eventually(agent: Agent, id: str, index: str, want: list[int]) -> list[int]:
@@ -134,25 +132,23 @@ def test_control_msix_that_is_not_held_is_lost(vm: Lab, variant: str, broken: st
 # --- MSI without masks, and INTx: edu ----------------------------------------------------------
 
 def one_edu(vm: Lab, arch: str, variant: str, more: str = "") -> Agent:
-    machine = vm(Topology(root_port("rp0", edu("edu0", dma_mask="0xffffffffffffffff"))),
+    machine = vm(Topology(root_port("rp0", edu("edu0"))), kind=Reachable,
                  arch=arch, variant=variant, cmdline=f"{LIVE_UPDATE} {more}")
     agent = Agent(machine).start().take("edu0")
     agent.set_command("edu0", MASTER)
     return agent
 
 
-def complete_in_the_gap(agent: Agent) -> None:
-    """Have it copy something and say so, when the kernel is on its way out."""
-    at = agent.physical("edu0")
+def speak_in_the_gap(agent: Agent) -> None:
+    """Jump, and have it raise an interrupt as soon as the next kernel runs."""
+    machine = agent.machine
+    bar = machine.sh(f"head -n 1 /sys/bus/pci/devices/{machine.topology.bdf['edu0']}/resource")
     agent.preserve("edu0")
-    assert agent.machine.load().rc == 0
-    for register, value in ((SOURCE, BUFFER), (TARGET, at), (LENGTH, 16)):
-        agent.write("edu0", register, value, width=8)
-    agent.machine.mark()
-    agent.machine.jumped_at.append(time.time())
-    agent.machine.run(f"vfio_agent ctl {agent.name} bar-write edu0 0 {DMA:#x} 8 {COMPLETE}; "
-                      "kexec_try exec >/dev/console &")
-    agent.machine.wait_boot(agent.machine.boot + 1)
+    assert machine.load().rc == 0
+    machine.leave()
+    machine.wait_for_next_kernel()
+    machine.write(int(bar.out.split()[0], 0) + RAISE, FROM_OUTSIDE)
+    machine.wait_boot(machine.boot + 1)
 
 
 @pytest.mark.parametrize("arch,variant", [("x86_64", "release"), ("x86_64", "debug"),
@@ -163,15 +159,15 @@ def test_msi_raised_in_the_gap_arrives_once(vm: Lab, arch: str, variant: str) ->
     agent.write("edu0", RAISE, 1)
     assert eventually(agent, "edu0", "msi", [1]) == [1]
     agent.write("edu0", ACKNOWLEDGE, 1)
-    complete_in_the_gap(agent)
+    speak_in_the_gap(agent)
     agent.take_back("edu0", finish=False)
-    assert agent.read("edu0", STATUS) == COMPLETED
+    assert agent.read("edu0", STATUS) == FROM_OUTSIDE
     agent.do("arm edu0 msi 1")
     assert eventually(agent, "edu0", "msi", [1]) == [1]
     time.sleep(0.5)
     assert agent.do("counts edu0 msi")["counts"] == [0]
     agent.finish()
-    agent.write("edu0", ACKNOWLEDGE, COMPLETED)
+    agent.write("edu0", ACKNOWLEDGE, FROM_OUTSIDE)
     agent.write("edu0", RAISE, 2)
     assert eventually(agent, "edu0", "msi", [1]) == [1]
     assert witness.read(agent.machine).resets("edu", agent.machine.jumped_at[0]) == []
@@ -180,9 +176,9 @@ def test_msi_raised_in_the_gap_arrives_once(vm: Lab, arch: str, variant: str) ->
 def test_control_msi_that_is_not_held_is_lost(vm: Lab, variant: str) -> None:
     agent = one_edu(vm, "x86_64", variant, NOT_HELD)
     agent.do("arm edu0 msi 1")
-    complete_in_the_gap(agent)
+    speak_in_the_gap(agent)
     agent.take_back("edu0")
-    assert agent.read("edu0", STATUS) == COMPLETED
+    assert agent.read("edu0", STATUS) == FROM_OUTSIDE
     agent.do("arm edu0 msi 1")
     assert eventually(agent, "edu0", "msi", [1]) == [0]
 
@@ -195,15 +191,15 @@ def test_intx_is_delivered_until_it_is_served(vm: Lab, arch: str, variant: str) 
     agent.write("edu0", RAISE, 1)
     assert eventually(agent, "edu0", "intx", [1]) == [1]
     # Neither acknowledged nor unmasked: it is asserted all along.
-    complete_in_the_gap(agent)
+    speak_in_the_gap(agent)
     agent.take_back("edu0")
-    assert agent.read("edu0", STATUS) == COMPLETED | 1
+    assert agent.read("edu0", STATUS) == FROM_OUTSIDE | 1
     assert not agent.do("config-read edu0 4 2")["value"] & 0x400
     # QEMU's I/O APIC does not see a level that was asserted before its pin was set up, live update
     # or not; VFIO looks for it when it unmasks.
     agent.do("arm edu0 intx 1", "mask edu0 intx", "unmask edu0 intx")
     assert eventually(agent, "edu0", "intx", [1])[0] >= 1
-    agent.write("edu0", ACKNOWLEDGE, COMPLETED | 1)
+    agent.write("edu0", ACKNOWLEDGE, FROM_OUTSIDE | 1)
     agent.do("unmask edu0 intx")
     # Control: served, it is silent, until there is more.
     time.sleep(0.5)
