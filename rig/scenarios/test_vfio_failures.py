@@ -97,9 +97,10 @@ def test_failed_freeze_is_rolled_back(vm: Lab, variant: str) -> None:
         works(its, id, 0x31)
 
 
-def test_exported_memory_is_refused(vm: Lab) -> None:
+def test_exported_memory_is_refused(vm: Lab, variant: str) -> None:
     """A dma-buf: others reach the device by it, and it is not handed over."""
-    machine = vm(tree(1))
+    vm.look_for_leaks = variant == "debug"
+    machine = vm(tree(1), variant=variant)
     agent = Agent(machine).start().take("edu0")
     agent.set_command("edu0", MASTER)
     agent.do("session s vm0", "export edu0 0 0x1000 bar")
