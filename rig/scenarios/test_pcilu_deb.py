@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rig import debian
-from rig.paths import BUILD, TREE
+from rig.paths import BUILD, TREE, kernel_dir
 from rig.pcilu_host import TOOLS
 
 KERNEL = sorted((BUILD / "deb").glob("linux-image-*.deb"))
@@ -59,6 +59,39 @@ def test_packages_have_nothing_of_the_tests(tree: Path) -> None:
     assert not (TOOLS / "pcilud").exists() or "asan" in asan.stdout     # control
 
 
+def options(config: str) -> set[str]:
+    return {line for line in config.splitlines() if line.startswith("CONFIG_")}
+
+
+@pytest.mark.parametrize("source,error", [("src", ""), ("src-stock", "cannot have what")])
+def test_kernel_packages_take_a_configuration_as_it_is(tmp_path: Path, source: str,
+                                                       error: str) -> None:
+    """Modules stay modules, and what changes is printed. Control: a source without the feature."""
+    given = kernel_dir("x86_64", "debian") / ".config"
+    if not given.exists():
+        pytest.skip("no kernel with modules: make kernel VARIANT=debian")
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build/src").symlink_to(BUILD / source)
+    for name in ("scripts", "linux"):
+        (tmp_path / name).symlink_to(TREE / name)
+    config = tmp_path / "config"
+    own = [line for line in given.read_text().splitlines() if "LIVEUPDATE" not in line]
+    more = ["CONFIG_HOTPLUG_PCI=y", "CONFIG_PCCARD=y", "CONFIG_CARDBUS=y"]
+    config.write_text("\n".join((*own, *more, "")))
+    out = subprocess.run([tmp_path / "scripts/deb-kernel"], text=True, capture_output=True,
+                         env={**os.environ, "CONFIG": str(config), "CONFIG_ONLY": "1"})
+    if error:
+        assert out.returncode == 1 and error in out.stderr, out.stdout + out.stderr
+        return
+    assert out.returncode == 0, out.stderr
+    after = options((tmp_path / "build/deb-kernel/.config").read_text())
+    assert {"CONFIG_VFIO=m", "CONFIG_VFIO_PCI=m", "CONFIG_IOMMUFD=m"} <= after
+    assert "CONFIG_PCI_LIVEUPDATE=y" in after
+    added, taken = out.stdout.split("takes away:")
+    assert "+ CONFIG_PCI_LIVEUPDATE=y" in added and "VFIO_PCI=" not in added
+    assert "- CONFIG_CARDBUS" in taken
+
+
 @pytest.mark.skipif(not KERNEL, reason="no kernel packages, which make test-full builds: "
                     "make deb-kernel")
 def test_kernel_packages_install_a_kernel_with_the_feature(tmp_path: Path) -> None:
@@ -68,9 +101,8 @@ def test_kernel_packages_install_a_kernel_with_the_feature(tmp_path: Path) -> No
         shutil.copy(deb, root)
     subprocess.run(["chroot", str(root), "sh", "-c", "dpkg -i /linux-*.deb"], check=True)
     image, = (root / "boot").glob("vmlinuz-*-pcilu")
-    config = image.with_name(image.name.replace("vmlinuz", "config")).read_text().splitlines()
-    wanted = (TREE / "linux/configs/feature.config").read_text().splitlines()
-    assert {line for line in wanted if line.startswith("CONFIG_")} <= set(config)
+    config = image.with_name(image.name.replace("vmlinuz", "config")).read_text()
+    assert options((TREE / "linux/configs/feature.config").read_text()) <= options(config)
     out = subprocess.run([str(root / "usr/bin/pcilu"), "preflight", "--kernel", str(image),
                           "--cmdline", "kho=on liveupdate=on", "--json"], text=True,
                          capture_output=True)
