@@ -65,8 +65,10 @@ class Machine:
         self.slow = 5.0 if variant == "debug" else 1.0
         self.timeout = timeout * self.slow
         # KASAN's shadow counts as reserved memory, of which KHO wants twice as much as scratch.
+        # On arm64 image and initrd have to be in the first area, the highest: the initrd above.
         room = variant == "debug" and "kho_scratch=" not in cmdline
-        self.cmdline = cmdline + (" kho_scratch=64M,1G,64M" if room else "")
+        scratch = " kho_scratch=" + ("256M,512M,64M" if arch == "arm64" else "64M,1G,64M")
+        self.cmdline = cmdline + (scratch if room else "")
         self.first = first      # words for the first kernel only
         self.boot = 0
         self.release = ""
