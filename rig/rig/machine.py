@@ -97,10 +97,8 @@ class Machine:
         """The kernel command line of a boot; `extra` comes last, so it may override."""
         # An emulated timer may be late when the kernel tries it out.
         timer = "no_timer_check" if self.arch == "x86_64" else ""
-        # KASAN takes an eighth of the memory early: the default scratch area does not fit.
-        scratch = "kho_scratch=32M,896M,64M" if self.variant == "debug" else ""
         words = [f"console={CONSOLE[self.arch]} rdinit=/init retain_initrd panic=-1",
-                 timer, scratch, "vfio.enable_unsafe_noiommu_mode=1",
+                 timer, "vfio.enable_unsafe_noiommu_mode=1",
                  f"pcilu.channel={CHANNEL[self.arch]} pcilu.boot={boot}", self.cmdline,
                  self.first if boot == 1 else "", extra]
         return " ".join(word for word in words if word)
