@@ -51,15 +51,16 @@ TEST_KERNELS ?= x86_64-release x86_64-debug arm64-release x86_64-stock x86_64-of
 	x86_64-debian $(if $(filter-out 0,$(FULL)),arm64-debug)
 TEST_ARCHES  := $(sort $(patsubst %-release,%,$(filter %-release,$(TEST_KERNELS))))
 
+# Each part under scripts/spent, so that the table in the end tells what a run costs.
 test:
-	@scripts/deps kernel $(TEST_ARCHES:%=cross-%) rig
-	@$(if $(strip $(TEST_KERNELS)),scripts/prepare)
-	@set -e; for k in $(TEST_KERNELS); do scripts/build $${k%-*} $${k##*-}; done
-	@set -e; for a in $(TEST_ARCHES); do scripts/guest $$a; done
-	@scripts/deps container
-	@$(MAKE) --no-print-directory tools
-	@$(MAKE) --no-print-directory tools SAN=1
-	@$(MAKE) --no-print-directory deb
+	@rm -f build/spent
+	@scripts/spent 'Debian packages' scripts/deps kernel $(TEST_ARCHES:%=cross-%) rig container
+	@$(if $(strip $(TEST_KERNELS)),scripts/spent 'kernel source' scripts/prepare)
+	@set -e; for k in $(TEST_KERNELS); do scripts/spent "kernel $$k" scripts/build $${k%-*} $${k##*-}; done
+	@set -e; for a in $(TEST_ARCHES); do scripts/spent "guest programs $$a" scripts/guest $$a; done
+	@scripts/spent tools $(MAKE) --no-print-directory tools
+	@scripts/spent 'tools with sanitizers' $(MAKE) --no-print-directory tools SAN=1
+	@scripts/spent 'packages of the tools' $(MAKE) --no-print-directory deb
 	@cd rig && $(PYTHON) -m pytest -n $(JOBS) $(if $(T),-k '$(T)')
 
 # The kernel packages of a full run are from a small configuration.

@@ -15,6 +15,8 @@ from rig import paths
 from rig.lab import Lab
 from rig.machine import probe_accel
 
+pytest_plugins = ["rig.spent"]
+
 FULL = os.environ.get("FULL", "") not in ("", "0")
 # Of the scenarios that run on both variants, this many do so on the debug kernel in a default run:
 # it takes four times as long, and the whole must stay below an hour with everything built anew.
