@@ -3,7 +3,8 @@
 ARCH    ?= x86_64
 VARIANT ?= release
 PYTHON  := /usr/bin/python3
-JOBS    ?= 2
+# Scenarios wait a lot: it takes more of them than there are cores to keep these at work.
+JOBS    ?= $(shell expr $$(nproc) \* 3 / 2)
 export LINUX_SRC REFRESH VERIFY FULL CONFIG CONFIG_ONLY SIZES
 
 .PHONY: help demo test test-full kernel guest tools fuzz deb deb-kernel shell check bench series clean

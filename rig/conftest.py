@@ -15,12 +15,13 @@ from rig import paths
 from rig.lab import Lab
 from rig.machine import probe_accel
 
-pytest_plugins = ["rig.spent"]
+pytest_plugins = ["rig.spent", "rig.spread"]
 
 FULL = os.environ.get("FULL", "") not in ("", "0")
 # Of the scenarios that run on both variants, this many do so on the debug kernel in a default run:
 # it takes four times as long, and the whole must stay below an hour with everything built anew.
 DEBUG_SAMPLE = 16
+DEAR = re.compile("debug|debian|fabric|all_devices|vfio_many|failures|test_fuzz|systemd")
 
 # For scenarios of every architecture; a default run builds no debug kernel of arm64.
 KERNELS = [("x86_64", "release"), ("x86_64", "debug"), ("arm64", "release")]
@@ -55,16 +56,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", sample(cases, count), ids=lambda c: "-".join(map(str, c)))
 
 
+def on_debug(item: pytest.Item) -> bool:
+    """Is this the half on the debug kernel of a scenario that runs on both variants?"""
+    params = getattr(item, "callspec", None)
+    return bool(params) and params.params.get("variant") == "debug"
+
+
+def lightness(item: pytest.Item) -> int:
+    """What takes long first, what takes no time last: no worker is left with much in the end."""
+    if DEAR.search(item.nodeid):
+        return 0
+    return 1 if "vm" in getattr(item, "fixturenames", ()) else 2
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A default run takes a sample of the debug half; a choice by name and FULL take it all."""
-    if FULL or config.option.keyword:
-        return
-    params = {item: getattr(item, "callspec", None) for item in items}
-    debug = [item for item in items
-             if params[item] and params[item].params.get("variant") == "debug"]
-    left_out = set(debug) - set(sample(debug, DEBUG_SAMPLE))
+    """A default run draws some of what is dear; a choice by name and FULL take it all."""
+    left_out: set[pytest.Item] = set()
+    if not FULL and not config.option.keyword:
+        debug = [item for item in items if on_debug(item)]
+        left_out = set(debug) - set(sample(debug, DEBUG_SAMPLE))
     config.hook.pytest_deselected(items=[item for item in items if item in left_out])
-    items[:] = [item for item in items if item not in left_out]
+    items[:] = sorted((item for item in items if item not in left_out), key=lightness)
 
 
 @pytest.fixture(params=["release", "debug"])

@@ -52,7 +52,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     spent = dict(report.user_properties).get("spent")
     if report.when == "teardown" and spent:
         cpu, clock = spent      # type: ignore[misc]
-        _scenarios[report.nodeid.split("/")[-1]] = (cpu, clock)
+        _scenarios[report.nodeid.removeprefix("scenarios/")] = (cpu, clock)
 
 
 def parts() -> dict[str, Cost]:
