@@ -19,8 +19,10 @@ pytest_plugins = ["rig.spent", "rig.spread"]
 
 FULL = os.environ.get("FULL", "") not in ("", "0")
 # Of the scenarios that run on both variants, this many do so on the debug kernel in a default run:
-# it takes four times as long, and the whole must stay below an hour with everything built anew.
+# it takes four times as long, and the whole must stay below an hour with everything built anew. Of
+# those marked as rare, there are so many.
 DEBUG_SAMPLE = 16
+RARE_SAMPLE = 1
 DEAR = re.compile("debug|debian|fabric|all_devices|vfio_many|failures|test_fuzz|systemd")
 
 # For scenarios of every architecture; a default run builds no debug kernel of arm64.
@@ -56,10 +58,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", sample(cases, count), ids=lambda c: "-".join(map(str, c)))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--drawn", action="store_true",
+                     help="only what PCILU_SEED draws, on release kernels (make soak)")
+
+
 def on_debug(item: pytest.Item) -> bool:
     """Is this the half on the debug kernel of a scenario that runs on both variants?"""
     params = getattr(item, "callspec", None)
     return bool(params) and params.params.get("variant") == "debug"
+
+
+def is_rare(item: pytest.Item) -> bool:
+    return bool(item.get_closest_marker("rare"))
+
+
+def is_drawn(item: pytest.Item) -> bool:
+    """Does the seed decide what this scenario does, or which of its cases there are?"""
+    return any(item.get_closest_marker(name) for name in ("matrix", "drawn"))
 
 
 def lightness(item: pytest.Item) -> int:
@@ -72,9 +88,12 @@ def lightness(item: pytest.Item) -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A default run draws some of what is dear; a choice by name and FULL take it all."""
     left_out: set[pytest.Item] = set()
-    if not FULL and not config.option.keyword:
-        debug = [item for item in items if on_debug(item)]
-        left_out = set(debug) - set(sample(debug, DEBUG_SAMPLE))
+    if config.option.drawn:
+        left_out = {item for item in items if not is_drawn(item) or "debug" in item.name}
+    elif not FULL and not config.option.keyword:
+        for belongs, count in ((on_debug, DEBUG_SAMPLE), (is_rare, RARE_SAMPLE)):
+            group = [item for item in items if belongs(item)]
+            left_out |= set(group) - set(sample(group, count))
     config.hook.pytest_deselected(items=[item for item in items if item in left_out])
     items[:] = sorted((item for item in items if item not in left_out), key=lightness)
 

@@ -18,7 +18,7 @@ class Lab:
     """Starts machines; at the end it stops them and looks at their consoles."""
 
     def __init__(self, name: str) -> None:
-        self.folder = paths.BUILD / "test" / name
+        self.folder = paths.EVIDENCE / name
         shutil.rmtree(self.folder, ignore_errors=True)
         self.all: list[Machine] = []
         self.expected: list[str] = []

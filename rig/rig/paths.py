@@ -8,6 +8,7 @@ from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("PCILU_BUILD", TREE / "build")).resolve()
+EVIDENCE = Path(os.environ.get("PCILU_EVIDENCE", BUILD / "test")).resolve()
 GUEST = TREE / "rig" / "guest"
 FETCH_DEB = TREE / "scripts" / "fetch-deb"
 

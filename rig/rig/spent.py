@@ -18,7 +18,7 @@ import pytest
 from . import paths
 
 PARTS = paths.BUILD / "spent"
-REPORT = paths.BUILD / "test" / "cost.json"
+REPORT = paths.EVIDENCE / "cost.json"
 DEAREST = 20
 
 Cost = tuple[float, float]      # seconds of CPU and of the clock

@@ -76,6 +76,7 @@ def aligned(machine: Machine) -> list[str]:
             for id in (KEPT, *machine.topology.above(KEPT), *beside[:1])]
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("case", CASES, ids=["-".join((*case[:3], str(n)))
                                              for n, case in enumerate(CASES)])
 def test_command_lines_move_nothing(vm: Lab, case: tuple[str, str, str, list[str]]) -> None:

@@ -87,6 +87,7 @@ def check(vm: Lab, case: Case) -> None:
 
 
 @pytest.mark.timeout(4 * 3600)
+@pytest.mark.drawn
 @pytest.mark.parametrize("case", everything() if FULL else some(), ids=str)
 def test_fabric_stays_as_it_was(vm: Lab, case: Case) -> None:
     check(vm, case)

@@ -11,7 +11,6 @@ import time
 
 import pytest
 
-from conftest import FULL
 from rig import debian_vm, paths, pcilu_host, topology, witness
 from rig.debian_vm import DebianMachine
 from rig.lab import Lab
@@ -200,7 +199,7 @@ def test_verify_unit_fails_when_the_next_kernel_moves_a_bar(vm: Lab) -> None:
     assert machine.pcilu("status")["last_verify"] == "not kept"
 
 
-@pytest.mark.skipif(not FULL, reason="make test-full runs it")
+@pytest.mark.rare
 def test_module_is_loaded_for_a_session_that_needs_it(vm: Lab) -> None:
     """The next kernel has no vfio-pci until somebody retrieves a session with a device."""
     machine = debian(vm)
@@ -216,7 +215,7 @@ def test_module_is_loaded_for_a_session_that_needs_it(vm: Lab) -> None:
     assert stats["distinct"] == sent and stats["lost"] == 0
 
 
-@pytest.mark.skipif(not FULL, reason="make test-full runs it")
+@pytest.mark.rare
 def test_control_without_the_keeper_systemd_ends_the_sessions(vm: Lab) -> None:
     """Whoever jumps by `systemctl kexec` himself, without `pcilu exec`, loses them."""
     machine = debian(vm)
