@@ -5,7 +5,7 @@ VARIANT ?= release
 PYTHON  := /usr/bin/python3
 # Scenarios wait a lot: it takes more of them than there are cores to keep these at work.
 JOBS    ?= $(shell expr $$(nproc) \* 3 / 2)
-export LINUX_SRC REFRESH VERIFY FULL CONFIG CONFIG_ONLY SIZES
+export LINUX_SRC REFRESH VERIFY FULL CONFIG CONFIG_ONLY SIZES QEMU
 
 .PHONY: help demo test test-full soak kernel guest tools fuzz deb deb-kernel shell check bench series clean
 
@@ -24,6 +24,7 @@ help:
 	@echo 'make deb-kernel [CONFIG=file]  kernel packages from your configuration plus the feature'
 	@echo 'make fuzz [SECONDS=300]  the daemon, the policy and the image reader under libFuzzer'
 	@echo 'make clean            removes build/ (downloads and compiler cache stay)'
+	@echo 'QEMU=host|new: this machine'\''s QEMU, or Debian 13'\''s backport, for all machines'
 	@echo 'LINUX_SRC=dir-or-tarball: this kernel source; REFRESH=1: look for a newer Debian one'
 
 kernel:
@@ -63,6 +64,7 @@ test:
 	@scripts/spent tools $(MAKE) --no-print-directory tools
 	@scripts/spent 'tools with sanitizers' $(MAKE) --no-print-directory tools SAN=1
 	@scripts/spent 'packages of the tools' $(MAKE) --no-print-directory deb
+	@cd rig && ../scripts/spent 'newer QEMU' $(PYTHON) -m rig.qemu
 	@cd rig && $(PYTHON) -m pytest -n $(JOBS) $(if $(T),-k '$(T)')
 
 # The kernel packages of a full run are from a small configuration.

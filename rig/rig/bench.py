@@ -11,9 +11,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable
 
-from . import cost, initrd, paths
+from . import cost, initrd, paths, qemu
 from .cost import KINDS, LABEL, Outcome
-from .machine import Machine, qemu_version
+from .machine import Machine
 from .topology import Topology
 
 FOLDER = paths.BUILD / "bench"
@@ -141,7 +141,7 @@ def summary(runs: Runs, mixed: dict[str, Outcome]) -> dict[str, Any]:
     """All of it, for report.json."""
     size = cost.handed_over()
     return {
-        "qemu": qemu_version("x86_64"), "sizes": sorted(runs), "bytes": size,
+        "qemu": qemu.version("x86_64"), "sizes": sorted(runs), "bytes": size,
         "runs": {n: {kind: o.json() for kind, o in kinds.items()} for n, kinds in runs.items()},
         "assorted": {kind: o.json() for kind, o in mixed.items()},
         "slope": {kind: {"boot": slope({n: runs[n][kind].boot for n in runs}),

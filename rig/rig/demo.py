@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import paths, timeline, topology, witness
-from .machine import Machine, MachineError, probe_accel, qemu_version
+from . import paths, qemu, timeline, topology, witness
+from .machine import Machine, MachineError, probe_accel
 from .receiver import Receiver
 
 RATE = 250.0
@@ -195,7 +195,7 @@ def summarise(kept: Run, control: Run, accel: str, reason: str) -> dict[str, Any
                     "lost": control.sent - len(control.trace.dma()),
                     "interrupts_lost": control.lost_interrupts(),
                     "user_space_away_s": control.away},
-        "accel": accel, "accel_reason": reason, "qemu": qemu_version("x86_64"),
+        "accel": accel, "accel_reason": reason, "qemu": qemu.version("x86_64"),
     }
 
 
@@ -286,7 +286,7 @@ def verdict(report: dict[str, Any]) -> list[str]:
 def main() -> int:
     out = paths.BUILD / "demo"
     accel, reason = probe_accel("x86_64")
-    say(f"{qemu_version('x86_64')}, accelerator {accel} ({reason})")
+    say(f"{qemu.version('x86_64')}, accelerator {accel} ({reason})")
     try:
         say("Live update with the device preserved:")
         kept = perform(out / "preserved", accel, True)

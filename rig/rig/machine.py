@@ -11,21 +11,21 @@ import shlex
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import initrd, paths
+from . import initrd, paths, qemu
 from .frames import Sender
 from .topology import Topology
 
-QEMU = {"x86_64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
 CONSOLE = {"x86_64": "ttyS0", "arm64": "ttyAMA0"}
 CHANNEL = {"x86_64": "ttyS1", "arm64": "hvc0"}
 LIVE_UPDATE = "kho=on liveupdate=on"
 TRACE = ["pci_cfg_read", "pci_cfg_write", "pci_update_mappings_add", "pci_update_mappings_del",
          "e1000e_rx_written_to_guest", "e1000e_rx_not_written_to_guest", "e1000e_rx_descr",
          "e1000x_rx_can_recv_disabled", "qdev_reset"]
+FIRMWARE = {"x86_64": "/usr/share/ovmf/OVMF.fd", "arm64": "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"}
 MARK = 0xA0     # the marker's value is this plus the number of the boot that ends
 
 
@@ -48,6 +48,23 @@ class Result:
         raise MachineError(f"no JSON in the output (rc {self.rc}): {self.out!r}")
 
 
+@dataclass(frozen=True)
+class Hardware:
+    """What a host may have beside CPUs, memory and the devices of the topology.
+
+    `firmware` "uefi" is OVMF or AAVMF; on arm64 it brings ACPI along, and without it there is a
+    device tree. `iommu` is VT-d: true, or its properties by the names of qemu.FEATURES or QEMU's.
+    `huge` says how many huge pages of a size every kernel sets aside.
+    """
+
+    firmware: str = ""
+    cpu: str = ""
+    nodes: int = 1
+    huge: dict[str, int] = field(default_factory=dict)
+    iommu: bool | dict[str, str] = False
+    watchdog: bool = False
+
+
 class Machine:
     """One QEMU process. Everything it leaves behind is in `folder`."""
 
@@ -56,7 +73,8 @@ class Machine:
                  smp: int = 1, memory: str | None = None, rate: float = 250.0,
                  args: list[str] | None = None, trace: list[str] | None = None,
                  kernel: Path | None = None, timeout: float = 180.0,
-                 iommu: bool = False, first: str = "", before: list[str] | None = None) -> None:
+                 first: str = "", before: list[str] | None = None, needs: tuple[str, ...] = (),
+                 **hardware: Any) -> None:
         self.folder = folder
         self.topology = topology
         self.arch = arch
@@ -82,8 +100,11 @@ class Machine:
         self._memory = memory or ("3G" if variant == "debug" else "2G")
         self._args = args or []
         self._before = before or []     # what devices refer to
+        self._hardware = Hardware(**hardware)
+        iommu = self._hardware.iommu
+        self._iommu: dict[str, str] = iommu if isinstance(iommu, dict) else {}
         self._trace = TRACE + (["vtd_dmar_fault"] if iommu else []) + (trace or [])
-        self._iommu = iommu
+        self._needs = (*needs, *(name for name in self._iommu if name in qemu.FEATURES))
         self._kernel = kernel or paths.kernel_dir(arch, variant)
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
@@ -97,31 +118,62 @@ class Machine:
         """The kernel command line of a boot; `extra` comes last, so it may override."""
         # An emulated timer may be late when the kernel tries it out.
         timer = "no_timer_check" if self.arch == "x86_64" else ""
+        huge = " ".join(f"hugepagesz={size} hugepages={count}"
+                        for size, count in self._hardware.huge.items())
         words = [f"console={CONSOLE[self.arch]} rdinit=/init retain_initrd panic=-1",
                  timer, "vfio.enable_unsafe_noiommu_mode=1",
-                 f"pcilu.channel={CHANNEL[self.arch]} pcilu.boot={boot}", self.cmdline,
+                 f"pcilu.channel={CHANNEL[self.arch]} pcilu.boot={boot}", huge, self.cmdline,
                  self.first if boot == 1 else "", extra]
         return " ".join(word for word in words if word)
 
     def _user_space(self) -> list[str]:
         return ["-initrd", str(initrd.build(self.arch, self.variant, folder=self._kernel))]
 
+    def binary(self) -> str:
+        """The QEMU that can do what this machine needs."""
+        return qemu.binary(self.arch, self._needs)
+
     def _machine_args(self) -> list[str]:
-        if self.arch == "arm64":
-            return ["-M", "virt,gic-version=3", "-cpu", "max" if self.accel == "tcg" else "host"]
-        args = ["-M", "q35" + (",kernel-irqchip=split" if self._iommu else "")]
-        if self.accel == "kvm":
-            args += ["-cpu", "host"]
-        if self._iommu:
-            args += ["-device", "intel-iommu"]
+        """The board, its CPUs and memory, and what is on it."""
+        hardware = self._hardware
+        cpu = hardware.cpu or ("host" if self.accel == "kvm" else
+                               "max" if self.arch == "arm64" else "")
+        board = "virt,gic-version=3" if self.arch == "arm64" else "q35"
+        if hardware.iommu:
+            board += ",kernel-irqchip=split"
+        args = ["-M", board, "-m", self._memory, "-smp", str(self._smp)]
+        if cpu:
+            args += ["-cpu", cpu]
+        if hardware.firmware == "uefi":
+            args += ["-bios", FIRMWARE[self.arch]]
+        if hardware.iommu:
+            names = {name: qemu.spelled(self.binary(), name) for name in self._needs}
+            args += ["-device", ",".join(["intel-iommu", *(
+                f"{names.get(name, name)}={value}" for name, value in self._iommu.items())])]
+        if hardware.watchdog:
+            args += ["-device", "i6300esb,id=watchdog0,bus=pcie.0,addr=3"]
+        if hardware.nodes > 1:
+            args += self._nodes()
+        return args
+
+    def _nodes(self) -> list[str]:
+        """Memory and CPUs, dealt out evenly."""
+        amount, unit = int(self._memory[:-1]), self._memory[-1]
+        amount *= 1024 if unit == "G" else 1
+        count, args = self._hardware.nodes, []
+        for node in range(count):
+            args += ["-object", f"memory-backend-ram,id=node{node},size={amount // count}M",
+                     "-numa", f"node,nodeid={node},memdev=node{node}"]
+        for cpu in range(self._smp):
+            args += ["-numa", f"cpu,node-id={cpu % count},core-id={cpu}"]
         return args
 
     def qemu_args(self, channel: int, qmp: int) -> list[str]:
         """QEMU's command line; the two arguments are inherited sockets."""
         # With a thread for each CPU, QEMU 7.2 may read a stale section while another moves BARs.
         single = ",thread=single" if self.accel == "tcg" and self._smp > 1 else ""
-        args = [QEMU[self.arch], *self._machine_args(), "-accel", self.accel + single,
-                "-smp", str(self._smp), "-m", self._memory, "-nodefaults", "-display", "none",
+        args = [self.binary(), *self._machine_args(), "-accel", self.accel + single,
+                "-nodefaults", "-display", "none",
                 "-no-reboot", "-msg", "timestamp=on", "-D", str(self.folder / "trace.log"),
                 "-kernel", str(self._kernel / paths.IMAGE[self.arch]),
                 *self._user_space(), "-append", self.kernel_cmdline(1),
@@ -137,7 +189,7 @@ class Machine:
         for id, sender in self.senders.items():
             args += ["-netdev", f"dgram,id=net-{id},local.type=fd,local.str={sender.qemu.fileno()}"]
         args += self._before + self.topology.args()
-        for event in self._trace:
+        for event in qemu.traceable(self.binary(), self._trace):
             args += ["-trace", event]
         return args + self._args
 
@@ -410,9 +462,3 @@ def probe_accel(arch: str, variant: str = "release") -> tuple[str, str]:
         accel, reason = "tcg", f"KVM is there, but no kernel boots with it (see {machine.folder})"
     kept.write_text(json.dumps({"boot_id": boot_id, "accel": accel, "reason": reason}))
     return accel, reason
-
-
-def qemu_version(arch: str) -> str:
-    """The emulator's version line."""
-    return subprocess.run([QEMU[arch], "--version"], check=True, text=True,
-                          stdout=subprocess.PIPE).stdout.splitlines()[0]

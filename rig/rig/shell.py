@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from . import initrd, paths, topologies, topology
-from .machine import CONSOLE, LIVE_UPDATE, QEMU, Machine, probe_accel
+from .machine import CONSOLE, LIVE_UPDATE, Machine, probe_accel
 
 TOPOLOGIES = {"demo": topology.demo, "plain": topology.plain, "pair": topology.pair,
               **topologies.NAMED}
@@ -37,8 +37,8 @@ def main() -> int:
     folder = args.kernel or paths.kernel_dir(args.arch, args.variant)
     line = (f"console={CONSOLE[args.arch]} rdinit=/init retain_initrd panic=-1 {LIVE_UPDATE} "
             f"vfio.enable_unsafe_noiommu_mode=1 pcilu.shell {args.append}")
-    command = [QEMU[args.arch], *machine._machine_args(), "-accel", accel, "-m", "2G",
-               "-nodefaults", "-nographic", "-no-reboot", "-serial", "mon:stdio",
+    command = [machine.binary(), *machine._machine_args(), "-accel", accel, "-nodefaults",
+               "-nographic", "-no-reboot", "-serial", "mon:stdio",
                "-kernel", str(folder / paths.IMAGE[args.arch]),
                "-initrd", str(initrd.build(args.arch, args.variant, folder=args.kernel)),
                "-append", line]

@@ -11,9 +11,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Iterable, Iterator
 
+from . import qemu
 from .machine import MARK, Machine
 from .topology import Topology
 
@@ -21,7 +23,8 @@ COMMAND = 0x04
 BUS_MASTER = 0x4
 INTERRUPT_LINE = 0x3C
 
-LINE = re.compile(r"\d+@(\d+)\.(\d+):(\w+) ?(.*)")
+# With the time as QEMU 7.2 writes it, or as later ones do.
+LINE = re.compile(r"(?:\d+@(\d+\.\d+):|(\d[\d:T.-]+Z) )(\w+) ?(.*)")
 CONFIG = re.compile(r"(\S+) (\S+) @0x([0-9a-f]+) (?:<-|->) 0x([0-9a-f]+)")
 MAPPING = re.compile(r"(\S+) (\S+) (\d+),0x([0-9a-f]+)\+0x([0-9a-f]+)")
 DESCRIPTOR = re.compile(r"ring #(\d+), PA: 0x([0-9a-f]+)")
@@ -90,7 +93,7 @@ class Trace:
             match = LINE.match(line)
             if not match:
                 continue
-            time = int(match[1]) + int(match[2]) / 1e6
+            time = float(match[1]) if match[1] else datetime.fromisoformat(match[2]).timestamp()
             if time > self._until:
                 break
             event, rest = match[3], match[4]
@@ -130,7 +133,7 @@ class Trace:
                     phase.no_master.append(time)
             elif event == "vtd_dmar_fault":
                 phase.faults.append(rest)
-            elif event == "qdev_reset":
+            elif event in qemu.RENAMED["qdev_reset"]:
                 reset = RESET.search(rest)
                 assert reset, line
                 phase.resets.append((time, reset[2]))

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 import pytest
 
 from conftest import KERNELS
-from rig import config
+from rig import config, witness
 from rig.fabric import Fabric
 from rig.keeper import Keeper
 from rig.lab import Lab
@@ -43,14 +42,10 @@ def counts(machine: Machine) -> bool:
     return len(seen) > 1
 
 
-def halted(machine: Machine) -> list[str]:
+def halted(machine: Machine) -> list[float]:
     """Changes of the controller's state since the jump."""
-    found = []
-    for line in (machine.folder / "trace.log").read_text(errors="replace").splitlines():
-        match = re.match(r"\d+@([\d.]+):usb_ohci_set_ctl", line)
-        if match and float(match[1]) > machine.jumped_at[-1]:
-            found.append(line)
-    return found
+    return [time for time in witness.read(machine).events("usb_ohci_set_ctl")
+            if time > machine.jumped_at[-1]]
 
 
 @pytest.mark.parametrize("arch,variant", KERNELS)

@@ -61,8 +61,10 @@ def test_splat_is_noticed(vm: Lab) -> None:
     assert len(witness.splats(machine.folder / "console.log")) == 1
 
 
-def test_line_that_qemu_is_still_writing_is_not_read(tmp_path: Path) -> None:
-    trace, line = tmp_path / "trace.log", "1@2.000003:pci_cfg_write e1000e 01:00.0 @0x4 <- 0x107"
+@pytest.mark.parametrize("time", ["1@2.000003:", "1970-01-01T00:00:02.000003Z "])
+def test_line_that_qemu_is_still_writing_is_not_read(tmp_path: Path, time: str) -> None:
+    trace, line = tmp_path / "trace.log", f"{time}pci_cfg_write e1000e 01:00.0 @0x4 <- 0x107"
     for text, values in ((line[:-2], []), (line, []), (line + "\n", [0x107])):
         trace.write_text(text)
-        assert [w.value for w in witness.Trace(trace, topology.plain()).phases[0].writes] == values
+        writes = witness.Trace(trace, topology.plain()).phases[0].writes
+        assert [(w.time, w.value) for w in writes] == [(2.000003, value) for value in values]
