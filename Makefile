@@ -7,13 +7,14 @@ PYTHON  := /usr/bin/python3
 JOBS    ?= $(shell expr $$(nproc) \* 3 / 2)
 export LINUX_SRC REFRESH VERIFY FULL CONFIG CONFIG_ONLY SIZES QEMU
 
-.PHONY: help demo test test-full soak kernel guest tools fuzz deb deb-kernel shell check bench series clean
+.PHONY: help demo test test-full soak test-host kernel guest tools fuzz deb deb-kernel shell check bench series clean
 
 help:
 	@echo 'make demo             the main job: a live update under a receiving network card'
 	@echo 'make test [T=expr]    all tests, or the scenarios that match the pytest expression'
 	@echo 'make test-full        the same with every combination, not a sample'
 	@echo 'make soak [SEEDS=20]  what PCILU_SEED draws, on release kernels, with one seed after the other'
+	@echo 'make test-host [SUITE=trixie] [T=expr]  demo and test on a bare Debian, from a clean clone'
 	@echo 'make kernel [ARCH=x86_64|arm64] [VARIANT=release|debug|debian|off|stock]'
 	@echo 'make tools            pcilu, pcilud and libpcilu, in build/tools'
 	@echo 'make shell            an interactive VM with a PCI topology and the tools in it'
@@ -74,6 +75,14 @@ test-full:
 	@$(MAKE) --no-print-directory kernel ARCH=$(HOST_ARCH)
 	@$(MAKE) --no-print-directory deb-kernel CONFIG=$(CURDIR)/build/$(HOST_ARCH)-release/.config
 	@$(MAKE) --no-print-directory test FULL=1
+	@$(MAKE) --no-print-directory test-host T=
+
+# Needs root, for a chroot.
+SUITE ?= trixie
+
+test-host:
+	@scripts/deps container
+	@scripts/test-host $(SUITE) '$(T)'
 
 # What is drawn by the seed, with many: release kernels, no sanitizers, no fuzzing.
 SOAK_KERNELS := x86_64-release arm64-release
