@@ -53,7 +53,8 @@ class Hardware:
     """What a host may have beside CPUs, memory and the devices of the topology.
 
     `firmware` "uefi" is OVMF or AAVMF; on arm64 it brings ACPI along, and without it there is a
-    device tree. `iommu` is VT-d: true, or its properties by the names of qemu.FEATURES or QEMU's.
+    device tree. `iommu` is an SMMU there and VT-d here: true, or VT-d's properties by the names of
+    qemu.FEATURES or QEMU's.
     `huge` says how many huge pages of a size every kernel sets aside.
     """
 
@@ -73,7 +74,7 @@ class Machine:
                  smp: int = 1, memory: str | None = None, rate: float = 250.0,
                  args: list[str] | None = None, trace: list[str] | None = None,
                  kernel: Path | None = None, timeout: float = 180.0,
-                 first: str = "", before: list[str] | None = None, needs: tuple[str, ...] = (),
+                 first: str = "", before: list[str] | None = None, needs: str = "",
                  **hardware: Any) -> None:
         self.folder = folder
         self.topology = topology
@@ -104,7 +105,7 @@ class Machine:
         iommu = self._hardware.iommu
         self._iommu: dict[str, str] = iommu if isinstance(iommu, dict) else {}
         self._trace = TRACE + (["vtd_dmar_fault"] if iommu else []) + (trace or [])
-        self._needs = (*needs, *(name for name in self._iommu if name in qemu.FEATURES))
+        self._needs = (*needs.split(), *(name for name in self._iommu if name in qemu.FEATURES))
         self._kernel = kernel or paths.kernel_dir(arch, variant)
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
@@ -140,13 +141,13 @@ class Machine:
                                "max" if self.arch == "arm64" else "")
         board = "virt,gic-version=3" if self.arch == "arm64" else "q35"
         if hardware.iommu:
-            board += ",kernel-irqchip=split"
+            board += ",iommu=smmuv3" if self.arch == "arm64" else ",kernel-irqchip=split"
         args = ["-M", board, "-m", self._memory, "-smp", str(self._smp)]
         if cpu:
             args += ["-cpu", cpu]
         if hardware.firmware == "uefi":
             args += ["-bios", FIRMWARE[self.arch]]
-        if hardware.iommu:
+        if hardware.iommu and self.arch == "x86_64":
             names = {name: qemu.spelled(self.binary(), name) for name in self._needs}
             args += ["-device", ",".join(["intel-iommu", *(
                 f"{names.get(name, name)}={value}" for name, value in self._iommu.items())])]

@@ -66,6 +66,11 @@ def nic(id: str, addr: str | None = None, **props: str) -> Device:
     return Device("e1000e", id, {"netdev": f"net-{id}", "romfile": "", **props}, addr=addr)
 
 
+def igb(id: str, addr: str | None = None, **props: str) -> Device:
+    """A Physical Function whose Virtual Functions receive by themselves; needs="igb"."""
+    return Device("igb", id, {"netdev": f"net-{id}", "romfile": "", **props}, addr=addr)
+
+
 def edu(id: str, **props: str) -> Device:
     """QEMU's educational device: conventional PCI, no I/O ports."""
     return Device("edu", id, dict(props))
