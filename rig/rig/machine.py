@@ -142,7 +142,8 @@ class Machine:
         board = "virt,gic-version=3" if self.arch == "arm64" else "q35"
         if hardware.iommu:
             board += ",iommu=smmuv3" if self.arch == "arm64" else ",kernel-irqchip=split"
-        args = ["-M", board, "-m", self._memory, "-smp", str(self._smp)]
+        sockets = f",sockets={hardware.nodes}" if hardware.nodes > 1 else ""
+        args = ["-M", board, "-m", self._memory, "-smp", f"{self._smp}{sockets}"]
         if cpu:
             args += ["-cpu", cpu]
         if hardware.firmware == "uefi":
@@ -158,15 +159,14 @@ class Machine:
         return args
 
     def _nodes(self) -> list[str]:
-        """Memory and CPUs, dealt out evenly."""
+        """Memory, dealt out evenly, and CPUs, a socket to each."""
         amount, unit = int(self._memory[:-1]), self._memory[-1]
         amount *= 1024 if unit == "G" else 1
         count, args = self._hardware.nodes, []
         for node in range(count):
             args += ["-object", f"memory-backend-ram,id=node{node},size={amount // count}M",
-                     "-numa", f"node,nodeid={node},memdev=node{node}"]
-        for cpu in range(self._smp):
-            args += ["-numa", f"cpu,node-id={cpu % count},core-id={cpu}"]
+                     "-numa", f"node,nodeid={node},memdev=node{node}",
+                     "-numa", f"cpu,node-id={node},socket-id={node}"]
         return args
 
     def qemu_args(self, channel: int, qmp: int) -> list[str]:

@@ -21,12 +21,12 @@ PC = {
     "UEFI": "test -d /sys/firmware/efi/runtime-map",
     "CPUs": "test $(nproc) = 4",
     "five levels": "grep -qw la57 /proc/cpuinfo",
-    "nodes": "grep -qx 0,2 /sys/devices/system/node/node0/cpulist && "
+    "nodes": "grep -qx 0-1 /sys/devices/system/node/node0/cpulist && "
              "grep -q 'MemTotal: *[1-9]' /sys/devices/system/node/node1/meminfo",
     "1 GiB pages": "grep -qx 1 /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages",
     "2 MiB pages": "grep -qx 16 /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
     "interrupt remapping": "dmesg | grep -q 'Enabled IRQ remapping'",
-    "watchdog": "test -c /dev/watchdog0 && test -d '/sys/module/i6300esb' -o -e /dev/watchdog0",
+    "watchdog": "test -c /dev/watchdog0",
 }
 
 
@@ -62,7 +62,7 @@ def test_virtual_functions_of_igb_are_listed(vm: Lab) -> None:
     tree = topology.Topology(topology.root_port("rp0", topology.igb("igb0")))
     machine = vm(tree, needs="igb")
     bdf = tree.bdf["igb0"]
-    functions = f"grep -lx 0x10ca /sys/bus/pci/devices/{bdf}/virtfn*/device | wc -l"
+    functions = f"grep -lx 0x10ca /sys/bus/pci/devices/{bdf}/virtfn*/device 2>/dev/null | wc -l"
     machine.sh("echo 8086 10c9 >/sys/bus/pci/drivers/pci-pf-stub/new_id")
     # Control: none that nobody asked for.
     assert machine.sh(functions).out.strip() == "0"
