@@ -16,9 +16,11 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Callable
 
 CREATE, RETRIEVE, PRESERVE, RETRIEVE_FD, FINISH, GET_NAME = 0x00, 0x01, 0x40, 0x41, 0x42, 0x43
 OPEN, KEXEC_LOAD, REBOOT = 0x100, 0x101, 0x102
+UNLOAD = 1      # KEXEC_FILE_UNLOAD
 REQUEST = struct.Struct("=IiQ4096s")
 REPLY = struct.Struct("=i64s")
 
@@ -53,6 +55,10 @@ class FakeLuo:
         self.opener: socket.socket | None = None
         self.of: dict[socket.socket, Session] = {}
         self.loads: list[tuple[str, int, bool]] = []   # command line, flags, with an initrd
+        self.loaded: bytes | None = None    # the image, as it was when it was loaded
+        self.unloads = 0
+        self.before_load: Callable[[], object] = lambda: None
+        self.kexec_loaded: Path | None = None       # the file in sysfs that tells
         self.reboots: list[int] = []
         self.load_error = 0
         self.max_sessions = 100_000
@@ -157,7 +163,7 @@ class FakeLuo:
         elif op == KEXEC_LOAD:
             if self.load_error:
                 raise Refused(self.load_error)
-            self.loads.append((text, arg, bool(token)))
+            self._load(text, arg, bool(token), fds)
         elif op == REBOOT:
             self.reboots.append(arg & 0xffffffff)
         elif op in (CREATE, RETRIEVE):
@@ -170,6 +176,19 @@ class FakeLuo:
                 raise Refused(errno.ENOTTY)
             return self._file(session, op, token, fds)
         return b"", -1
+
+    def _load(self, cmdline: str, flags: int, initrd: bool, fds: list[int]) -> None:
+        """kexec_file_load(2): reads the whole file from its beginning, or unloads."""
+        if flags & UNLOAD:
+            self.loaded = None
+            self.unloads += 1
+        else:
+            self.before_load()
+            size = os.fstat(fds[0]).st_size
+            self.loaded = os.pread(fds[0], size, 0)
+            self.loads.append((cmdline, flags, initrd))
+        if self.kexec_loaded:
+            self.kexec_loaded.write_text("0\n" if self.loaded is None else "1\n")
 
     def _session(self, op: int, name: str) -> int:
         if op == CREATE:

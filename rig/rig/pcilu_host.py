@@ -52,10 +52,13 @@ class Host:
                      "boot", "sys/kernel", "bin"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "dev/liveupdate").touch()
-        self.write("proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/sda1 ro kho=on liveupdate=on\n")
+        self.write("proc/cmdline",
+                   "BOOT_IMAGE=/vmlinuz root=/dev/sda1 ro kho=on liveupdate=on panic=10\n")
         self.write("proc/sys/kernel/osrelease", "7.3.4-test\n")
         self.write("etc/pcilu/pcilud.policy", POLICY)
+        self.write("proc/sys/kernel/arch", "x86_64\n")
         self.luo = FakeLuo(folder / "luo")
+        self.luo.kexec_loaded = folder / "sys/kernel/kexec_loaded"
         self.daemon: subprocess.Popen[str] | None = None
         self.log = folder / "pcilud.log"
         self.env = {**os.environ, "PCILU_SYSROOT": str(folder),
@@ -194,6 +197,7 @@ class Host:
     def standard(self) -> "Host":
         """A root port with a preserved NIC below it, a disk, and a kernel that can do it all."""
         self.running_kernel(CONFIG)
+        self.write("boot/vmlinuz-7.3.4-test", bzimage(release="7.3.4-test"))
         self.write("sys/kernel/kexec_loaded", "0\n")
         self.write("sys/kernel/debug/kho/out/scratch_len", "0x8000000\n0x20000000\n")
         self.config(PORT, config_space(0x1b36, 0x000c, 0x060400, bridge=(0, 1, 1)),
@@ -208,8 +212,10 @@ class Host:
 
 PORT, NIC, DISK = "0000:00:04.0", "0000:01:00.0", "0000:00:1f.2"
 CONFIG = "".join(f"CONFIG_{name}=y\n" for name in (
-    "PCI_LIVEUPDATE", "LIVEUPDATE", "LIVEUPDATE_MEMFD", "KEXEC_HANDOVER", "VFIO_PCI",
-    "VFIO_DEVICE_CDEV", "IOMMUFD", "IKCONFIG")) + "CONFIG_PCI_LIVEUPDATE_ABI=0x4c550001\n"
+    "PCI_LIVEUPDATE", "LIVEUPDATE", "LIVEUPDATE_MEMFD", "KEXEC_HANDOVER", "KEXEC_FILE", "VFIO_PCI",
+    "VFIO_DEVICE_CDEV", "VFIO_NOIOMMU", "IOMMUFD", "IOMMUFD_NOIOMMU", "IKCONFIG",
+    "BLK_DEV_INITRD", "RD_GZIP", "RD_XZ", "RD_LZMA", "RD_ZSTD", "RD_LZ4", "BOOT_CONFIG")) + \
+    "CONFIG_PCI_LIVEUPDATE_ABI=0x4c550001\n"
 
 
 def config_space(vendor: int, device: int, cls: int, *, bars: list[int] | None = None,
@@ -266,36 +272,103 @@ def compress(how: str, data: bytes) -> bytes:
     return data
 
 
+VERSIONS = ("kho-v4", "luo-v5", "memfd-v2")
+
+
+def kernel(config: str | None, release: str, versions: tuple[str, ...] = VERSIONS) -> bytes:
+    """What is packed in an image: its configuration, and words of it that count."""
+    return (b"\x7fELF" + os.urandom(2000) + b"Linux version %s (x)\0" +
+            f"Linux version {release} (gcc)\0".encode() +
+            b"".join(b"\0" + v.encode() + b"\0" for v in versions) +
+            (ikconfig(config) if config is not None else b"") + bytes(5000))
+
+
 def bzimage(config: str | None = CONFIG, how: str = "gzip", *, release: str = "7.3.5-next",
-            memory: int = 64 << 20, signed: bool = False, garbage: bytes = b"") -> bytes:
-    """The setup header that matters, and a compressed kernel with its configuration."""
-    kernel = (b"\x7fELF" + os.urandom(2000) + b"Linux version %s (x)\0" +
-              f"Linux version {release} (gcc)\0".encode() +
-              (ikconfig(config) if config is not None else b"") + bytes(5000))
-    payload = garbage or compress(how, kernel) + struct.pack("<I", len(kernel))
+            memory: int = 64 << 20, signed: bool = False, garbage: bytes = b"",
+            versions: tuple[str, ...] = VERSIONS, xloadflags: int = 0x23, protocol: int = 0x20f,
+            boot_flag: int = 0xaa55) -> bytes:
+    """The setup header that matters, a compressed kernel, and the code that unpacks it."""
+    packed = kernel(config, release, versions)
+    payload = garbage or compress(how, packed) + struct.pack("<I", len(packed))
+    code = bytes(16) + payload + b"\x90" * 3000
+    code += bytes(-len(code) % 16)
     c = bytearray(1024)
     struct.pack_into("<BH", c, 0x1f1, 1, 0)
+    struct.pack_into("<I", c, 0x1f4, len(code) // 16)
+    struct.pack_into("<H", c, 0x1fe, boot_flag)
     c[0x202:0x206] = b"HdrS"
-    struct.pack_into("<H", c, 0x206, 0x20f)
+    struct.pack_into("<H", c, 0x206, protocol)
     struct.pack_into("<H", c, 0x20e, 0x100)
+    c[0x211] = 1
     text = f"{release} (builder) #1 SMP\0".encode()
     c[0x300:0x300 + len(text)] = text
+    struct.pack_into("<HI", c, 0x236, xloadflags, 2047)
     struct.pack_into("<II", c, 0x248, 16, len(payload))
     struct.pack_into("<I", c, 0x260, memory)
-    if signed:
-        c[0:2] = b"MZ"
-        struct.pack_into("<I", c, 0x3c, 0x80)
-        c[0x80:0x84] = b"PE\0\0"
-        struct.pack_into("<H", c, 0x80 + 24, 0x20b)
-        struct.pack_into("<II", c, 0x80 + 24 + 112 + 32, 0x1000, 0x500)
-    return bytes(c) + bytes(16) + payload
+    if not signed:
+        return bytes(c) + code
+    pe_header(c, {".text": (1024, len(code))}, at=0x80,
+              certificates=(1024 + len(code), 0x500))
+    return bytes(c) + code + bytes(0x500)
 
 
-def arm64_image(config: str = CONFIG, *, release: str = "7.3.5-arm") -> bytes:
-    c = bytearray(64)
-    struct.pack_into("<Q", c, 16, 48 << 20)
+def pe_header(c: bytearray, sections: dict[str, tuple[int, int]], *, at: int,
+              certificates: tuple[int, int] = (0, 0)) -> None:
+    """PE32+: a COFF header, data directories, a section table of (offset, size)."""
+    c[0:2] = b"MZ"
+    struct.pack_into("<I", c, 0x3c, at)
+    c[at:at + 4] = b"PE\0\0"
+    struct.pack_into("<H", c, at + 6, len(sections))
+    struct.pack_into("<H", c, at + 20, 112 + 40)
+    struct.pack_into("<H", c, at + 24, 0x20b)
+    struct.pack_into("<II", c, at + 24 + 112 + 32, *certificates)
+    for n, (name, (offset, size)) in enumerate(sections.items()):
+        struct.pack_into("<8sIIII", c, at + 24 + 112 + 40 + 40 * n, name.encode(), size, 0x1000,
+                         size, offset)
+
+
+def unified(parts: dict[str, bytes]) -> bytes:
+    """A unified kernel image: ".linux", ".initrd", ".cmdline" as sections of a PE file."""
+    c, body, sections = bytearray(1024), b"", {}
+    for name, data in parts.items():
+        sections[name] = (1024 + len(body), len(data))
+        body += data
+    pe_header(c, sections, at=0x80)
+    return bytes(c) + body
+
+
+def cpio(files: dict[str, bytes]) -> bytes:
+    """An archive of the newc format."""
+    out = b""
+    for name, data in {**files, "TRAILER!!!": b""}.items():
+        text = name.encode() + b"\0"
+        fields = (0, 0o100644, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(text), 0)
+        out += b"070701" + b"".join(b"%08X" % f for f in fields) + text
+        out += bytes(-len(out) % 4) + data
+        out += bytes(-len(out) % 4)
+    return out
+
+
+def initrd(release: str = "7.3.5-next", how: str = "zstd", *, early: bool = True,
+           bootconfig: str = "") -> bytes:
+    """Microcode in front as it is, then a packed archive; a boot configuration behind."""
+    microcode = {"kernel/x86/microcode/GenuineIntel.bin": bytes(1000)}
+    out = cpio(microcode) + bytes(512) if early else b""
+    out += compress(how, cpio({"init": b"#!/bin/sh\n",
+                               f"usr/lib/modules/{release}/modules.dep": b"x" * 5000}))
+    if bootconfig:
+        text = bootconfig.encode() + bytes(-len(out + bootconfig.encode()) % 4)
+        out += text + struct.pack("<II", len(text), sum(text) & 0xffffffff) + b"#BOOTCONFIG\n"
+    return out
+
+
+def arm64_image(config: str = CONFIG, *, release: str = "7.3.5-arm", flags: int = 2) -> bytes:
+    body = kernel(config, release)[4:]
+    c = bytearray(1024)
+    pe_header(c, {".text": (1024, len(body))}, at=0x40)
+    struct.pack_into("<QQ", c, 16, 48 << 20, flags)
     c[0x38:0x3c] = b"ARM\x64"
-    return bytes(c) + f"Linux version {release} (gcc)\0".encode() + ikconfig(config)
+    return bytes(c) + body
 
 
 def zboot(inner: bytes, how: str = "zstd") -> bytes:

@@ -8,25 +8,30 @@
 
 #include "../../../lib/src/cleanup.h"
 
-/* Exit statuses, documented in pcilu(1) */
+/*
+ * Exit statuses, documented in pcilu(1). systemd and the LSB give names to 0 to 7, 64
+ * to 78 and 200 to 245: ours mean the same there, or are others.
+ */
 enum status {
 	ST_YES = 0, /* done, or the answer is yes */
 	ST_NO = 1, /* the answer is no */
 	ST_USAGE = 2,
-	ST_PERMISSION = 3,
-	ST_ABSENT = 4, /* no such device, file, daemon or kernel feature */
-	ST_FAILED = 5,
+	ST_PERMISSION = 4,
+	ST_ABSENT = 10, /* no such device, file, daemon or kernel feature */
+	ST_FAILED = 11,
 };
 
 /* The options of all commands in one place; a command names those it takes */
 struct options {
 	bool json;
+	bool strict;
 	bool verbose;
 	bool dry_run;
 	bool tree;
 	bool force;
 	bool boot;
 	bool keep;
+	bool persist;
 	bool reuse_cmdline;
 	bool no_systemd;
 	const char *slot;
@@ -36,7 +41,8 @@ struct options {
 	const char *config;
 	const char *input;
 	const char *output;
-	const char *accept[16];
+	const char *accept[32];
+	const char *timeout;
 	int nr_accept;
 	char **args; /* what follows the options, NULL at the end */
 	int nr_args;
@@ -51,12 +57,25 @@ int cmd_snapshot(const struct options *o);
 int cmd_verify(const struct options *o);
 int cmd_update(const struct options *o);
 int cmd_status(const struct options *o);
+int cmd_unload(const struct options *o);
+int cmd_bind(const struct options *o);
+int cmd_unbind(const struct options *o);
+int cmd_wait(const struct options *o);
 
 /* An exit status for an errno value, which may be negative */
 enum status status_of(int err);
 
-/* Error on standard error: "pcilu: what: remedy". Returns the status. */
+/*
+ * Error on standard error: "pcilu: what: remedy". With --json it is the document if
+ * the command prints no other. Returns the status.
+ */
 enum status fail(enum status status, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/* The last of them, NULL if there was none */
+const char *fail_text(void);
+
+/* The end of the program, with the document that --json promises */
+void leave(int status) __attribute__((noreturn));
 
 #endif /* PCILU_CMD_H */

@@ -1,42 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Kernel command lines. */
+/* The command lines of the running and of the next kernel. */
 #ifndef PCILU_CMDLINE_H
 #define PCILU_CMDLINE_H
-
-#include <stdbool.h>
-#include <stddef.h>
 
 /* The running kernel's, as it can be given to the next one; the caller frees it */
 char *cmdline_running(void);
 
-/*
- * The value of the last "name=value" word, which counts; the caller frees it. NULL
- * if there is none.
- */
-char *cmdline_value(const char *cmdline, const char *name);
-
-/* Is a switch on? @otherwise if it is not there. Not understood counts as off. */
-bool cmdline_is_on(const char *cmdline, const char *name, bool otherwise);
-
-/* An option that only one of two command lines has */
-struct cmdline_change {
-	char *option; /* "pci=realloc" */
-	bool added; /* the new one has it, or only the running one */
-	const char *effect; /* what it would do to devices */
-};
+/* @more behind @line, but before what is init's; the caller frees it */
+char *cmdline_join(const char *line, const char *more);
 
 /*
- * Compares what matters to PCI devices and their DMA. Returns the number of
- * changes, or -ENOMEM; cmdline_changes_free() frees them.
+ * What the next kernel will make of @given: with what its configuration @config (or
+ * NULL) has built in, and with @bootconfig (or NULL), the parameters of a boot
+ * configuration. The caller frees it. @how says where it is from, "" if @given is all.
  */
-int cmdline_compare(const char *running, const char *next,
-		    struct cmdline_change **changes);
-void cmdline_changes_free(struct cmdline_change *changes, int n);
-
-/* Bytes that crashkernel= takes, at most; 0 if it is not there */
-unsigned long long cmdline_crashkernel(const char *cmdline);
-
-/* A size with K, M, G or T after it; @end as in strtoull() */
-unsigned long long parse_size(const char *text, char **end);
+char *cmdline_effective(const char *given, const char *config,
+			const char *bootconfig, const char **how);
 
 #endif /* PCILU_CMDLINE_H */

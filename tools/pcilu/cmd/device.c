@@ -6,12 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../../../lib/include/pcilu.h"
 #include "../../../lib/src/path.h"
-#include "../common/holder.h"
 #include "device.h"
+#include "holders.h"
 #include "json.h"
 #include "kconfig.h"
 
@@ -112,10 +113,13 @@ static bool is_asleep(const struct probe *p)
 	       strcmp(power, "unknown") != 0;
 }
 
-/* Domains that a driver made, as VMD does, come after the firmware's */
+/*
+ * Domains that a driver made, as VMD does, come after the firmware's: a guess, for
+ * kernels that do not tell.
+ */
 static bool has_other_host(const struct probe *p)
 {
-	return p->dev->pci->domain > 0xffff;
+	return !p->dev->told && p->dev->pci->domain > 0xffff;
 }
 
 static bool has_other_driver(const struct probe *p)
@@ -128,6 +132,30 @@ static bool has_no_cdev(const struct probe *p)
 {
 	return p->dev->driver && !strcmp(p->dev->driver, "vfio-pci") &&
 	       !p->dev->cdev;
+}
+
+/* The kernel hands over what was opened through its own file only */
+static bool is_open_by_group(const struct probe *p)
+{
+	return p->dev->by_group;
+}
+
+/* All ones: it is off, gone, or behind a link that is down */
+static bool does_not_answer(const struct probe *p)
+{
+	return pci_read_long(p->dev->pci, PCI_VENDOR_ID) == 0xffffffff;
+}
+
+/* Extended registers are there and cannot be reached, so nothing of them is kept */
+static bool has_short_config(const struct probe *p)
+{
+	autofree char *path =
+		path_of("/sys/bus/pci/devices/%s/config", p->dev->bdf);
+	struct stat st;
+
+	return !p->dev->told &&
+	       pci_find_cap(p->dev->pci, PCI_CAP_ID_EXP, PCI_CAP_NORMAL) &&
+	       path && !stat(path, &st) && st.st_size <= 256;
 }
 
 static bool is_unfinished(const struct probe *p)
@@ -172,6 +200,14 @@ static const struct rule blockers[] = {
 	{ has_other_host,
 	  { "host-bridge", "its host bridge has a driver of its own kind",
 	    "use a device below an ACPI or generic ECAM host bridge" } },
+	{ has_short_config,
+	  { "short-config", "its extended configuration space cannot be read",
+	    "boot without pci=nommconf" } },
+	{ does_not_answer,
+	  { "dead", "it does not answer", "check the slot, or reset it" } },
+	{ is_open_by_group,
+	  { "group", "it was opened through its group",
+	    "open it in /dev/vfio/devices" } },
 	{ is_unfinished,
 	  { "unfinished", "it is not finished from the last live update",
 	    "let its owner retrieve and finish its session" } },
@@ -203,6 +239,24 @@ static int apply(const struct rule *rule, size_t n, const struct probe *p,
 		if (rule[i].test(p))
 			out[found++] = &rule[i].blocker;
 	return found;
+}
+
+/* "none", or "REASON; REMEDY" as the kernel would refuse it now */
+static void ask_kernel(struct device *dev)
+{
+	char *remedy;
+
+	dev->told = device_attr(dev->bdf, "liveupdate/refusal");
+	if (!dev->told || !strcmp(dev->told, "none"))
+		return;
+	remedy = strstr(dev->told, "; ");
+	if (remedy) {
+		*remedy = '\0';
+		remedy += 2;
+	}
+	dev->refusal = (struct blocker){ "kernel", dev->told,
+					 remedy ? remedy :
+						  "look at the kernel's log" };
 }
 
 /* --- the scan ---------------------------------------------------------------- */
@@ -250,7 +304,13 @@ static const char *dma_verdict(const struct device *dev,
 			       const struct platform *platform)
 {
 	autofree char *group = device_link(dev->bdf, "iommu_group");
+	autofree char *told = device_attr(dev->bdf, "liveupdate/dma");
 
+	/* The kernel tells of what is preserved; before that we see what it sees */
+	if (told && !strcmp(told, "untranslated"))
+		return "goes on";
+	if (told && !strcmp(told, "paused"))
+		return "paused";
 	if (platform->always_pauses)
 		return "paused";
 	if (!group || (dev->cdev && !strncmp(dev->cdev, "noiommu-", 8)))
@@ -258,18 +318,36 @@ static const char *dma_verdict(const struct device *dev,
 	return "paused";
 }
 
-static void find_owner(struct device *dev)
+/* Its own file, or that of the group it is in */
+static void find_owner(struct device *dev, const struct holders *holders)
 {
+	autofree char *group = device_link(dev->bdf, "iommu_group");
+	const struct holder *h = NULL;
 	char path[PATH_MAX];
 
-	if (!dev->cdev)
+	if (!dev->driver || strncmp(dev->driver, "vfio", 4) != 0)
 		return;
-	snprintf(path, sizeof(path), "/dev/vfio/devices/%s", dev->cdev);
-	dev->owner = holder_of(path, dev->owner_name, sizeof(dev->owner_name));
+	if (dev->cdev) {
+		snprintf(path, sizeof(path), "/dev/vfio/devices/%s", dev->cdev);
+		h = holders_find(holders, path);
+	}
+	if (!h && group) {
+		snprintf(path, sizeof(path), "/dev/vfio/%s", group);
+		h = holders_find(holders, path);
+		snprintf(path, sizeof(path), "/dev/vfio/noiommu-%s", group);
+		if (!h)
+			h = holders_find(holders, path);
+		dev->by_group = h;
+	}
+	if (!h)
+		return;
+	dev->owner = h->pid;
+	strcpy(dev->owner_name, h->name);
 }
 
 static void fill(struct device *dev, struct pci_dev *pci,
-		 struct pci_access *access, const struct platform *platform)
+		 struct pci_access *access, const struct platform *platform,
+		 const struct holders *holders)
 {
 	const struct probe probe = { platform, dev };
 
@@ -287,10 +365,15 @@ static void fill(struct device *dev, struct pci_dev *pci,
 	if (dev->state < 0)
 		dev->state = -1;
 	dev->bridge = is_bridge(&probe);
+	if (dev->bridge)
+		dev->secondary = pci_read_byte(pci, PCI_SECONDARY_BUS);
 	dev->dma = dev->bridge ? "goes on" : dma_verdict(dev, platform);
-	find_owner(dev);
+	find_owner(dev, holders);
+	ask_kernel(dev);
 	dev->nr_blockers =
 		apply(blockers, ARRAY_SIZE(blockers), &probe, dev->blocker);
+	if (!dev->nr_blockers && dev->refusal.id)
+		dev->blocker[dev->nr_blockers++] = &dev->refusal;
 	dev->nr_warnings =
 		apply(warnings, ARRAY_SIZE(warnings), &probe, dev->warning);
 	dev->follows = dev->bridge && dev->nr_blockers == 1;
@@ -310,16 +393,16 @@ static int by_address(const void *a, const void *b)
 static void libpci_error(char *fmt, ...)
 	__attribute__((noreturn, format(printf, 1, 2)));
 
+/* It may not come back */
 static void libpci_error(char *fmt, ...)
 {
+	char text[256];
 	va_list ap;
 
-	fputs("pcilu: ", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
-	exit(ST_FAILED);
+	leave(fail(ST_FAILED, "%s", text));
 }
 
 static void libpci_quiet(char *fmt, ...)
@@ -343,6 +426,7 @@ static struct pci_access *open_access(void)
 
 int devices_scan(struct devices *d, const char *slot)
 {
+	__attribute__((cleanup(holders_free))) struct holders holders = { 0 };
 	struct platform platform = { 0 };
 	struct pci_filter filter;
 	struct pci_dev *pci;
@@ -359,6 +443,7 @@ int devices_scan(struct devices *d, const char *slot)
 			return fail(ST_USAGE, "'%s': %s", slot, wrong);
 	}
 	look_at_platform(&platform);
+	holders_scan(&holders);
 	for (pci = d->access->devices; pci; pci = pci->next)
 		room++;
 	d->dev = calloc((size_t)room + 1, sizeof(*d->dev));
@@ -366,7 +451,8 @@ int devices_scan(struct devices *d, const char *slot)
 		return fail(ST_FAILED, "out of memory");
 	for (pci = d->access->devices; pci; pci = pci->next)
 		if (pci_filter_match(&filter, pci))
-			fill(&d->dev[d->count++], pci, d->access, &platform);
+			fill(&d->dev[d->count++], pci, d->access, &platform,
+			     &holders);
 	qsort(d->dev, (size_t)d->count, sizeof(*d->dev), by_address);
 	return 0;
 }
@@ -378,6 +464,7 @@ void devices_free(struct devices *d)
 	for (i = 0; i < d->count; i++) {
 		free(d->dev[i].driver);
 		free(d->dev[i].cdev);
+		free(d->dev[i].told);
 	}
 	free(d->dev);
 	if (d->access)

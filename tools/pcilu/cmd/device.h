@@ -29,8 +29,12 @@ struct device {
 	bool bridge;
 	bool follows; /* a bridge that is preserved with what is below it */
 	const char *dma; /* "goes on", "paused" or "unknown" */
+	bool by_group; /* it is open through its group */
+	int secondary; /* a bridge's bus behind it */
 	pid_t owner; /* the process that has it open, 0 if none is seen */
 	char owner_name[64];
+	char *told; /* what the kernel says to preserving it, NULL: nothing */
+	struct blocker refusal; /* the same, if it is a reason why not */
 	const struct blocker *blocker[BLOCKERS_MAX];
 	int nr_blockers;
 	const struct blocker *warning[BLOCKERS_MAX];

@@ -9,6 +9,7 @@
 #include "../../../lib/src/cleanup.h"
 #include "../../../lib/src/path.h"
 #include "json.h"
+#include "text.h"
 
 #define DOC_MAX (64 << 20)
 #define DOC_FLAGS (JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE)
@@ -33,9 +34,27 @@ bool doc_is(struct json_object *doc, const char *name)
 	       get_int(doc, "schema_version") == SCHEMA_VERSION;
 }
 
+static bool printed;
+
 void doc_print(struct json_object *doc)
 {
+	printed = true;
 	puts(json_object_to_json_string_ext(doc, DOC_FLAGS));
+}
+
+bool doc_printed(void)
+{
+	return printed;
+}
+
+/* A device, a pipe or a socket takes what is written, and stays what it is */
+static int write_into(const char *text, const char *path)
+{
+	autofclose FILE *f = fopen(path, "we");
+
+	if (!f || fprintf(f, "%s\n", text) < 0 || fflush(f))
+		return -errno;
+	return 0;
 }
 
 /* In one piece or not at all: a reader never sees half of it */
@@ -44,6 +63,14 @@ int doc_write(struct json_object *doc, const char *path)
 	const char *text = json_object_to_json_string_ext(doc, DOC_FLAGS);
 	autofree char *temp = NULL;
 	autofclose FILE *f = NULL;
+	struct stat st;
+
+	if (!strcmp(path, "-")) {
+		doc_print(doc);
+		return 0;
+	}
+	if (!stat(path, &st) && !S_ISREG(st.st_mode))
+		return S_ISDIR(st.st_mode) ? -EISDIR : write_into(text, path);
 
 	if (asprintf(&temp, "%s.new", path) < 0) {
 		temp = NULL;
@@ -65,7 +92,8 @@ struct json_object *doc_read(const char *path, int *err)
 {
 	autofree char *text = NULL;
 	struct json_object *doc;
-	ssize_t n = path_read(path, DOC_MAX, &text);
+	const char *from = strcmp(path, "-") ? path : "/dev/stdin";
+	ssize_t n = path_read(from, DOC_MAX, &text);
 
 	*err = n < 0 ? (int)n : 0;
 	if (n < 0)
@@ -81,6 +109,10 @@ struct json_object *doc_read(const char *path, int *err)
 
 void add_str(struct json_object *o, const char *key, const char *s)
 {
+	autofree char *valid = s && !text_is_utf8(s) ? text_utf8(s) : NULL;
+
+	if (valid)
+		s = valid;
 	json_object_object_add(o, key, s ? json_object_new_string(s) : NULL);
 }
 

@@ -14,7 +14,9 @@ struct json_object *doc_new(const char *name);
 /* True if it is a document of that name and of a version that we read */
 bool doc_is(struct json_object *doc, const char *name);
 void doc_print(struct json_object *doc);
-int doc_write(struct json_object *doc, const char *path); /* 0 or -errno */
+bool doc_printed(void); /* was any? */
+/* Both take "-". Writing replaces a file, and nothing that is none. 0 or -errno. */
+int doc_write(struct json_object *doc, const char *path);
 struct json_object *doc_read(const char *path, int *err);
 
 void add_str(struct json_object *o, const char *key,

@@ -43,6 +43,21 @@ char *kconfig_running(void)
 	return text || !boot ? text : kconfig_read(boot);
 }
 
+/* A backslash stands before a quote and before itself */
+static char *unquoted(const char *text, size_t len)
+{
+	char *copy = strndup(text, len), *to = copy, *from = copy;
+
+	while (copy && *from) {
+		if (*from == '\\' && from[1])
+			from++;
+		*to++ = *from++;
+	}
+	if (copy)
+		*to = '\0';
+	return copy;
+}
+
 char *kconfig_get(const char *text, const char *option)
 {
 	size_t n = strlen(option);
@@ -54,7 +69,7 @@ char *kconfig_get(const char *text, const char *option)
 			size_t len = strcspn(v, "\n");
 
 			if (len >= 2 && v[0] == '"' && v[len - 1] == '"')
-				return strndup(v + 1, len - 2);
+				return unquoted(v + 1, len - 2);
 			return strndup(v, len);
 		}
 		p = strchr(p, '\n');

@@ -5,8 +5,8 @@
  */
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/kexec.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/reboot.h>
@@ -38,6 +38,7 @@ static const struct {
 	  "no room for the image: a larger kho_scratch= at the next boot" },
 	{ ENOMEM, "no room for the image" },
 	{ ENOSYS, "this kernel lacks CONFIG_KEXEC_FILE" },
+	{ ESTALE, "it is not what was checked: somebody replaced it" },
 };
 
 static const char *load_remedy(int err)
@@ -50,44 +51,103 @@ static const char *load_remedy(int err)
 	return strerror(err);
 }
 
+int kexec_unload(void)
+{
+	run_forget("loaded.json");
+	if (syscall(SYS_kexec_file_load, -1, -1, 0UL, NULL,
+		    (long)KEXEC_FILE_UNLOAD))
+		return -errno;
+	return 0;
+}
+
+static int load(const struct source *kernel, const struct source *initrd,
+		const char *cmdline)
+{
+	if (syscall(SYS_kexec_file_load, kernel->fd, initrd->fd,
+		    strlen(cmdline) + 1, cmdline,
+		    initrd->fd < 0 ? (long)KEXEC_FILE_NO_INITRAMFS : 0L))
+		return -errno;
+	/* The kernel read the files by itself; were they still what we read? */
+	if (source_unchanged(kernel) && source_unchanged(initrd))
+		return 0;
+	kexec_unload();
+	return -ESTALE;
+}
+
+/* A kernel that is taken out of a file of another kind is loaded from memory */
+static int hold(const struct image *img, const struct source *file,
+		struct source *held)
+{
+	if (img->load.p == (const uint8_t *)file->data &&
+	    img->load.size == file->size)
+		return 0;
+	return source_hold(held, "kernel", img->load.p, img->load.size);
+}
+
 int kexec_load(const struct options *o, const struct preflight *pf)
 {
-	autoclose int kernel = open(o->kernel, O_RDONLY | O_CLOEXEC);
-	autoclose int initrd = -1;
+	autosource struct source held = { .fd = -1 };
 	autojson *doc = NULL;
 	int err;
 
-	if (kernel < 0)
-		return fail(status_of(errno), "%s: %s", o->kernel,
-			    strerror(errno));
-	if (o->initrd) {
-		initrd = open(o->initrd, O_RDONLY | O_CLOEXEC);
-		if (initrd < 0)
-			return fail(status_of(errno), "%s: %s", o->initrd,
-				    strerror(errno));
-	}
 	if (o->dry_run) {
 		fprintf(stderr, "pcilu: would load %s with \"%s\"\n", o->kernel,
-			pf->cmdline);
+			pf->given);
 		return ST_YES;
 	}
 	/* What exec finds must be about what is loaded, whatever happens now */
 	run_forget("loaded.json");
-	if (syscall(SYS_kexec_file_load, kernel, initrd,
-		    strlen(pf->cmdline) + 1, pf->cmdline,
-		    initrd < 0 ? (long)KEXEC_FILE_NO_INITRAMFS : 0L)) {
-		err = errno;
-		return fail(status_of(err), "loading %s: %s", o->kernel,
-			    load_remedy(err));
-	}
-	doc = preflight_json(o, pf);
-	err = run_save("loaded.json", doc);
+	err = hold(&pf->image, &pf->kernel, &held);
+	if (!err)
+		err = load(held.fd < 0 ? &pf->kernel : &held, &pf->initrd,
+			   pf->given);
 	if (err)
+		return fail(status_of(err), "loading %s: %s", o->kernel,
+			    load_remedy(-err));
+	doc = preflight_json(pf, "preflight");
+	err = run_save("loaded.json", doc);
+	if (err) {
+		kexec_unload();
 		return fail(
 			ST_FAILED,
-			"the kernel is loaded, but that it passed cannot be remembered: %s",
+			"not loaded: that it passed cannot be remembered: %s",
 			strerror(-err));
+	}
 	return ST_YES;
+}
+
+/*
+ * The kernel does not tell which image is loaded, and another program may have
+ * loaded one after us. So it is loaded once more, and must be what was checked.
+ */
+static int load_again(struct json_object *doc)
+{
+	__attribute__((cleanup(image_free))) struct image img = { 0 };
+	autosource struct source kernel = { .fd = -1 };
+	autosource struct source initrd = { .fd = -1 };
+	autosource struct source held = { .fd = -1 };
+	const char *why, *name = get_str(doc, "initrd");
+	const char *hash = get_str(doc, "initrd_sha256");
+	const char *path = get_str(doc, "kernel");
+	const char *kernel_hash = get_str(doc, "kernel_sha256");
+	const char *cmdline = get_str(doc, "cmdline");
+	int err;
+
+	if (!path || !kernel_hash || !cmdline)
+		return -ESTALE;
+	err = preflight_open(path, &kernel, &img, &why);
+	if (err || strcmp(kernel.hash, kernel_hash) != 0)
+		return -ESTALE;
+	if (name)
+		err = source_open(&initrd, name, SIZE_MAX / 2);
+	else if (hash)
+		err = source_hold(&initrd, "initrd", img.initrd.p,
+				  img.initrd.size);
+	if (err || (hash && strcmp(initrd.hash, hash) != 0))
+		return -ESTALE;
+	err = hold(&img, &kernel, &held);
+	return err ? err :
+		     load(held.fd < 0 ? &kernel : &held, &initrd, cmdline);
 }
 
 /* Runs a program and waits: its exit status, or -errno */
@@ -147,6 +207,15 @@ static int jump_alone(void)
 			    "");
 }
 
+/* Then nobody can have loaded another one since it was set */
+static bool loading_disabled(void)
+{
+	autofree char *path = path_of("/proc/sys/kernel/kexec_load_disabled");
+	autofree char *line = NULL;
+
+	return path && path_line(path, &line) > 0 && strcmp(line, "0") != 0;
+}
+
 int kexec_jump(const struct options *o)
 {
 	autojson *doc = run_load("loaded.json");
@@ -169,61 +238,16 @@ int kexec_jump(const struct options *o)
 							  "reboot(2)");
 		return ST_YES;
 	}
+	if (!o->force && !loading_disabled()) {
+		int err = load_again(doc);
+
+		if (err)
+			return fail(
+				err == -ESTALE ? ST_NO : status_of(err),
+				"the checked kernel cannot be loaded once more: %s",
+				load_remedy(-err));
+	}
 	fflush(NULL);
 	return run_systemd() && !o->no_systemd ? jump_by_systemd() :
 						 jump_alone();
-}
-
-static void print_load(const struct options *o, const struct preflight *pf,
-		       bool loaded)
-{
-	autojson *doc = NULL;
-
-	if (!o->json)
-		return;
-	doc = preflight_json(o, pf);
-	add_str(doc, "schema", "pcilu/load");
-	add_bool(doc, "loaded", loaded);
-	doc_print(doc);
-}
-
-int cmd_load(const struct options *o)
-{
-	__attribute__((cleanup(preflight_free))) struct preflight pf;
-	int ret = preflight_run(o, &pf);
-
-	if (ret)
-		return ret;
-	if (!pf.passed && !o->force) {
-		if (!o->json)
-			preflight_print(&pf, o->verbose);
-		print_load(o, &pf, false);
-		return fail(ST_NO, "not loaded; --force loads nevertheless");
-	}
-	ret = kexec_load(o, &pf);
-	if (ret)
-		return ret;
-	print_load(o, &pf, !o->dry_run);
-	if (!o->json)
-		printf("%s %s%s\n", o->dry_run ? "would load" : "loaded",
-		       pf.release ? pf.release : o->kernel,
-		       pf.passed ? "" : ", which did not pass its preflight");
-	return ST_YES;
-}
-
-/* A jump that succeeds at once leaves nobody to print anything */
-int cmd_exec(const struct options *o)
-{
-	int status = kexec_jump(o);
-	autojson *doc = NULL;
-
-	if (!o->json)
-		return status;
-	doc = doc_new("exec");
-	add_str(doc, "by",
-		run_systemd() && !o->no_systemd ? "systemctl kexec" : "reboot");
-	add_bool(doc, "dry_run", o->dry_run);
-	add_int(doc, "status", status);
-	doc_print(doc);
-	return status;
 }

@@ -10,4 +10,7 @@
 int kexec_load(const struct options *o, const struct preflight *pf);
 int kexec_jump(const struct options *o);
 
+/* Takes the loaded kernel away: 0 or -errno */
+int kexec_unload(void);
+
 #endif /* PCILU_KEXEC_H */

@@ -2,6 +2,7 @@
 /* pcilu list and pcilu check */
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../../../lib/include/pcilu.h"
@@ -52,59 +53,63 @@ static void print_table(const struct devices *d, bool verbose)
 	table_print(t);
 }
 
-static int secondary(const struct device *dev)
-{
-	return pci_read_byte(dev->pci, PCI_SECONDARY_BUS);
-}
-
-/* The bridge that a bus is behind, NULL for a root bus */
-static const struct device *bridge_of(const struct devices *d, int domain,
-				      int bus)
-{
-	int i;
-
-	for (i = 0; i < d->count; i++)
-		if (d->dev[i].bridge && d->dev[i].pci->domain == domain &&
-		    bus != 0 && secondary(&d->dev[i]) == bus &&
-		    d->dev[i].pci->bus != bus)
-			return &d->dev[i];
-	return NULL;
-}
-
-static void print_bus(const struct devices *d, int domain, int bus, int depth)
+/* Is there a bridge to this bus, so that it is shown below that? */
+static bool is_behind_bridge(const struct devices *d, const struct pci_dev *pci)
 {
 	int i;
 
 	for (i = 0; i < d->count; i++) {
 		const struct device *dev = &d->dev[i];
 
-		if (dev->pci->domain != domain || dev->pci->bus != bus)
+		if (dev->bridge && dev->pci->domain == pci->domain &&
+		    pci->bus && dev->secondary == pci->bus &&
+		    dev->pci->bus != pci->bus)
+			return true;
+	}
+	return false;
+}
+
+static void print_bus(const struct devices *d, bool *shown, int domain, int bus,
+		      int depth)
+{
+	int i;
+
+	for (i = 0; i < d->count; i++) {
+		const struct device *dev = &d->dev[i];
+
+		if (shown[i] || dev->pci->domain != domain ||
+		    dev->pci->bus != bus)
 			continue;
+		/* Numbers that make a loop end at what was shown */
+		shown[i] = true;
 		printf("%*s+-%s  %s  %s%s%s\n", depth * 2, "", dev->bdf,
 		       dev->driver ? dev->driver : "-",
 		       dev->state > 0 ? pcilu_state_name(dev->state) : "",
 		       dev->state > 0 ? "  " : "", answer(dev));
-		/* Numbers that make a loop are not followed for ever */
-		if (dev->bridge && secondary(dev) > bus && depth < 64)
-			print_bus(d, domain, secondary(dev), depth + 1);
+		if (dev->bridge && dev->secondary && dev->secondary != bus)
+			print_bus(d, shown, domain, dev->secondary, depth + 1);
 	}
 }
 
-static void print_tree(const struct devices *d)
+/* Buses without a bridge first; then what is left, whose numbers make no sense */
+static int print_tree(const struct devices *d)
 {
-	int i, domain = -1, bus = -1;
+	autofree bool *shown = calloc((size_t)d->count + 1, sizeof(*shown));
+	int i, pass;
 
-	for (i = 0; i < d->count; i++) {
-		const struct pci_dev *pci = d->dev[i].pci;
+	if (!shown)
+		return fail(ST_FAILED, "out of memory");
+	for (pass = 0; pass < 2; pass++) {
+		for (i = 0; i < d->count; i++) {
+			const struct pci_dev *pci = d->dev[i].pci;
 
-		if ((pci->domain == domain && pci->bus == bus) ||
-		    bridge_of(d, pci->domain, pci->bus))
-			continue;
-		domain = pci->domain;
-		bus = pci->bus;
-		printf("-[%04x:%02x]\n", domain, bus);
-		print_bus(d, domain, bus, 1);
+			if (shown[i] || (!pass && is_behind_bridge(d, pci)))
+				continue;
+			printf("-[%04x:%02x]\n", pci->domain, pci->bus);
+			print_bus(d, shown, pci->domain, pci->bus, 1);
+		}
 	}
+	return ST_YES;
 }
 
 static struct json_object *devices_doc(const char *name,
@@ -133,7 +138,7 @@ int cmd_list(const struct options *o)
 
 		doc_print(doc);
 	} else if (o->tree) {
-		print_tree(&d);
+		return print_tree(&d);
 	} else {
 		print_table(&d, o->verbose);
 	}

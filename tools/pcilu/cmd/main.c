@@ -2,11 +2,12 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <stdarg.h>
+#include <locale.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cmd.h"
+#include "json.h"
 
 /* Letters for options that have none */
 enum {
@@ -16,9 +17,11 @@ enum {
 	OPT_CMDLINE,
 	OPT_INITRD,
 	OPT_KEEP,
+	OPT_PERSIST,
 	OPT_REUSE,
+	OPT_STRICT,
+	OPT_TIMEOUT,
 	OPT_NO_SYSTEMD,
-	OPT_VERSION,
 	OPT_KERNEL,
 };
 
@@ -37,22 +40,57 @@ static const struct option long_options[] = {
 	{ "kernel", required_argument, NULL, OPT_KERNEL },
 	{ "no-systemd", no_argument, NULL, OPT_NO_SYSTEMD },
 	{ "output", required_argument, NULL, 'o' },
+	{ "persist", no_argument, NULL, OPT_PERSIST },
 	{ "reuse-cmdline", no_argument, NULL, OPT_REUSE },
 	{ "slot", required_argument, NULL, 's' },
+	{ "strict", no_argument, NULL, OPT_STRICT },
+	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "tree", no_argument, NULL, 't' },
 	{ "verbose", no_argument, NULL, 'v' },
-	{ "version", no_argument, NULL, OPT_VERSION },
+	{ "version", no_argument, NULL, 'V' },
 	{ 0 },
 };
 
-#define ALWAYS "jvh"
-#define IMAGE_OPTIONS "KICRAX"
-
 /*
- * A command, the letters of the options it takes (those without one: K kernel,
- * I initrd, C cmdline, R reuse-cmdline, A accept, X config, B boot, P keep,
- * N no-systemd), and whether arguments follow.
+ * Of each option the letter by which a command says that it takes it, and what help
+ * says of it.
  */
+static const struct {
+	int value;
+	int letter;
+	const char *name;
+	const char *help;
+} described[] = {
+	{ OPT_KERNEL, 'K', "--kernel IMAGE", "the next kernel" },
+	{ OPT_INITRD, 'I', "--initrd FILE", "its initial RAM disk" },
+	{ OPT_CMDLINE, 'C', "--cmdline STRING", "its command line" },
+	{ OPT_REUSE, 'R', "--reuse-cmdline",
+	  "the running kernel's command line, then STRING" },
+	{ OPT_CONFIG, 'X', "--config FILE",
+	  "its configuration, if the image does not tell" },
+	{ OPT_ACCEPT, 'A', "--accept CHECK",
+	  "let this check fail; can be repeated" },
+	{ OPT_STRICT, 'S', "--strict", "a warning refuses, too" },
+	{ OPT_NO_SYSTEMD, 'N', "--no-systemd", "jump at once, by reboot(2)" },
+	{ 's', 's', "-s, --slot SLOT", "these functions, as lspci -s does" },
+	{ 't', 't', "-t, --tree", "show a tree" },
+	{ 'o', 'o', "-o, --output FILE", "write to a file, - is stdout" },
+	{ 'i', 'i', "-i, --input FILE", "read from a file, - is stdin" },
+	{ OPT_BOOT, 'B', "--boot", "for the unit: no snapshot is no failure" },
+	{ OPT_KEEP, 'P', "--keep", "do not finish the snapshot's session" },
+	{ OPT_PERSIST, 'Z', "--persist", "and at each boot" },
+	{ OPT_TIMEOUT, 'T', "--timeout SECONDS", "wait that long at most" },
+	{ 'n', 'n', "-n, --dry-run", "say what would be done, do nothing" },
+	{ 'f', 'f', "-f, --force", "although the preflight refuses" },
+	{ 'j', 'j', "-j, --json", "a document on standard output" },
+	{ 'v', 'v', "-v, --verbose", "say more" },
+	{ 'h', 'h', "-h, --help", "this text" },
+	{ 'V', 'V', "-V, --version", "the version" },
+};
+
+#define ALWAYS "jvhV"
+#define IMAGE_OPTIONS "KICRXAS"
+
 static const struct command {
 	const char *name;
 	int (*run)(const struct options *o);
@@ -71,6 +109,7 @@ static const struct command {
 	{ "load", cmd_load, IMAGE_OPTIONS "nf", false,
 	  "--kernel IMAGE [--initrd F] --cmdline S|--reuse-cmdline",
 	  "preflight, and load the kernel" },
+	{ "unload", cmd_unload, "n", false, "", "take the loaded kernel away" },
 	{ "exec", cmd_exec, "nfN", false, "[--force] [--no-systemd]",
 	  "jump into the loaded kernel" },
 	{ "snapshot", cmd_snapshot, "on", false, "[-o FILE]",
@@ -78,61 +117,74 @@ static const struct command {
 	{ "verify", cmd_verify, "inBP", false, "[-i FILE] [--boot] [--keep]",
 	  "compare with the snapshot" },
 	{ "update", cmd_update, IMAGE_OPTIONS "nfN", false,
-	  "--kernel IMAGE [--initrd F] --cmdline S|--reuse-cmdline",
-	  "preflight, snapshot, load and exec" },
+	  "[--kernel IMAGE [--initrd F] --cmdline S|--reuse-cmdline]",
+	  "preflight, snapshot, load and exec; the newest kernel by default" },
 	{ "status", cmd_status, "", false, "",
 	  "sessions, devices, and what remains to be done" },
+	{ "bind", cmd_bind, "snZ", true, "[--persist] SLOT...",
+	  "give functions to vfio-pci, and see that it has them" },
+	{ "unbind", cmd_unbind, "snZ", true, "[--persist] SLOT...",
+	  "give them back to their own drivers" },
+	{ "wait", cmd_wait, "T", false, "[--timeout SECONDS]",
+	  "until nothing remains to be finished" },
 };
 
-static const struct {
-	int value;
-	int letter;
-} letters[] = {
-	{ OPT_ACCEPT, 'A' },  { OPT_BOOT, 'B' },   { OPT_CONFIG, 'X' },
-	{ OPT_CMDLINE, 'C' }, { OPT_INITRD, 'I' }, { OPT_KEEP, 'P' },
-	{ OPT_REUSE, 'R' },   { OPT_KERNEL, 'K' }, { OPT_NO_SYSTEMD, 'N' },
-};
+static bool json; /* seen before options are parsed: errors of that count */
 
-enum status fail(enum status status, const char *fmt, ...)
+void leave(int status)
 {
-	va_list ap;
+	if (json && !doc_printed()) {
+		autojson *doc = doc_new("error");
 
-	fflush(stdout);
-	fputs("pcilu: ", stderr);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	return status;
-}
-
-enum status status_of(int err)
-{
-	switch (err < 0 ? -err : err) {
-	case EPERM:
-	case EACCES:
-		return ST_PERMISSION;
-	case ENOENT:
-	case ENODEV:
-	case ENOSYS:
-	case ECONNREFUSED:
-	case EOPNOTSUPP:
-		return ST_ABSENT;
-	default:
-		return ST_FAILED;
+		add_int(doc, "status", status);
+		add_str(doc, "error", fail_text());
+		doc_print(doc);
 	}
+	/* A table that was not written is no answer */
+	if (fflush(stdout) || ferror(stdout)) {
+		json = false;
+		status =
+			fail(ST_FAILED, "standard output: %s", strerror(errno));
+	}
+	exit(status);
 }
 
 static void usage(FILE *f)
 {
 	size_t i;
 
-	fputs("Usage: pcilu COMMAND [options], see pcilu(1)\n\n", f);
+	fputs("Usage: pcilu [options] COMMAND [options], see pcilu(1)\n\n", f);
 	for (i = 0; i < ARRAY_SIZE(commands); i++)
 		fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].help);
-	fputs("\nAll commands: -j, --json; -v, --verbose; -h, --help\n"
-	      "Exit status: 0 yes, 1 no, 2 usage, 3 permission, 4 not here, 5 failed\n",
+	fputs("\nAll commands: -j, --json; -v, --verbose; -h, --help; -V, --version\n"
+	      "Exit status: 0 yes, 1 no, 2 usage, 4 permission, 10 not here, 11 failed\n",
 	      f);
+}
+
+static int letter_of(int value)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(described); i++)
+		if (described[i].value == value)
+			return described[i].letter;
+	return 0;
+}
+
+static bool takes(const struct command *c, int letter)
+{
+	return strchr(ALWAYS, letter) || (c && strchr(c->takes, letter));
+}
+
+static void help(const struct command *c)
+{
+	size_t i;
+
+	printf("Usage: pcilu %s %s\n%s\n\n", c->name, c->usage, c->help);
+	for (i = 0; i < ARRAY_SIZE(described); i++)
+		if (takes(c, described[i].letter))
+			printf("  %-19s %s\n", described[i].name,
+			       described[i].help);
 }
 
 static const struct command *find_command(const char *name)
@@ -143,17 +195,6 @@ static const struct command *find_command(const char *name)
 		if (!strcmp(commands[i].name, name))
 			return &commands[i];
 	return NULL;
-}
-
-static bool takes(const struct command *c, int value)
-{
-	int letter = value;
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(letters); i++)
-		if (letters[i].value == value)
-			letter = letters[i].letter;
-	return strchr(c->takes, letter) || strchr(ALWAYS, letter);
 }
 
 /* Returns 0, or an exit status */
@@ -204,8 +245,17 @@ static int set_option(struct options *o, int value, const char *arg)
 	case OPT_KEEP:
 		o->keep = true;
 		break;
+	case OPT_PERSIST:
+		o->persist = true;
+		break;
 	case OPT_REUSE:
 		o->reuse_cmdline = true;
+		break;
+	case OPT_STRICT:
+		o->strict = true;
+		break;
+	case OPT_TIMEOUT:
+		o->timeout = arg;
 		break;
 	case OPT_KERNEL:
 		o->kernel = arg;
@@ -219,20 +269,43 @@ static int set_option(struct options *o, int value, const char *arg)
 	return 0;
 }
 
+/*
+ * Before the command (@c is NULL then) its name ends the options. Asked for help or
+ * the version, it does not come back.
+ */
 static int parse(struct options *o, const struct command *c, int argc,
-		 char **argv, bool *help)
+		 char **argv)
 {
+	const char *letters = c ? ":s:tjvnfi:o:hV" : "+:s:tjvnfi:o:hV";
 	int value, ret;
 
-	while ((value = getopt_long(argc, argv, "s:tjvnfi:o:h", long_options,
-				    NULL)) != -1) {
-		if (value == '?')
-			return ST_USAGE;
+	optind = 0; /* in glibc: from the beginning, with a new order */
+	opterr = 0;
+	while ((value = getopt_long(argc, argv, letters, long_options, NULL)) !=
+	       -1) {
+		if (value == '?' || value == ':')
+			return fail(ST_USAGE, "%s: %s", argv[optind - 1],
+				    value == ':' ? "it needs an argument" :
+						   "there is no such option");
 		if (value == 'h') {
-			*help = true;
-			return 0;
+			if (c)
+				help(c);
+			else
+				usage(stdout);
+			json = false;
+			leave(ST_YES);
 		}
-		if (!takes(c, value))
+		if (value == 'V') {
+			puts("pcilu " PCILU_VERSION);
+			json = false;
+			leave(ST_YES);
+		}
+		if (!c && !takes(c, letter_of(value)))
+			return fail(
+				ST_USAGE,
+				"%s comes behind the command that it is for",
+				argv[optind - 1]);
+		if (!takes(c, letter_of(value)))
 			return fail(ST_USAGE,
 				    "%s does not take this option: pcilu %s %s",
 				    c->name, c->name, c->usage);
@@ -242,47 +315,50 @@ static int parse(struct options *o, const struct command *c, int argc,
 	}
 	o->args = argv + optind;
 	o->nr_args = argc - optind;
-	if (o->nr_args && !c->arguments)
+	if (c && o->nr_args && !c->arguments)
 		return fail(ST_USAGE, "'%s' is too much: pcilu %s %s",
 			    o->args[0], c->name, c->usage);
 	return 0;
+}
+
+/* -j alone or among short options that take no argument, in front of "--" */
+static void look_for_json(char **argv)
+{
+	for (argv++; *argv && strcmp(*argv, "--") != 0; argv++)
+		json |= !strcmp(*argv, "--json") ||
+			((*argv)[0] == '-' && (*argv)[1] != '-' &&
+			 strspn(*argv + 1, "tjvnfhV") == strlen(*argv + 1) &&
+			 strchr(*argv, 'j'));
 }
 
 int main(int argc, char **argv)
 {
 	const struct command *c;
 	struct options o = { 0 };
-	bool help = false;
 	int ret;
 
-	if (argc < 2) {
-		usage(stderr);
-		return ST_USAGE;
-	}
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
-	    !strcmp(argv[1], "help")) {
-		usage(stdout);
-		return ST_YES;
-	}
-	if (!strcmp(argv[1], "--version")) {
-		puts("pcilu " PCILU_VERSION);
-		return ST_YES;
-	}
-	c = find_command(argv[1]);
-	if (!c)
-		return fail(ST_USAGE,
-			    "'%s' is no command, pcilu --help lists them",
-			    argv[1]);
-	ret = parse(&o, c, argc - 1, argv + 1, &help);
+	setlocale(LC_CTYPE, "");
+	look_for_json(argv);
+	ret = parse(&o, NULL, argc, argv);
 	if (ret)
-		return ret;
-	if (help) {
-		printf("Usage: pcilu %s %s\n%s\n", c->name, c->usage, c->help);
-		return ST_YES;
+		leave(ret);
+	if (!o.nr_args) {
+		usage(stderr);
+		leave(ST_USAGE);
 	}
-	ret = c->run(&o);
-	/* A table that was not written is no answer */
-	if (fflush(stdout) || ferror(stdout))
-		return fail(ST_FAILED, "standard output: %s", strerror(errno));
-	return ret;
+	if (!strcmp(o.args[0], "help")) {
+		usage(stdout);
+		json = false;
+		leave(ST_YES);
+	}
+	c = find_command(o.args[0]);
+	if (!c)
+		leave(fail(ST_USAGE,
+			   "'%s' is no command, pcilu --help lists them",
+			   o.args[0]));
+	ret = parse(&o, c, o.nr_args, o.args);
+	if (ret)
+		leave(ret);
+	json = o.json;
+	leave(c->run(&o));
 }

@@ -6,10 +6,12 @@
 #include <json-c/json.h>
 
 #include "cmd.h"
+#include "device.h"
+#include "image.h"
+#include "initrd.h"
+#include "source.h"
 
 enum verdict { PF_PASS, PF_WARN, PF_FAIL, PF_ACCEPTED };
-
-#define FINDINGS_MAX 64
 
 struct finding {
 	const char *check; /* a stable name, for --accept and for programs */
@@ -19,19 +21,55 @@ struct finding {
 };
 
 struct preflight {
-	struct finding finding[FINDINGS_MAX];
+	const struct options *options;
+	struct finding *finding;
 	int count;
-	char *cmdline; /* the next kernel's */
-	char *release; /* NULL if the image does not tell */
 	bool passed;
+
+	/* What is looked at; what was looked at is what is loaded */
+	struct source kernel, initrd;
+	struct image image; /* valid if @readable */
+	bool readable;
+	struct initrd ramdisk;
+	char *given; /* the next kernel's command line, as it is passed on */
+	char *cmdline; /* as that kernel reads it */
+	struct devices devices;
 };
+
+/* The names of all checks, NULL at the end */
+extern const char *const pf_checks[];
 
 /* Looks at everything, changes nothing. Returns 0 or an exit status. */
 int preflight_run(const struct options *o, struct preflight *pf);
 void preflight_free(struct preflight *pf);
 
-struct json_object *preflight_json(const struct options *o,
-				   const struct preflight *pf);
+struct json_object *preflight_json(const struct preflight *pf,
+				   const char *schema);
 void preflight_print(const struct preflight *pf, bool verbose);
+
+/* Opens what is loaded, a kernel out of its wrapping. Returns 0, or -errno and why. */
+int preflight_open(const char *path, struct source *s, struct image *image,
+		   const char **why);
+
+/* --- for the checks ---------------------------------------------------------- */
+
+void pf_add(struct preflight *pf, const char *check, enum verdict verdict,
+	    const char *remedy, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
+
+void check_image(struct preflight *pf);
+void check_initrd(struct preflight *pf);
+void check_config(struct preflight *pf);
+void check_versions(struct preflight *pf);
+void check_cmdline(struct preflight *pf);
+void check_memory(struct preflight *pf);
+void check_loading(struct preflight *pf);
+void check_host(struct preflight *pf);
+
+/* The next kernel's configuration, NULL if it is not known */
+static inline const char *pf_config(const struct preflight *pf)
+{
+	return pf->readable ? pf->image.config : NULL;
+}
 
 #endif /* PCILU_PREFLIGHT_H */

@@ -141,6 +141,8 @@ int cmd_snapshot(const struct options *o)
 	status = snapshot_save(doc, o);
 	if (status)
 		return status;
+	if (o->output && !strcmp(o->output, "-"))
+		return ST_YES;
 	if (o->json)
 		doc_print(doc);
 	else

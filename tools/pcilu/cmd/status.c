@@ -12,6 +12,7 @@
 #include "device.h"
 #include "json.h"
 #include "run.h"
+#include "status.h"
 #include "table.h"
 
 static const char *const directions[] = {
@@ -169,7 +170,7 @@ static void print_devices(struct json_object *doc)
 	table_print(t);
 }
 
-static void print_status(struct json_object *doc)
+void status_print(struct json_object *doc)
 {
 	struct json_object *todo = get_array(doc, "remaining");
 	size_t i;
@@ -188,7 +189,7 @@ static void print_status(struct json_object *doc)
 			       json_object_array_get_idx(todo, i)));
 }
 
-int cmd_status(const struct options *o)
+struct json_object *status_doc(int *status)
 {
 	autojson *doc = doc_new("status");
 	struct json_object *todo = json_object_new_array();
@@ -196,15 +197,27 @@ int cmd_status(const struct options *o)
 
 	json_object_object_add(doc, "remaining", todo);
 	err = add_sessions(doc, todo);
-	if (err)
-		return fail(status_of(err), "pcilud: %s", strerror(-err));
-	err = add_devices(doc, todo);
-	if (err)
-		return err;
+	if (err) {
+		*status = fail(status_of(err), "pcilud: %s", strerror(-err));
+		return NULL;
+	}
+	*status = add_devices(doc, todo);
+	if (*status)
+		return NULL;
 	add_files(doc);
+	return take_ptr(doc);
+}
+
+int cmd_status(const struct options *o)
+{
+	int status;
+	autojson *doc = status_doc(&status);
+
+	if (!doc)
+		return status;
 	if (o->json)
 		doc_print(doc);
 	else
-		print_status(doc);
+		status_print(doc);
 	return ST_YES;
 }

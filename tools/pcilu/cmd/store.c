@@ -102,6 +102,16 @@ struct json_object *store_load(const char *name, int *err)
 	return read_document(memfd, err);
 }
 
+void store_drop(const char *name)
+{
+	autolu *lu = NULL;
+	autosession *session = NULL;
+
+	if (!pcilu_open(&lu, PCILU_DAEMON) &&
+	    !pcilu_session_attach(lu, name, &session))
+		pcilu_session_release(lu, session);
+}
+
 void store_finish(const char *name)
 {
 	autolu *lu = NULL;

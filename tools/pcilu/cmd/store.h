@@ -16,6 +16,9 @@ int store_save(const char *session, struct json_object *doc);
  */
 struct json_object *store_load(const char *session, int *err);
 
+/* Gives up the outgoing session of that name, if there is one */
+void store_drop(const char *session);
+
 /* Finishes the incoming session of that name, if there is one */
 void store_finish(const char *session);
 

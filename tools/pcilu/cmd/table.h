@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Tables whose columns are as wide as what is in them; no colour, no lines. */
+/*
+ * Tables without colour and lines. On a terminal, the last column is folded so that
+ * the table is as wide as that; elsewhere a row is a line.
+ */
 #ifndef PCILU_TABLE_H
 #define PCILU_TABLE_H
 

@@ -8,24 +8,27 @@
 #include "cmd.h"
 #include "json.h"
 #include "kexec.h"
+#include "lock.h"
 #include "preflight.h"
 #include "snapshot.h"
+#include "store.h"
+#include "target.h"
 
 struct update {
-	const struct options *options;
+	struct options options;
 	struct preflight preflight;
 	struct json_object *steps;
 };
 
 static int step_preflight(struct update *u)
 {
-	int ret = preflight_run(u->options, &u->preflight);
+	int ret = preflight_run(&u->options, &u->preflight);
 
 	if (ret)
 		return ret;
-	if (!u->preflight.passed && !u->options->force) {
-		if (!u->options->json)
-			preflight_print(&u->preflight, u->options->verbose);
+	if (!u->preflight.passed && !u->options.force) {
+		if (!u->options.json)
+			preflight_print(&u->preflight, u->options.verbose);
 		return fail(
 			ST_NO,
 			"nothing was changed; pcilu preflight --json tells all");
@@ -39,27 +42,44 @@ static int step_snapshot(struct update *u)
 	int status;
 
 	doc = snapshot_take(&status);
-	return doc ? snapshot_save(doc, u->options) : status;
+	return doc ? snapshot_save(doc, &u->options) : status;
+}
+
+static void undo_snapshot(void)
+{
+	store_drop(SNAPSHOT_SESSION);
 }
 
 static int step_load(struct update *u)
 {
-	return kexec_load(u->options, &u->preflight);
+	return kexec_load(&u->options, &u->preflight);
+}
+
+/* A reboot would jump into it, with what is preserved only half prepared */
+static void undo_load(void)
+{
+	int err = kexec_unload();
+
+	if (err)
+		fail(ST_FAILED,
+		     "the kernel stays loaded, and a reboot may jump into it: %s",
+		     strerror(-err));
 }
 
 static int step_exec(struct update *u)
 {
-	return kexec_jump(u->options);
+	return kexec_jump(&u->options);
 }
 
 static const struct {
 	const char *name;
 	int (*run)(struct update *u);
+	void (*undo)(void);
 } steps[] = {
-	{ "preflight", step_preflight },
-	{ "snapshot", step_snapshot },
-	{ "load", step_load },
-	{ "exec", step_exec },
+	{ "preflight", step_preflight, NULL },
+	{ "snapshot", step_snapshot, undo_snapshot },
+	{ "load", step_load, undo_load },
+	{ "exec", step_exec, NULL },
 };
 
 static double now(void)
@@ -80,28 +100,74 @@ static void record(struct update *u, const char *name, int status,
 	json_object_object_add(s, "seconds", json_object_new_double(seconds));
 }
 
+static int step(struct update *u, size_t i)
+{
+	FILE *out = u->options.json ? stderr : stdout;
+	double start = now(), took;
+	int status;
+
+	fprintf(out, "%-10s ...\n", steps[i].name);
+	fflush(out);
+	status = steps[i].run(u);
+	took = now() - start;
+	record(u, steps[i].name, status, took);
+	fprintf(out, "%-10s %s, %.3f s\n", steps[i].name,
+		status ? "failed" : "done", took);
+	fflush(out);
+	return status;
+}
+
+/* What was done before the step that failed, last first */
+static void take_back(const struct update *u, size_t failed)
+{
+	while (!u->options.dry_run && failed-- > 0)
+		if (steps[failed].undo)
+			steps[failed].undo();
+}
+
+/* Without a kernel's name: the newest, as it is installed, with the running options */
+static int choose(struct options *o, char **kernel, char **initrd)
+{
+	if (!o->kernel) {
+		*kernel = target_newest();
+		if (!*kernel)
+			return fail(
+				ST_ABSENT,
+				"no kernel is installed in /boot, name one with --kernel");
+		o->kernel = *kernel;
+		fprintf(stderr, "pcilu: the newest kernel is %s\n", o->kernel);
+		if (!o->initrd) {
+			*initrd = target_initrd(o->kernel);
+			o->initrd = *initrd;
+		}
+		if (!o->cmdline)
+			o->reuse_cmdline = true;
+	}
+	return 0;
+}
+
 /* The last step does not come back if it succeeds, so its time is the jump's start */
 int cmd_update(const struct options *o)
 {
 	autojson *doc = doc_new("update");
-	struct update u = { .options = o, .steps = add_array(doc, "steps") };
-	int status = ST_YES;
+	struct update u = { .options = *o, .steps = add_array(doc, "steps") };
+	autofree char *kernel = NULL, *initrd = NULL;
+	int status = lock_take(o);
 	size_t i;
 
+	if (!status)
+		status = choose(&u.options, &kernel, &initrd);
+	if (status)
+		return status;
+	u.preflight.kernel.fd = -1;
+	u.preflight.initrd.fd = -1;
 	add_bool(doc, "dry_run", o->dry_run);
-	for (i = 0; i < ARRAY_SIZE(steps) && status == ST_YES; i++) {
-		double start = now(), took;
-		FILE *out = o->json ? stderr : stdout;
-
-		fprintf(out, "%-10s ...\n", steps[i].name);
-		fflush(out);
-		status = steps[i].run(&u);
-		took = now() - start;
-		record(&u, steps[i].name, status, took);
-		fprintf(out, "%-10s %s, %.3f s\n", steps[i].name,
-			status ? "failed" : "done", took);
-		fflush(out);
-	}
+	add_str(doc, "kernel", u.options.kernel);
+	add_str(doc, "initrd", u.options.initrd);
+	for (i = 0; i < ARRAY_SIZE(steps) && status == ST_YES; i++)
+		status = step(&u, i);
+	if (status)
+		take_back(&u, i - 1);
 	add_int(doc, "status", status);
 	if (o->json && status != ST_USAGE)
 		doc_print(doc);

@@ -6,11 +6,11 @@ _pcilu()
 	local cur prev words cword
 	_init_completion || return
 
-	local command=${words[1]} image="--kernel --initrd --cmdline --reuse-cmdline --config --accept"
-	local always="--json --verbose --help"
+	local command=${words[1]} image="--kernel --initrd --cmdline --reuse-cmdline --config --accept --strict"
+	local always="--json --verbose --help --version"
 	if [ "$cword" -eq 1 ]; then
-		COMPREPLY=($(compgen -W "list check preflight load exec snapshot verify update status \
-			--help --version" -- "$cur"))
+		COMPREPLY=($(compgen -W "list check preflight load unload exec snapshot verify update \
+			status bind unbind wait --json --verbose --help --version" -- "$cur"))
 		return
 	fi
 	case $prev in
@@ -22,10 +22,10 @@ _pcilu()
 		__ltrim_colon_completions "$cur"
 		return ;;
 	--accept)
-		COMPREPLY=($(compgen -W "config abi modules kho liveupdate cmdline scratch \
-			signature kexec interrupts" -- "$cur"))
+		COMPREPLY=($(compgen -W "abi cmdline config daemon devices host image in-use initrd \
+			kexec kho liveupdate modules panic scratch signature unfinished watchdog" -- "$cur"))
 		return ;;
-	--cmdline)
+	--cmdline|--timeout)
 		return ;;
 	esac
 	case $command in
@@ -36,10 +36,16 @@ _pcilu()
 		__ltrim_colon_completions "$cur" ;;
 	preflight) COMPREPLY=($(compgen -W "$image $always" -- "$cur")) ;;
 	load) COMPREPLY=($(compgen -W "$image --dry-run --force $always" -- "$cur")) ;;
+	unload) COMPREPLY=($(compgen -W "--dry-run $always" -- "$cur")) ;;
 	exec) COMPREPLY=($(compgen -W "--dry-run --force --no-systemd $always" -- "$cur")) ;;
 	snapshot) COMPREPLY=($(compgen -W "--output --dry-run $always" -- "$cur")) ;;
 	verify) COMPREPLY=($(compgen -W "--input --boot --keep --dry-run $always" -- "$cur")) ;;
 	update) COMPREPLY=($(compgen -W "$image --dry-run --force --no-systemd $always" -- "$cur")) ;;
+	bind|unbind)
+		_get_comp_words_by_ref -n : cur
+		COMPREPLY=($(compgen -W "$(_pcilu_slots) --slot --persist --dry-run $always" -- "$cur"))
+		__ltrim_colon_completions "$cur" ;;
+	wait) COMPREPLY=($(compgen -W "--timeout $always" -- "$cur")) ;;
 	status) COMPREPLY=($(compgen -W "$always" -- "$cur")) ;;
 	esac
 }

@@ -96,7 +96,7 @@ static int connect_stand_in(void)
 }
 
 /* One request that has no descriptor of its own: -1 with errno, or 0 */
-static int tell(uint32_t op, int arg, uint64_t token, const char *text)
+static int tell(uint32_t op, int arg, uint64_t token, const char *text, int fd)
 {
 	struct request rq = { .op = op, .arg = arg, .token = token };
 	struct reply re;
@@ -105,7 +105,7 @@ static int tell(uint32_t op, int arg, uint64_t token, const char *text)
 	if (sock < 0)
 		return -1;
 	strncpy(rq.text, text ? text : "", sizeof(rq.text) - 1);
-	err = exchange(sock, &rq, -1, &re, &got);
+	err = exchange(sock, &rq, fd, &re, &got);
 	close(sock);
 	errno = err;
 	return err ? -1 : 0;
@@ -225,7 +225,7 @@ int ioctl(int fd, unsigned long request, ...)
 
 int reboot(int cmd)
 {
-	return tell(OP_REBOOT, cmd, 0, NULL);
+	return tell(OP_REBOOT, cmd, 0, NULL, -1);
 }
 
 long syscall(long number, ...);
@@ -242,7 +242,8 @@ long syscall(long number, ...)
 	va_end(ap);
 	if (number == SYS_kexec_file_load)
 		return tell(OP_KEXEC_LOAD, (int)a[4],
-			    (uint64_t)((int)a[1] >= 0), (const char *)a[3]);
+			    (uint64_t)((int)a[1] >= 0), (const char *)a[3],
+			    (int)a[0]);
 	next = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
 	return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+/* pcilu wait: until owners have finished what was handed over. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "cmd.h"
+#include "json.h"
+#include "status.h"
+
+#define PAUSE_NS 250000000L
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static int remaining(struct json_object **doc)
+{
+	int status;
+
+	*doc = status_doc(&status);
+	if (!*doc)
+		return -status;
+	return (int)json_object_array_length(get_array(*doc, "remaining"));
+}
+
+int cmd_wait(const struct options *o)
+{
+	const struct timespec pause = { .tv_nsec = PAUSE_NS };
+	double limit = 0, start = now();
+	char *end;
+	int n;
+
+	if (o->timeout) {
+		limit = strtod(o->timeout, &end);
+		if (end == o->timeout || *end || limit < 0)
+			return fail(ST_USAGE, "--timeout %s: say seconds",
+				    o->timeout);
+	}
+	for (;;) {
+		autojson *doc = NULL;
+
+		n = remaining(&doc);
+		if (n < 0)
+			return -n;
+		if (n && (!o->timeout || now() - start < limit)) {
+			nanosleep(&pause, NULL);
+			continue;
+		}
+		if (o->json) {
+			add_str(doc, "schema", "pcilu/wait");
+			doc_print(doc);
+		} else {
+			status_print(doc);
+		}
+		return n ? fail(ST_NO, "%d things remain to be done", n) :
+			   ST_YES;
+	}
+}
