@@ -5,8 +5,9 @@
 #include <fcntl.h>
 #include <libkmod.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../../lib/include/pcilu.h"
@@ -18,10 +19,12 @@
 #include "persist.h"
 
 #define VFIO_PCI "vfio-pci"
+#define PROBE_LOOKS 20
 
 static int write_sysfs(const char *path, const char *text)
 {
-	autoclose int fd = path ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+	autoclose int fd = path ? open(path, O_WRONLY | O_TRUNC | O_CLOEXEC) :
+				  -1;
 
 	if (fd < 0)
 		return path ? -errno : -ENOMEM;
@@ -76,6 +79,22 @@ static int give(const struct device *d, const char *override)
 	return err ? err : write_sysfs(probe, d->bdf);
 }
 
+/* A driver may be probed behind our back, so a wrong one is looked at again */
+static bool has_driver(const struct device *d, bool vfio, char **driver)
+{
+	const struct timespec pause = { .tv_nsec = 50000000 };
+	int i;
+
+	for (i = 0; i < PROBE_LOOKS; i++) {
+		free(*driver);
+		*driver = device_link(d->bdf, "driver");
+		if (vfio == (*driver && !strcmp(*driver, VFIO_PCI)))
+			return true;
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
 /* "drivers_probe" reports success whatever came of it */
 static int change(const struct options *o, const struct device *d, bool bind,
 		  char **driver)
@@ -101,8 +120,7 @@ static int change(const struct options *o, const struct device *d, bool bind,
 	err = give(d, bind ? VFIO_PCI "\n" : "\n");
 	if (err)
 		return fail(status_of(err), "%s: %s", d->bdf, strerror(-err));
-	*driver = device_link(d->bdf, "driver");
-	if (bind != (*driver && !strcmp(*driver, VFIO_PCI)))
+	if (!has_driver(d, bind, driver))
 		return fail(
 			ST_FAILED,
 			"%s: the kernel reports success, and its driver is %s; the kernel's log may tell why",

@@ -305,7 +305,7 @@ static int parse(struct options *o, const struct command *c, int argc,
 				ST_USAGE,
 				"%s comes behind the command that it is for",
 				argv[optind - 1]);
-		if (!takes(c, letter_of(value)))
+		if (c && !takes(c, letter_of(value)))
 			return fail(ST_USAGE,
 				    "%s does not take this option: pcilu %s %s",
 				    c->name, c->name, c->usage);

@@ -97,6 +97,7 @@ struct json_object *snapshot_take(int *status)
 		add_str(o, "bdf", dev->bdf);
 		add_bool(o, "kept", is_kept(dev));
 		add_str(o, "driver", dev->driver);
+		add_str(o, "device_file", dev->cdev);
 		add_str(o, "state",
 			dev->state < 0 ? "unknown" :
 					 pcilu_state_name(dev->state));

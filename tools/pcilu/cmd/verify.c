@@ -119,6 +119,17 @@ static void compare_driver(struct comparison *c, struct json_object *before,
 		       now && strcmp(now, "vfio-pci") != 0);
 }
 
+/* Numbered as drivers bind: another name is worth telling, and nothing is broken */
+static void compare_name(struct comparison *c, struct json_object *before,
+			 struct json_object *after)
+{
+	const char *old = get_str(before, "device_file");
+	const char *now = get_str(after, "device_file");
+
+	if (old && now && strcmp(old, now) != 0)
+		differ(c, "device file", old, now, false);
+}
+
 static void compare_device(struct comparison *c, struct json_object *before,
 			   struct json_object *after)
 {
@@ -129,6 +140,7 @@ static void compare_device(struct comparison *c, struct json_object *before,
 	compare_registers(c, before, after);
 	compare_resources(c, before, after);
 	compare_driver(c, before, after);
+	compare_name(c, before, after);
 }
 
 static struct json_object *compare(struct json_object *before,
