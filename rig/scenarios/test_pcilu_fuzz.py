@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""libFuzzer under ASan and UBSan: messages, the policy, kernel images.
+"""libFuzzer under ASan and UBSan: messages, the policy, kernel images, initrds,
+command lines, configurations.
 
 A short run by default; five minutes of messages in CI (.ci/run says so) and in a full run. What
 is found stays in build/fuzz, which the next run begins with.
@@ -20,7 +21,8 @@ OUT = BUILD / "tools-fuzz"
 CORPUS = TREE / "tools" / "pcilu" / "fuzz" / "corpus"
 FULL = os.environ.get("FULL", "") not in ("", "0")
 SECONDS = {"message": int(os.environ.get("PCILU_FUZZ_SECONDS", 300 if FULL else 15)),
-           "policy": 30 if FULL else 5, "image": 60 if FULL else 10}
+           "policy": 30 if FULL else 5, "image": 60 if FULL else 10,
+           "initrd": 60 if FULL else 5, "cmdline": 30 if FULL else 5, "config": 15 if FULL else 2}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,7 +41,7 @@ def test_fuzz(target: str) -> None:
     seeds, found = CORPUS / target, BUILD / "fuzz" / target
     assert any(seeds.iterdir())
     found.mkdir(parents=True, exist_ok=True)
-    out = run(f"fuzz_{target}", f"-max_total_time={SECONDS[target]}", "-max_len=4096", ".",
+    out = run(f"fuzz_{target}", f"-max_total_time={SECONDS[target]}", "-max_len=8192", ".",
               str(seeds), cwd=found)
     assert out.returncode == 0, out.stderr[-5000:]
 
