@@ -26,12 +26,6 @@
 #define LUO_FINISH LUO_IOCTL(0x42)
 #define LUO_GET_NAME LUO_IOCTL(0x43)
 
-struct luo_named {
-	uint32_t size;
-	int32_t fd;
-	char name[LUO_NAME_SIZE];
-};
-
 struct luo_token {
 	uint32_t size;
 	int32_t fd;
@@ -69,25 +63,37 @@ int luo_open(int wait)
 	}
 }
 
-static int named(int dev, unsigned long request, const char *name)
+static int named(int dev, unsigned long request, const char *name,
+		 struct luo_named *arg)
 {
-	struct luo_named arg = { .size = sizeof(arg), .fd = -1 };
 	size_t len = strlen(name);
 
-	if (len == 0 || len >= sizeof(arg.name))
+	if (len == 0 || len >= sizeof(arg->name))
 		return -EINVAL;
-	memcpy(arg.name, name, len);
-	return ioctl(dev, request, &arg) ? -errno : arg.fd;
+	*arg = (struct luo_named){ .size = sizeof(*arg), .fd = -1 };
+	memcpy(arg->name, name, len);
+	return ioctl(dev, request, arg) ? -errno : 0;
 }
 
 int luo_session_create(int dev, const char *name)
 {
-	return named(dev, LUO_CREATE_SESSION, name);
+	struct luo_named arg;
+	int err = named(dev, LUO_CREATE_SESSION, name, &arg);
+
+	return err ? err : arg.fd;
 }
 
 int luo_session_retrieve(int dev, const char *name)
 {
-	return named(dev, LUO_RETRIEVE_SESSION, name);
+	struct luo_named arg;
+	int err = luo_session_retrieve_in(dev, name, &arg);
+
+	return err ? err : arg.fd;
+}
+
+int luo_session_retrieve_in(int dev, const char *name, struct luo_named *arg)
+{
+	return named(dev, LUO_RETRIEVE_SESSION, name, arg);
 }
 
 int luo_preserve_fd(int session, int fd, uint64_t token)
@@ -113,6 +119,32 @@ int luo_finish(int session)
 	struct luo_plain arg = { .size = sizeof(arg) };
 
 	return ioctl(session, LUO_FINISH, &arg) ? -errno : 0;
+}
+
+/*
+ * Retrieving is for incoming sessions only, and the kernel looks at that before it
+ * looks at a field that it cannot know.
+ */
+int luo_is_incoming(int session)
+{
+	struct {
+		struct luo_token known;
+		uint64_t unknown;
+	} arg = {
+		.known = { .size = sizeof(arg), .fd = -1, .token = UINT64_MAX },
+		.unknown = 1,
+	};
+
+	if (!ioctl(session, LUO_RETRIEVE_FD, &arg))
+		return -EPROTO;
+	switch (errno) {
+	case EINVAL:
+		return 0;
+	case E2BIG:
+	case ENOENT:
+		return 1;
+	}
+	return -errno;
 }
 
 int luo_get_name(int session, char name[LUO_NAME_SIZE])

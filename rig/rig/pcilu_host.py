@@ -108,7 +108,7 @@ class Host:
             # As systemd does it: descriptors from 3 on, addressed to this very process.
             env["LISTEN_FDS"] = str(len(fds))
             env["LISTEN_FDNAMES"] = ":".join(names or [])
-            moves = "".join(f" {3 + n}<&{fd}" for n, fd in enumerate(fds))
+            moves = "".join(f" {3 + n}<&{fd} {fd}<&-" for n, fd in enumerate(fds))
             command = ["bash", "-c", f"export LISTEN_PID=$$; exec \"$@\"{moves}", "-", *command]
         with open(self.log, "a", encoding="utf-8") as log:
             self.daemon = subprocess.Popen(command, env=env, text=True, stderr=log,

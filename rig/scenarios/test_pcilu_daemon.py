@@ -174,7 +174,7 @@ def test_restarted_daemon_gets_its_sessions_from_the_store(host: Host,
         os.close(session(host, ph.CREATE, name)[1])
     assert session(host, ph.RELEASE, "vm-3")[0] == 0
     store = stored_descriptors(notify)
-    assert set(store) == {"table", "own", "o.vm-1", "o.vm-2"}
+    assert set(store) == {"table", "own", "policy.1", "o.vm-1", "o.vm-2"}
     host.stop(9)
     assert {"vm-1", "vm-2"} <= set(host.luo.outgoing)
     host.start(notify=notify, fds=list(store.values()), names=list(store))
@@ -423,24 +423,6 @@ def test_policy_is_read_again_and_a_wrong_one_is_not(open_host: Host) -> None:
     host.wait(lambda: "stays as it was" in host.log.read_text())
     assert "line 1" in host.log.read_text()
     assert as_nobody(host, ph.message(ph.CREATE, "vm-8")) == 0
-
-
-@pytest.mark.parametrize("text", ["user root\n", "usr root use *\n", "user root use\n",
-                                  "user 4294967295 use *\n", "user root hold x\n",
-                                  "user root use " + "x " * 80 + "\n"])
-def test_wrong_policy_stops_the_start(host: Host, text: str) -> None:
-    host.write("etc/pcilu/pcilud.policy", text)
-    host.start(expect_ready=False)
-    assert host.daemon and host.daemon.wait(60) == 78
-    host.daemon = None
-    assert "line 1" in host.log.read_text()
-
-
-def test_policy_that_others_can_write_stops_the_start(host: Host) -> None:
-    os.chmod(host.root / "etc/pcilu/pcilud.policy", 0o666)
-    host.start(expect_ready=False)
-    assert host.daemon and host.daemon.wait(60) == 78
-    host.daemon = None
 
 
 # --- it is not alone

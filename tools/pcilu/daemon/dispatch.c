@@ -17,23 +17,64 @@ struct call {
 	int *fd;
 };
 
-/* Ours are nobody else's, whatever the policy says */
+static bool begins_with(const char *name, const char *prefix)
+{
+	return !strncmp(name, prefix, strlen(prefix));
+}
+
+/* Some are nobody else's, whatever the policy says */
 static bool is_allowed(const struct call *c, const char *name)
 {
-	return strncmp(name, OWN_PREFIX, strlen(OWN_PREFIX)) != 0 &&
+	return !begins_with(name, OWN_PREFIX) &&
+	       !begins_with(name, SYSTEMD_PREFIX) &&
 	       policy_may_use(c->d->policy, c->peer, name);
 }
 
 static int may_use(const struct call *c)
 {
+	static struct log_limit limit = { .what = "refused requests",
+					  .level = LOG_NOTICE };
 	const char *name = c->request->name;
 
 	if (!is_allowed(c, name)) {
-		log_msg(LOG_NOTICE, "user %u (process %d) may not use '%s'",
-			c->peer->uid, c->peer->pid, name);
+		log_limited(&limit, "user %u (process %d) may not use '%s'",
+			    c->peer->uid, c->peer->pid, name);
 		return -EACCES;
 	}
 	return 0;
+}
+
+static bool has_place(const struct call *c)
+{
+	struct registry *reg = c->d->registry;
+	unsigned int total = registry_count(reg), own = 0;
+	const struct entry *e;
+	uint32_t i;
+
+	if (c->peer->uid == 0)
+		return total < REGISTRY_MAX;
+	for (i = 0; (e = registry_next(reg, &i)); i++)
+		own += e->uid == c->peer->uid;
+	return own < SESSIONS_PER_USER &&
+	       total < REGISTRY_MAX - SESSIONS_FOR_ROOT;
+}
+
+/* Before anything is asked of the kernel: 0, -ENOSPC or -EMFILE */
+static int may_add(const struct call *c, const struct entry *known)
+{
+	static struct log_limit limit = { .what = "users without room",
+					  .level = LOG_WARNING };
+	int err = 0;
+
+	if (!known && !has_place(c))
+		err = -ENOSPC;
+	else if (!c->d->ops->has_room(c->d->ctx, c->peer->uid))
+		err = -EMFILE;
+	if (err)
+		log_limited(&limit, "no %s left for user %u (process %d)",
+			    err == -EMFILE ? "descriptor" : "place",
+			    c->peer->uid, c->peer->pid);
+	return err;
 }
 
 static void describe(const struct call *c, const struct entry *e)
@@ -66,14 +107,15 @@ static int do_create(const struct call *c)
 	struct registry *reg = c->d->registry;
 	const char *name = c->request->name;
 	struct entry *e;
-	int fd;
+	int fd, err;
 
 	if (may_use(c))
 		return -EACCES;
 	if (registry_find(reg, PCILU_OUTGOING, name))
 		return -EEXIST;
-	if (registry_count(reg) >= REGISTRY_MAX)
-		return -ENOSPC;
+	err = may_add(c, NULL);
+	if (err)
+		return err;
 	fd = c->d->ops->create(c->d->ctx, name);
 	if (fd < 0)
 		return fd;
@@ -102,15 +144,16 @@ static int do_retrieve(const struct call *c)
 	struct registry *reg = c->d->registry;
 	const char *name = c->request->name;
 	struct entry *e;
-	int fd;
+	int fd, err;
 
 	if (may_use(c))
 		return -EACCES;
 	e = registry_find(reg, PCILU_INCOMING, name);
 	if (e && e->fd >= 0)
 		return give(c, e);
-	if (!e && registry_count(reg) >= REGISTRY_MAX)
-		return -ENOSPC;
+	err = may_add(c, e);
+	if (err)
+		return err;
 
 	fd = c->d->ops->retrieve(c->d->ctx, name);
 	if (fd == -ENOENT &&

@@ -9,13 +9,22 @@
 /* Names that begin so are ours; this one is the session with the registry in it */
 #define OWN_PREFIX "pcilud"
 #define OWN_SESSION "pcilud"
+/* And these are systemd's, from version 261 on */
+#define SYSTEMD_PREFIX "systemd"
+
+/* What one user can take, and what is kept for root */
+#define SESSIONS_PER_USER 2048
+#define SESSIONS_FOR_ROOT 256
 
 /* Where sessions come from, and who is told when one is held or no more */
 struct dispatch_ops {
 	int (*create)(void *ctx, const char *name); /* a descriptor, -errno */
 	int (*retrieve)(void *ctx, const char *name);
-	void (*held)(void *ctx, const struct entry *entry);
+	/* Is a descriptor left for this user? */
+	bool (*has_room)(void *ctx, uid_t uid);
+	void (*held)(void *ctx, struct entry *entry);
 	void (*dropped)(void *ctx, const struct entry *entry);
+	void (*tick)(void *ctx); /* once a second */
 };
 
 struct dispatch {

@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The registry's way through a kexec, in a session of its own. */
+/*
+ * Where the list of sessions comes from at a start, and its way through a kexec in a
+ * session of its own.
+ */
 #ifndef PCILUD_HANDOVER_H
 #define PCILUD_HANDOVER_H
 
 #include "registry.h"
+#include "store.h"
 
 /*
- * Makes the registry of this kernel: what the previous kernel's daemon had as
- * outgoing sessions is here as incoming ones that nobody has retrieved yet. It is
- * preserved in a new session, whose descriptor goes to @own. NULL with a message
- * if that cannot be.
+ * Makes the registry with all sessions that systemd kept, whatever became of the
+ * list itself: as it was before a restart; or from what the previous kernel's daemon
+ * left, whose outgoing sessions are incoming ones here; or from nothing but the
+ * store. Can be interrupted at any point and started again. @luo may be -1, then
+ * nothing new is made of the kernel. NULL if there is no memory.
  */
-struct registry *handover_start(int luo, int *own);
+struct registry *handover_start(int luo, struct stored *stored);
 
 #endif /* PCILUD_HANDOVER_H */

@@ -6,11 +6,14 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
@@ -23,55 +26,109 @@
 #include "../common/holder.h"
 #include "../common/log.h"
 #include "handover.h"
+#include "inforce.h"
 #include "privileges.h"
+#include "retrieve.h"
 #include "server.h"
 #include "store.h"
 
 struct daemon {
-	const char *policy_path;
 	const char *user;
-	int luo;
-	int own; /* the session with the registry in it */
-	struct policy *policy;
+	int luo; /* -1 if somebody else has the device */
+	unsigned int told; /* sessions that systemd's status shows */
+	struct inforce rules;
 	struct registry *registry;
 	struct dispatch dispatch;
+	struct limits limits;
 	struct server *server;
 };
 
 static int op_create(void *ctx, const char *name)
 {
-	return luo_session_create(((struct daemon *)ctx)->luo, name);
+	const struct daemon *d = ctx;
+
+	return d->luo < 0 ? -EBUSY : luo_session_create(d->luo, name);
 }
 
 static int op_retrieve(void *ctx, const char *name)
 {
-	return luo_session_retrieve(((struct daemon *)ctx)->luo, name);
+	const struct daemon *d = ctx;
+	char stored_as[STORE_NAME_SIZE];
+	struct entry e = {
+		.tag = store_tag(d->registry, PCILU_INCOMING, name),
+	};
+
+	memcpy(e.name, name, strnlen(name, sizeof(e.name) - 1));
+	store_name(&e, stored_as);
+	return d->luo < 0 ? -EBUSY : retrieve_session(d->luo, name, stored_as);
 }
 
-static void tell_count(const struct daemon *d)
+static bool op_has_room(void *ctx, uid_t uid)
 {
-	sd_notifyf(0, "STATUS=%u sessions", registry_count(d->registry) - 1);
+	const struct daemon *d = ctx;
+	int probe = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+
+	if (probe < 0)
+		return false;
+	close(probe);
+	return server_may_use(&d->limits, uid, probe);
 }
 
-static void op_held(void *ctx, const struct entry *e)
+/* But for our own */
+static unsigned int count(const struct daemon *d)
 {
-	store_put_entry(e);
+	return registry_count(d->registry) -
+	       !!registry_find(d->registry, PCILU_OUTGOING, OWN_SESSION);
+}
+
+static void tell_ready(struct daemon *d)
+{
+	const char *trouble = d->rules.trouble;
+
+	d->told = count(d);
+	sd_notifyf(0, "READY=1\nSTATUS=%u sessions%s%s", d->told,
+		   trouble ? "; " : "", trouble ? trouble : "");
+}
+
+/* Not with each session: systemd is told about those anyway */
+static void op_tick(void *ctx)
+{
+	struct daemon *d = ctx;
+
+	if (count(d) != d->told)
+		tell_ready(d);
+}
+
+static void op_held(void *ctx, struct entry *e)
+{
+	struct daemon *d = ctx;
+	char name[STORE_NAME_SIZE];
+
+	e->tag = store_tag(d->registry, e->direction, e->name);
+	if (e->direction == PCILU_OUTGOING) { /* else it is there already */
+		store_name(e, name);
+		store_put(name, e->fd);
+	}
 	log_msg(LOG_INFO, "session '%s' for user %u", e->name, e->uid);
-	tell_count(ctx);
 }
 
 static void op_dropped(void *ctx, const struct entry *e)
 {
+	char name[STORE_NAME_SIZE];
+
 	(void)ctx;
-	store_drop_entry(e);
+	store_name(e, name);
+	store_drop(name);
 	log_msg(LOG_INFO, "session '%s' released", e->name);
 }
 
 static const struct dispatch_ops ops = {
 	.create = op_create,
 	.retrieve = op_retrieve,
+	.has_room = op_has_room,
 	.held = op_held,
 	.dropped = op_dropped,
+	.tick = op_tick,
 };
 
 /* Says why there is no device for us, and what to do: an exit status */
@@ -84,9 +141,11 @@ static int no_device(int err)
 		pid = holder_of("/dev/liveupdate", comm, sizeof(comm));
 		log_msg(LOG_ERR, "/dev/liveupdate belongs to process %d (%s)%s",
 			pid, pid ? comm : "not visible to us",
-			pid == 1 ?
-				": this systemd carries sessions itself, pcilud is not needed; mask pcilud.service" :
-				": stop it first");
+			pid == 1 ? ": try again when it is done" :
+				   ": stop it first");
+		/* From version 261 on systemd has it, while it boots or shuts down */
+		if (pid == 1)
+			return EX_TEMPFAIL;
 	} else if (err == -ENOENT) {
 		log_msg(LOG_ERR,
 			"no /dev/liveupdate: boot a kernel with Live Update, with kho=on liveupdate=on");
@@ -99,39 +158,6 @@ static int no_device(int err)
 			   "/dev/liveupdate belongs to another process" :
 			   "no /dev/liveupdate");
 	return EX_UNAVAILABLE;
-}
-
-/* Goes on with what systemd kept, or begins with what the last kernel left */
-static int start_registry(struct daemon *d, struct stored *stored)
-{
-	d->own = stored->own;
-	if (stored->table >= 0 && stored->own >= 0)
-		d->registry = registry_from_fd(stored->table);
-	if (!d->registry) {
-		if (stored->table >= 0)
-			log_msg(LOG_ERR,
-				"the list of sessions that systemd kept is not understood");
-		if (stored->own >= 0)
-			close(stored->own);
-		d->registry = handover_start(d->luo, &d->own);
-		if (!d->registry)
-			return -EIO;
-		store_put(STORE_TABLE, registry_fd(d->registry));
-		store_put(STORE_OWN, d->own);
-		if (!registry_add(d->registry, PCILU_OUTGOING, OWN_SESSION, 0,
-				  getpid(), d->own))
-			return -ENOSPC;
-	} else {
-		struct entry *e =
-			registry_find(d->registry, PCILU_OUTGOING, OWN_SESSION);
-
-		if (e)
-			e->fd = d->own;
-		log_msg(LOG_NOTICE, "restarted with %u sessions",
-			stored->count);
-	}
-	store_restore(stored, d->registry);
-	return 0;
 }
 
 /* Outgoing sessions that nobody kept are gone; so must be our memory of them */
@@ -149,35 +175,22 @@ static void forget_lost(struct registry *reg)
 	}
 }
 
-static int load_policy(struct daemon *d)
-{
-	autofree char *why = NULL;
-	struct policy *fresh = policy_load(d->policy_path, &why);
-
-	if (!fresh) {
-		log_msg(LOG_ERR, "%s: %s", d->policy_path,
-			why ? why : "out of memory");
-		return -EINVAL;
-	}
-	policy_free(d->policy);
-	d->policy = fresh;
-	d->dispatch.policy = fresh;
-	return 0;
-}
-
 static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *si,
 		     void *data)
 {
+	static struct log_limit limit = { .what = "reloads",
+					  .level = LOG_NOTICE };
 	struct daemon *d = data;
 
 	(void)source;
 	(void)si;
 	sd_notify(0, "RELOADING=1");
-	if (load_policy(d))
-		log_msg(LOG_ERR, "the policy stays as it was");
+	if (inforce_reload(&d->rules))
+		log_limited(&limit, "the policy stays as it was");
 	else
-		log_msg(LOG_NOTICE, "read %s again", d->policy_path);
-	sd_notify(0, "READY=1");
+		log_limited(&limit, "read %s again", d->rules.path);
+	d->dispatch.policy = d->rules.policy;
+	tell_ready(d);
 	return 0;
 }
 
@@ -197,18 +210,30 @@ static int open_listener(int inherited)
 	return sock;
 }
 
-static int add_signals(sd_event *event, struct daemon *d)
+static const int ends[] = { SIGTERM, SIGINT };
+
+/* From the very start: what comes before there is a handler must not end us */
+static void block_signals(void)
 {
-	static const int ends[] = { SIGTERM, SIGINT };
+	static const int ignored[] = { SIGPIPE, SIGUSR1, SIGUSR2, SIGALRM,
+				       SIGVTALRM };
 	sigset_t set;
 	size_t i;
-	int err;
 
+	for (i = 0; i < ARRAY_SIZE(ignored); i++)
+		signal(ignored[i], SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGHUP);
 	for (i = 0; i < ARRAY_SIZE(ends); i++)
 		sigaddset(&set, ends[i]);
 	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+static int add_signals(sd_event *event, struct daemon *d)
+{
+	size_t i;
+	int err;
+
 	/* Without a handler, a signal ends the loop */
 	for (i = 0; i < ARRAY_SIZE(ends); i++) {
 		err = sd_event_add_signal(event, NULL, ends[i], NULL, NULL);
@@ -227,12 +252,11 @@ static int serve(struct daemon *d, int listener)
 	if (err >= 0)
 		err = add_signals(event, d);
 	if (err >= 0)
-		err = server_new(&d->server, event, listener, &d->dispatch);
+		err = server_new(&d->server, event, listener, &d->dispatch,
+				 &d->limits);
 	if (err >= 0) {
-		sd_notify(0, "READY=1");
-		tell_count(d);
-		log_msg(LOG_NOTICE, "ready, %u sessions",
-			registry_count(d->registry) - 1);
+		tell_ready(d);
+		log_msg(LOG_NOTICE, "ready, %u sessions", count(d));
 		err = sd_event_loop(event);
 		sd_notify(0, "STOPPING=1");
 	}
@@ -243,37 +267,85 @@ static int serve(struct daemon *d, int listener)
 	return err < 0 ? EX_OSERR : EX_OK;
 }
 
+/* As many descriptors as we may have, and how many that is */
+static unsigned int raise_descriptors(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r))
+		return 1024;
+	r.rlim_cur = r.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &r);
+	return r.rlim_max < 1 << 20 ? (unsigned int)r.rlim_max : 1 << 20;
+}
+
+/*
+ * What systemd keeps is given up when we fail for good, so with anything in the
+ * store nothing that is wrong may stop us: it is said, and we serve what there is.
+ */
 static int run(struct daemon *d)
 {
 	struct stored stored;
+	bool must_go_on;
 	int listener;
 
-	if (load_policy(d))
-		return EX_CONFIG;
+	d->limits.descriptors = raise_descriptors();
 	if (store_get(&stored))
 		return EX_OSERR;
+	if (inforce_start(&d->rules, &stored))
+		return EX_OSERR;
+	d->dispatch.policy = d->rules.policy;
+	must_go_on = stored.count > 0;
 	d->luo = luo_open(1);
-	if (d->luo < 0)
-		return no_device(d->luo);
+	if (d->luo < 0) {
+		int ret = no_device(d->luo);
+
+		if (!must_go_on)
+			return ret;
+		log_msg(LOG_ERR,
+			"sessions that systemd kept are served, others cannot be had: systemctl restart pcilud when the device is free");
+	}
 	listener = open_listener(stored.listener);
 	if (listener < 0)
 		return EX_OSERR;
-	if (privileges_drop(d->user))
+	if (privileges_drop(d->user, must_go_on))
 		return EX_NOUSER;
-	if (start_registry(d, &stored))
+	d->registry = handover_start(d->luo, &stored);
+	if (!d->registry)
 		return EX_OSERR;
 	forget_lost(d->registry);
 	d->dispatch.registry = d->registry;
 	return serve(d, listener);
 }
 
+/* As the daemon itself would read it */
+static int check_policy(const struct daemon *d)
+{
+	autofree char *why = NULL;
+	struct policy *p;
+
+	if (getpwnam(d->user) && privileges_drop(d->user, false))
+		return EX_OSERR;
+	p = policy_load(d->rules.path, &why);
+	if (!p) {
+		log_msg(LOG_ERR, "%s: %s", d->rules.path,
+			why ? why : "out of memory");
+		return EX_CONFIG;
+	}
+	policy_free(p);
+	return EX_OK;
+}
+
 static void usage(FILE *f)
 {
-	fputs("Usage: pcilud [--policy FILE] [--user NAME] [-v]\n"
+	fputs("Usage: pcilud [--policy FILE] [--user NAME] [--idle SECONDS] [-v]\n"
+	      "       pcilud --check-policy [--policy FILE] [--user NAME]\n"
 	      "Owns /dev/liveupdate and gives out its sessions, see pcilud(8).\n"
 	      "\n"
 	      "  -p, --policy FILE  who may use which names (/etc/pcilu/pcilud.policy)\n"
 	      "  -u, --user NAME    the user to become after start (pcilud)\n"
+	      "  -i, --idle SECONDS close what is idle for that long (60)\n"
+	      "  -c, --check-policy say what is wrong with the policy, and end\n"
 	      "  -v, --verbose      say what is done for whom\n"
 	      "  -h, --help         this text\n"
 	      "  -V, --version      the version\n",
@@ -285,24 +357,38 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "policy", required_argument, NULL, 'p' },
 		{ "user", required_argument, NULL, 'u' },
+		{ "idle", required_argument, NULL, 'i' },
+		{ "check-policy", no_argument, NULL, 'c' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
 		{ 0 },
 	};
 	autofree char *policy_path = path_of("/etc/pcilu/pcilud.policy");
-	struct daemon d = { .user = "pcilud", .luo = -1, .own = -1 };
+	struct daemon d = {
+		.user = "pcilud",
+		.luo = -1,
+		.limits.idle = 60,
+	};
+	bool check = false;
 	int c, ret;
 
 	log_program = "pcilud";
-	d.policy_path = policy_path;
-	while ((c = getopt_long(argc, argv, "p:u:vhV", options, NULL)) != -1) {
+	d.rules.path = policy_path;
+	while ((c = getopt_long(argc, argv, "p:u:i:cvhV", options, NULL)) !=
+	       -1) {
 		switch (c) {
 		case 'p':
-			d.policy_path = optarg;
+			d.rules.path = optarg;
 			break;
 		case 'u':
 			d.user = optarg;
+			break;
+		case 'i':
+			d.limits.idle = (unsigned int)strtoul(optarg, NULL, 10);
+			break;
+		case 'c':
+			check = true;
 			break;
 		case 'v':
 			log_level = LOG_INFO;
@@ -318,15 +404,18 @@ int main(int argc, char **argv)
 			return EX_USAGE;
 		}
 	}
-	if (optind != argc || !d.policy_path) {
+	if (optind != argc || !d.rules.path || !d.limits.idle) {
 		usage(stderr);
 		return EX_USAGE;
 	}
+	if (check)
+		return check_policy(&d);
+	block_signals();
 	d.dispatch.ops = &ops;
 	d.dispatch.ctx = &d;
 	ret = run(&d);
 	registry_free(d.registry);
-	policy_free(d.policy);
+	policy_free(d.rules.policy);
 	if (d.luo >= 0)
 		close(d.luo);
 	return ret;

@@ -39,6 +39,7 @@ struct rule {
 struct policy {
 	struct rule *rules;
 	size_t count;
+	char *text;
 };
 
 void policy_free(struct policy *policy)
@@ -50,7 +51,13 @@ void policy_free(struct policy *policy)
 	for (i = 0; i < policy->count; i++)
 		free(policy->rules[i].pattern);
 	free(policy->rules);
+	free(policy->text);
 	free(policy);
+}
+
+const char *policy_text(const struct policy *policy)
+{
+	return policy->text;
 }
 
 static int add_rule(struct policy *policy, const struct rule *rule,
@@ -170,7 +177,9 @@ struct policy *policy_parse(const char *text, size_t len, char **why)
 	size_t number = 0;
 
 	*why = NULL;
-	if (!copy || !policy) {
+	if (policy)
+		policy->text = strndup(text, len);
+	if (!copy || !policy || !policy->text) {
 		policy_free(policy);
 		return NULL;
 	}

@@ -26,6 +26,8 @@ struct policy *policy_parse(const char *text, size_t len, char **why);
 
 /* The same from a file, which nobody but root and ourselves may be able to change */
 struct policy *policy_load(const char *path, char **why);
+/* The text that it was read from */
+const char *policy_text(const struct policy *policy);
 void policy_free(struct policy *policy);
 
 bool policy_may_use(const struct policy *policy, const struct peer *peer,

@@ -2,15 +2,27 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../common/log.h"
 #include "privileges.h"
 
-int privileges_drop(const char *user)
+static int drop_capabilities(void)
+{
+	struct __user_cap_header_struct head = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	return syscall(SYS_capset, &head, none) ? -errno : 0;
+}
+
+int privileges_drop(const char *user, bool must_go_on)
 {
 	struct passwd *pw;
 
@@ -21,9 +33,11 @@ int privileges_drop(const char *user)
 	pw = getpwnam(user);
 	if (!pw) {
 		log_msg(LOG_ERR,
-			"there is no user '%s' to run as: make one, or name another with --user",
-			user);
-		return -ESRCH;
+			"there is no user '%s' to run as%s: make one, or name another with --user",
+			user,
+			must_go_on ? ", so it goes on as root without rights" :
+				     "");
+		return must_go_on ? drop_capabilities() : -ESRCH;
 	}
 	if (setgroups(0, NULL) ||
 	    setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) ||

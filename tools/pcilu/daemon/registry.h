@@ -20,6 +20,7 @@ struct entry {
 	uint32_t uid;
 	int32_t pid;
 	int fd; /* -1: not held */
+	char tag; /* how the store tells it from its namesake, see store.h */
 };
 
 struct registry;

@@ -13,28 +13,42 @@
 #include "../common/log.h"
 #include "server.h"
 
-/* One user other than root cannot take all the places */
+/* Nobody but root can take the last places, and no one user all the others */
 #define MAX_CLIENTS 2048
+#define CLIENTS_FOR_ROOT 256
 #define MAX_CLIENTS_PER_USER 1024
+#define DESCRIPTORS_FOR_ROOT 32
 #define MAX_GROUPS 256
+
+#define TICK_US (1000ULL * 1000)
+/* How long nobody is let in when there is no descriptor for another client */
+#define PAUSE_US (100ULL * 1000)
 
 struct client {
 	struct server *server;
 	struct client *next, *prev;
 	sd_event_source *source;
 	int sock;
+	uint64_t last; /* when it said something, in microseconds */
 	struct peer peer;
 	gid_t groups[MAX_GROUPS];
 };
 
 struct server {
 	sd_event *event;
-	sd_event_source *source;
+	sd_event_source *source, *tick, *pause;
 	int listener;
 	struct dispatch *dispatch;
+	const struct limits *limits;
 	struct client *clients;
 	unsigned int count;
 };
+
+bool server_may_use(const struct limits *limits, uid_t uid, int fd)
+{
+	return uid == 0 ||
+	       (unsigned int)fd + DESCRIPTORS_FOR_ROOT < limits->descriptors;
+}
 
 int server_listen(const char *path)
 {
@@ -75,6 +89,8 @@ static void client_free(struct client *c)
 /* One message and its reply: 0, or an error that ends the connection */
 static int client_serve(struct client *c)
 {
+	static struct log_limit limit = { .what = "foreign messages",
+					  .level = LOG_NOTICE };
 	autoclose int stray = -1;
 	char buf[sizeof(struct pcilu_msg)];
 	struct pcilu_msg reply;
@@ -86,10 +102,11 @@ static int client_serve(struct client *c)
 		return 0;
 	if (n <= 0)
 		return n ? (int)n : -ECONNRESET;
+	sd_event_now(c->server->event, CLOCK_MONOTONIC, &c->last);
 	if (stray >= 0 || (size_t)n != sizeof(buf)) {
-		log_msg(LOG_NOTICE,
-			"process %d of user %u does not speak the protocol",
-			c->peer.pid, c->peer.uid);
+		log_limited(&limit,
+			    "process %d of user %u does not speak the protocol",
+			    c->peer.pid, c->peer.uid);
 		return -EPROTO;
 	}
 	err = dispatch(c->server->dispatch, &c->peer, buf, (size_t)n, &reply,
@@ -135,11 +152,50 @@ static bool has_room(const struct server *s, uid_t uid)
 	const struct client *c;
 	unsigned int n = 0;
 
-	if (s->count >= MAX_CLIENTS)
-		return false;
+	if (uid == 0)
+		return s->count < MAX_CLIENTS;
 	for (c = s->clients; c; c = c->next)
 		n += c->peer.uid == uid;
-	return uid == 0 || n < MAX_CLIENTS_PER_USER;
+	return s->count < MAX_CLIENTS - CLIENTS_FOR_ROOT &&
+	       n < MAX_CLIENTS_PER_USER;
+}
+
+static int on_pause_over(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct server *s = data;
+
+	(void)source;
+	(void)usec;
+	s->pause = sd_event_source_unref(s->pause);
+	sd_event_source_set_enabled(s->source, SD_EVENT_ON);
+	return 0;
+}
+
+/* Who waits would be reported again at once and for ever */
+static void pause_listening(struct server *s, int err)
+{
+	static struct log_limit limit = { .what = "failures to accept a client",
+					  .level = LOG_ERR };
+
+	if (err == EAGAIN || err == ECONNABORTED || err == EINTR)
+		return;
+	log_limited(&limit, "a client cannot be let in: %s", strerror(err));
+	if (sd_event_add_time_relative(s->event, &s->pause, CLOCK_MONOTONIC,
+				       PAUSE_US, 0, on_pause_over, s) >= 0)
+		sd_event_source_set_enabled(s->source, SD_EVENT_OFF);
+}
+
+static void turn_away(struct client *c, int sock)
+{
+	static struct log_limit limit = { .what = "clients turned away",
+					  .level = LOG_WARNING };
+
+	if (c)
+		log_limited(&limit,
+			    "process %d of user %u was turned away: no room",
+			    c->peer.pid, c->peer.uid);
+	free(c);
+	close(sock);
 }
 
 static int on_connection(sd_event_source *source, int listener, uint32_t events,
@@ -152,19 +208,21 @@ static int on_connection(sd_event_source *source, int listener, uint32_t events,
 	(void)source;
 	(void)events;
 	sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (sock < 0)
+	if (sock < 0) {
+		pause_listening(s, errno);
 		return 0;
+	}
 	c = calloc(1, sizeof(*c));
 	if (!c || peer_of(sock, c) || !has_room(s, c->peer.uid) ||
+	    !server_may_use(s->limits, c->peer.uid, sock) ||
 	    sd_event_add_io(s->event, &c->source, sock, EPOLLIN, on_client, c) <
 		    0) {
-		log_msg(LOG_WARNING, "a client was turned away: no room");
-		free(c);
-		close(sock);
+		turn_away(c, sock);
 		return 0;
 	}
 	c->server = s;
 	c->sock = sock;
+	sd_event_now(s->event, CLOCK_MONOTONIC, &c->last);
 	c->next = s->clients;
 	if (c->next)
 		c->next->prev = c;
@@ -173,8 +231,25 @@ static int on_connection(sd_event_source *source, int listener, uint32_t events,
 	return 0;
 }
 
+/* The library connects again when it has something to say */
+static int on_tick(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct server *s = data;
+	struct client *c, *next;
+
+	for (c = s->clients; c; c = next) {
+		next = c->next;
+		if (c->last + s->limits->idle * TICK_US < usec)
+			client_free(c);
+	}
+	s->dispatch->ops->tick(s->dispatch->ctx);
+	log_tick();
+	sd_event_source_set_time_relative(source, TICK_US);
+	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
 int server_new(struct server **out, sd_event *event, int listener,
-	       struct dispatch *d)
+	       struct dispatch *d, const struct limits *limits)
 {
 	struct server *s = calloc(1, sizeof(*s));
 	int err;
@@ -184,9 +259,15 @@ int server_new(struct server **out, sd_event *event, int listener,
 	s->event = event;
 	s->listener = listener;
 	s->dispatch = d;
+	s->limits = limits;
 	err = sd_event_add_io(event, &s->source, listener, EPOLLIN,
 			      on_connection, s);
+	if (err >= 0)
+		err = sd_event_add_time_relative(event, &s->tick,
+						 CLOCK_MONOTONIC, TICK_US,
+						 TICK_US, on_tick, s);
 	if (err < 0) {
+		sd_event_source_unref(s->source);
 		free(s);
 		return err;
 	}
@@ -201,6 +282,8 @@ void server_free(struct server *s)
 	while (s->clients)
 		client_free(s->clients);
 	sd_event_source_unref(s->source);
+	sd_event_source_unref(s->tick);
+	sd_event_source_unref(s->pause);
 	close(s->listener);
 	free(s);
 }

@@ -9,12 +9,20 @@
 
 struct server;
 
+struct limits {
+	unsigned int idle; /* seconds after which a silent client is let go */
+	unsigned int descriptors; /* that we may have open */
+};
+
+/* May a user have the descriptor of that number? The last ones are root's. */
+bool server_may_use(const struct limits *limits, uid_t uid, int fd);
+
 /* A listening socket at @path, or -errno */
 int server_listen(const char *path);
 
 /* Serves the clients of @listener, which becomes the server's, from @event */
 int server_new(struct server **server, sd_event *event, int listener,
-	       struct dispatch *dispatch);
+	       struct dispatch *dispatch, const struct limits *limits);
 void server_free(struct server *server);
 
 #endif /* PCILUD_SERVER_H */

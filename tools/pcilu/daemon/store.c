@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,17 +10,27 @@
 
 #include "../../../lib/include/pcilu.h"
 #include "../../../lib/src/cleanup.h"
+#include "../../../lib/src/luo.h"
 #include "../common/log.h"
 #include "store.h"
 
-/* Names of stored sessions: a letter for the direction, a dot, the name */
-static const char letter[] = { [PCILU_OUTGOING] = 'o', [PCILU_INCOMING] = 'i' };
+#define FLUSH_LIMIT_US (2ULL * 1000 * 1000)
 
-#define STORE_NAME_SIZE (PCILU_MSG_NAME_SIZE + 2)
+static const char letters[] = { [PCILU_OUTGOING] = 'o', [PCILU_INCOMING] = 'i' };
+static const char spare_letter = 'a';
 
-static void entry_name(const struct entry *e, char name[STORE_NAME_SIZE])
+void store_name(const struct entry *e, char name[STORE_NAME_SIZE])
 {
-	snprintf(name, STORE_NAME_SIZE, "%c.%s", letter[e->direction], e->name);
+	snprintf(name, STORE_NAME_SIZE, "%c.%s", e->tag, e->name);
+}
+
+char store_tag(struct registry *reg, uint32_t direction, const char *name)
+{
+	const struct entry *namesake = registry_find(reg, !direction, name);
+
+	if (namesake && namesake->tag == letters[direction])
+		return spare_letter;
+	return letters[direction];
 }
 
 void store_put(const char *name, int fd)
@@ -36,20 +45,15 @@ void store_put(const char *name, int fd)
 		log_msg(LOG_WARNING, "systemd does not keep '%s' for us", name);
 }
 
-void store_put_entry(const struct entry *e)
+void store_drop(const char *name)
 {
-	char name[STORE_NAME_SIZE];
-
-	entry_name(e, name);
-	store_put(name, e->fd);
+	sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
 }
 
-void store_drop_entry(const struct entry *e)
+void store_flush(void)
 {
-	char name[STORE_NAME_SIZE];
-
-	entry_name(e, name);
-	sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+	if (getenv("NOTIFY_SOCKET"))
+		sd_notify_barrier(0, FLUSH_LIMIT_US);
 }
 
 int store_get(struct stored *s)
@@ -57,64 +61,91 @@ int store_get(struct stored *s)
 	char **names = NULL;
 	int i, n;
 
-	*s = (struct stored){ .listener = -1, .table = -1, .own = -1 };
+	*s = (struct stored){ .listener = -1 };
 	n = sd_listen_fds_with_names(1, &names);
 	if (n <= 0)
 		return n;
-	s->fd = calloc(n, sizeof(*s->fd));
-	if (!s->fd)
+	s->all = calloc(n, sizeof(*s->all));
+	if (!s->all)
 		return -ENOMEM;
-	s->name = names;
 	for (i = 0; i < n; i++) {
 		int fd = SD_LISTEN_FDS_START + i;
 
 		if (sd_is_socket(fd, AF_UNIX, SOCK_SEQPACKET, 1) > 0) {
 			s->listener = fd;
-		} else if (!strcmp(names[i], STORE_TABLE)) {
-			s->table = fd;
-		} else if (!strcmp(names[i], STORE_OWN)) {
-			s->own = fd;
-		} else {
-			s->fd[s->count] = fd;
-			s->name[s->count++] = names[i];
+			free(names[i]);
 			continue;
 		}
-		free(names[i]);
+		s->all[s->count++] = (struct stored_fd){ names[i], fd };
 	}
+	free(names);
 	return 0;
 }
 
-static int direction_of(const char *name)
+int store_take(struct stored *s, const char *name)
 {
-	if (name[0] && name[1] == '.') {
-		if (name[0] == letter[PCILU_OUTGOING])
-			return PCILU_OUTGOING;
-		if (name[0] == letter[PCILU_INCOMING])
-			return PCILU_INCOMING;
-	}
+	size_t i;
+
+	for (i = 0; i < s->count; i++)
+		if (s->all[i].fd >= 0 && !strcmp(s->all[i].name, name))
+			return take_fd(&s->all[i].fd);
 	return -1;
+}
+
+static bool is_session(const struct stored_fd *s)
+{
+	return s->name[0] && s->name[1] == '.' && strchr("oia", s->name[0]) &&
+	       s->name[2];
+}
+
+static void restore(const struct stored_fd *s, struct registry *reg)
+{
+	int incoming = luo_is_incoming(s->fd);
+	const char *name = s->name + 2;
+	uint32_t direction;
+	struct entry *e;
+
+	if (incoming < 0) /* the kernel does not tell: as it was when stored */
+		incoming = s->name[0] == letters[PCILU_INCOMING];
+	direction = incoming ? PCILU_INCOMING : PCILU_OUTGOING;
+	e = registry_find(reg, direction, name);
+	if (e && e->fd >= 0) {
+		log_msg(LOG_WARNING, "systemd kept '%s' twice", name);
+		close(s->fd);
+		return;
+	}
+	if (!e) {
+		log_msg(LOG_NOTICE,
+			"session '%s' was not in the list, and is there", name);
+		e = registry_add(reg, direction, name, 0, 0, -1);
+	}
+	if (!e) {
+		log_msg(LOG_ERR,
+			"no room in the list for session '%s': it lives, but cannot be asked for",
+			name);
+		return; /* and stays open */
+	}
+	e->fd = s->fd;
+	e->tag = s->name[0];
 }
 
 void store_restore(struct stored *s, struct registry *reg)
 {
-	unsigned int i;
+	size_t i;
 
 	for (i = 0; i < s->count; i++) {
-		int direction = direction_of(s->name[i]);
-		struct entry *e = NULL;
+		struct stored_fd *f = &s->all[i];
 
-		if (direction >= 0)
-			e = registry_find(reg, direction, s->name[i] + 2);
-		if (e && e->fd < 0) {
-			e->fd = s->fd[i];
-		} else {
-			log_msg(LOG_WARNING,
-				"'%s' was kept for us, but we do not know it",
-				s->name[i]);
-			close(s->fd[i]);
+		if (f->fd >= 0 && is_session(f)) {
+			restore(f, reg);
+		} else if (f->fd >= 0) {
+			log_msg(LOG_NOTICE,
+				"'%s' was kept for another pcilud, and still is",
+				f->name);
+			close(f->fd);
 		}
-		free(s->name[i]);
+		free(f->name);
 	}
-	free(s->name);
-	free(s->fd);
+	free(s->all);
+	*s = (struct stored){ .listener = -1 };
 }
