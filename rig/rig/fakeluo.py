@@ -21,8 +21,8 @@ from typing import Callable
 CREATE, RETRIEVE, PRESERVE, RETRIEVE_FD, FINISH, GET_NAME = 0x00, 0x01, 0x40, 0x41, 0x42, 0x43
 OPEN, KEXEC_LOAD, REBOOT = 0x100, 0x101, 0x102
 UNLOAD = 1      # KEXEC_FILE_UNLOAD
-REQUEST = struct.Struct("=IiQ4096s")
-REPLY = struct.Struct("=i64s")
+REQUEST = struct.Struct("=IiQQ4096s")
+REPLY = struct.Struct("=i64sQ")
 
 
 class Refused(Exception):
@@ -120,7 +120,7 @@ class FakeLuo:
         if len(data) != REQUEST.size:
             self._gone(sock)
             return
-        op, arg, token, text = REQUEST.unpack(data)
+        op, arg, token, serial, text = REQUEST.unpack(data)
         name, passed, error = b"", -1, 0
         try:
             name, passed = self._request(sock, op, arg, token, text.rstrip(b"\0").decode(),
@@ -129,7 +129,7 @@ class FakeLuo:
             error = refusal.args[0]
         for fd in fds:
             os.close(fd)
-        socket.send_fds(sock, [REPLY.pack(error, name)], [passed] if passed >= 0 else [])
+        socket.send_fds(sock, [REPLY.pack(error, name, serial)], [passed] if passed >= 0 else [])
         if op in (CREATE, RETRIEVE) and passed >= 0:
             os.close(passed)
 

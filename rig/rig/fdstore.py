@@ -124,7 +124,7 @@ def high(fd: int) -> int:
 
 
 def ask(sock: socket.socket, op: int, name: str = "") -> list[int]:
-    sock.sendall(REQUEST.pack(op, 0, 0, name.encode()))
+    sock.sendall(REQUEST.pack(op, 0, 0, 0, name.encode()))
     data, fds, _, _ = socket.recv_fds(sock, REPLY.size, 1)
     assert REPLY.unpack(data)[0] == 0, (op, name, REPLY.unpack(data))
     return fds

@@ -48,6 +48,8 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
+        self.tools = TOOLS
+        self.prefix: list[str] = []     # what runs the daemon
         for name in ("sys/bus/pci/devices", "proc/sys/kernel", "run/pcilud", "dev", "etc/pcilu",
                      "boot", "sys/kernel", "bin"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -101,7 +103,7 @@ class Host:
     def start(self, *argv: str, notify: socket.socket | None = None, fds: list[int] | None = None,
               names: list[str] | None = None, expect_ready: bool = True) -> None:
         env = dict(self.env)
-        command = [str(TOOLS / "pcilud"), "--user", "root", "-v", *argv]
+        command = [*self.prefix, str(self.tools / "pcilud"), "--user", "root", "-v", *argv]
         if notify:
             env["NOTIFY_SOCKET"] = notify.getsockname()
         if fds:

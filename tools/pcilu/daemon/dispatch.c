@@ -175,7 +175,7 @@ static int do_retrieve(const struct call *c)
 
 static int do_release(const struct call *c)
 {
-	struct entry *e;
+	struct entry *e, gone;
 
 	if (may_use(c))
 		return -EACCES;
@@ -183,9 +183,18 @@ static int do_release(const struct call *c)
 			  c->request->name);
 	if (!e)
 		return -ENOENT;
-	if (e->fd >= 0)
-		c->d->ops->dropped(c->d->ctx, e);
+	/*
+	 * First the list, then the store: who is killed between the two finds the
+	 * session in the store. The other way round an incoming one, which is
+	 * finished when the store lets go of it, would be listed for ever.
+	 */
+	gone = *e;
+	e->fd = -1;
 	registry_remove(c->d->registry, e);
+	if (gone.fd < 0)
+		return 0;
+	c->d->ops->dropped(c->d->ctx, &gone);
+	close(gone.fd);
 	return 0;
 }
 

@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { OP_OPEN = 0x100, OP_KEXEC_LOAD = 0x101, OP_REBOOT = 0x102 };
@@ -28,16 +29,18 @@ struct request {
 	uint32_t op;
 	int32_t arg;
 	uint64_t token;
+	uint64_t serial; /* the reply repeats it */
 	char text[4096];
 };
 
 struct reply {
 	int32_t error; /* 0 or an errno */
 	char name[64];
-};
+	uint64_t serial;
+} __attribute__((packed));
 
-static int exchange(int sock, const struct request *rq, int fd,
-		    struct reply *re, int *got)
+static int exchange_once(int sock, const struct request *rq, int fd,
+			 struct reply *re, int *got)
 {
 	union {
 		struct cmsghdr align;
@@ -48,6 +51,7 @@ static int exchange(int sock, const struct request *rq, int fd,
 	struct cmsghdr *c;
 	ssize_t n;
 
+	*got = -1;
 	if (fd >= 0) {
 		hdr.msg_control = control.buf;
 		hdr.msg_controllen = sizeof(control.buf);
@@ -57,7 +61,7 @@ static int exchange(int sock, const struct request *rq, int fd,
 		c->cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
 	}
-	if (sendmsg(sock, &hdr, MSG_NOSIGNAL) < 0)
+	if (rq && sendmsg(sock, &hdr, MSG_NOSIGNAL) < 0)
 		return ENOTTY;
 	iov = (struct iovec){ re, sizeof(*re) };
 	hdr = (struct msghdr){ .msg_iov = &iov,
@@ -66,12 +70,32 @@ static int exchange(int sock, const struct request *rq, int fd,
 			       .msg_controllen = sizeof(control.buf) };
 	n = recvmsg(sock, &hdr, MSG_CMSG_CLOEXEC);
 	if (n != sizeof(*re))
-		return EIO;
-	*got = -1;
+		return EIO; /* nobody there any more */
 	c = CMSG_FIRSTHDR(&hdr);
 	if (c && c->cmsg_type == SCM_RIGHTS)
 		memcpy(got, CMSG_DATA(c), sizeof(*got));
 	return re->error;
+}
+
+/*
+ * A system call ends with the process that made it. Here, the reply to somebody who
+ * was killed while waiting for it is still there for the next one.
+ */
+static int exchange(int sock, struct request *rq, int fd, struct reply *re,
+		    int *got)
+{
+	struct timespec t;
+	int err;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	rq->serial = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+	err = exchange_once(sock, rq, fd, re, got);
+	while (err != ENOTTY && err != EIO && re->serial != rq->serial) {
+		if (*got >= 0)
+			close(*got);
+		err = exchange_once(sock, NULL, -1, re, got);
+	}
+	return err;
 }
 
 static int connect_stand_in(void)
