@@ -55,7 +55,7 @@ def as_user(host: Host, code: str, uid: int = NOBODY) -> str:
     """What a Python program of another user prints. It has `s`, connected to the daemon."""
     if os.geteuid() != 0:
         pytest.skip("only root can try what another user may do")
-    path = str(host.root / "run/pcilud/socket")
+    # By a path from its working directory, whoever may pass through those above.
     out = subprocess.run(
         ["/usr/bin/python3", "-c",
          "import os,socket,sys,struct,time,resource\n"
@@ -63,8 +63,9 @@ def as_user(host: Host, code: str, uid: int = NOBODY) -> str:
          f"os.setgroups([]);os.setgid({uid});os.setuid({uid})\n"
          "def connect():\n"
          " s=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET);s.settimeout(30)\n"
-         f" s.connect({path!r});return s\n"
+         " s.connect('socket');return s\n"
          "def error(reply): return -struct.unpack_from('=i',reply,16)[0]\n"
-         f"s=connect()\n{code}"], text=True, capture_output=True, timeout=120)
+         f"s=connect()\n{code}"], text=True, capture_output=True, timeout=120,
+        cwd=host.root / "run/pcilud")
     assert out.returncode == 0, out.stderr
     return out.stdout.strip()

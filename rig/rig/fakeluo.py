@@ -129,7 +129,11 @@ class FakeLuo:
             error = refusal.args[0]
         for fd in fds:
             os.close(fd)
-        socket.send_fds(sock, [REPLY.pack(error, name, serial)], [passed] if passed >= 0 else [])
+        try:
+            socket.send_fds(sock, [REPLY.pack(error, name, serial)],
+                            [passed] if passed >= 0 else [])
+        except OSError:
+            pass        # who asked was killed meanwhile; what was made goes with the descriptor
         if op in (CREATE, RETRIEVE) and passed >= 0:
             os.close(passed)
 

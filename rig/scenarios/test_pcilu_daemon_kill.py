@@ -41,7 +41,6 @@ class Victim:
         self.unsure: set[tuple[str, int]] = set()
         self.retrieved: set[str] = set()
         self.number = 0
-        self.kills = 0
         self.patience = 20.0
         self.store.start(self.host)
 
@@ -123,7 +122,9 @@ class Victim:
         return {name for name, direction in self.sure if direction} - self.retrieved
 
     def setup(self, outgoing: int, left: int, retrieved: int) -> None:
-        """At least so many of each."""
+        """At least so many of each, and not too many."""
+        while sum(not direction for _, direction in self.sure) > 50:
+            self.release()
         if len(self.left()) < left + retrieved:
             for _ in range(40):
                 self.create()
@@ -173,7 +174,6 @@ class Victim:
     def bury(self, sig: int = 9) -> None:
         self.host.stop(sig)
         self.host._readies = self.log().count("ready,")
-        self.kills += 1
 
     def resurrect(self) -> None:
         self.bury()
