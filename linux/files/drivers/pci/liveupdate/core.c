@@ -73,6 +73,7 @@ module_param_named(abi_version, pci_lu_abi_version, uint, 0600);
 static const struct liveupdate_flb_ops pci_lu_flb_ops = {
 	.preserve	= pci_lu_outgoing_create,
 	.unpreserve	= pci_lu_outgoing_destroy,
+	.freeze		= pci_lu_outgoing_freeze,
 	.retrieve	= pci_lu_incoming_retrieve,
 	.finish		= pci_lu_incoming_finish,
 	.owner		= THIS_MODULE,
@@ -124,19 +125,27 @@ static int pci_lu_pm_notify(struct notifier_block *nb, unsigned long event,
 	case PM_HIBERNATION_PREPARE:
 	case PM_RESTORE_PREPARE:
 		break;
+	case PM_POST_SUSPEND:
+	case PM_POST_HIBERNATION:
+	case PM_POST_RESTORE:
+		pci_lu_set_suspending(false);
+		return NOTIFY_DONE;
 	default:
 		return NOTIFY_DONE;
 	}
 
-	if (pci_lu_outgoing_active()) {
+	/* User space goes on for a while, and may preserve something yet */
+	pci_lu_set_suspending(true);
+	if (pci_lu_outgoing_active())
 		pr_err("no suspend while PCI devices are preserved; close their Live Update sessions first\n");
-		return notifier_from_errno(-EBUSY);
-	}
-	if (pci_lu_incoming_active()) {
+	else if (pci_lu_incoming_active())
 		pr_err("no suspend while PCI devices of the previous kernel are not finished; finish their Live Update sessions first\n");
-		return notifier_from_errno(-EBUSY);
-	}
-	return NOTIFY_DONE;
+	else
+		return NOTIFY_DONE;
+
+	/* Who refuses is not told of the end */
+	pci_lu_set_suspending(false);
+	return notifier_from_errno(-EBUSY);
 }
 
 static struct notifier_block pci_lu_pm_nb = {

@@ -11,6 +11,7 @@
 #include <linux/io.h>
 #include <linux/kexec_handover.h>
 #include <linux/kho_block.h>
+#include <linux/mm.h>
 #include <linux/pm_runtime.h>
 #include <linux/slab.h>
 #include <linux/xarray.h>
@@ -78,32 +79,25 @@ static int incoming_read(struct pci_liveupdate_header_ser *header,
 			 struct pci_lu_error *bad)
 {
 	struct pci_liveupdate_record_ser **slots __free(kvfree) = NULL;
-	struct pci_liveupdate_record_ser *rec;
-	struct kho_block_set_it it;
-	u64 nr = 0, room;
+	u64 nr = 0;
 	int err;
 
 	err = pci_lu_header_check(header, bad);
 	if (err)
 		return err;
 
-	kho_block_set_init(&lu_in.set, sizeof(*rec));
+	if (!pfn_valid(PHYS_PFN(header->records))) {
+		bad->why = "records that are not in memory";
+		return -EINVAL;
+	}
+	kho_block_set_init(&lu_in.set, sizeof(struct pci_liveupdate_record_ser));
 	err = kho_block_set_restore(&lu_in.set, header->records);
 	if (err) {
 		bad->why = "damaged blocks";
 		return err;
 	}
 
-	room = lu_in.set.nblocks * lu_in.set.count_per_block;
-	slots = kvmalloc_array(max(room, 1), sizeof(*slots), GFP_KERNEL);
-	if (!slots)
-		return -ENOMEM;
-
-	kho_block_set_it_init(&it, &lu_in.set);
-	while ((rec = kho_block_set_it_read_entry(&it)))
-		slots[nr++] = rec;
-
-	err = pci_lu_records_check(header, slots, nr, bad);
+	err = pci_lu_set_check(header, &lu_in.set, &slots, &nr, bad);
 	for (u64 i = 0; !err && i < nr; i++)
 		if (!pci_lu_slot_is_free(slots[i]))
 			err = incoming_add(slots[i]);
@@ -113,8 +107,14 @@ static int incoming_read(struct pci_liveupdate_header_ser *header,
 /* The File-Lifecycle-Bound object is asked for, at boot */
 int pci_lu_incoming_retrieve(struct liveupdate_flb_op_args *args)
 {
-	struct pci_liveupdate_header_ser *header = phys_to_virt(args->data);
+	struct pci_liveupdate_header_ser *header;
 	struct pci_lu_error bad = {};
+
+	if (!args->data || !PAGE_ALIGNED(args->data) || !pfn_valid(PHYS_PFN(args->data))) {
+		bad.why = "a header that is not in memory";
+		incoming_unreadable(&bad, 0);
+	}
+	header = phys_to_virt(args->data);
 
 	scoped_guard(rwsem_write, &pci_lu_rwsem) {
 		if (incoming_read(header, &bad)) {

@@ -14,6 +14,8 @@
 
 #include "hooks.h"
 
+struct kho_block_set;
+
 /**
  * struct pci_lu_incoming - what the incoming kernel knows about a record
  * @rec:	the record, in memory of the previous kernel until the
@@ -51,6 +53,9 @@ extern struct liveupdate_flb pci_lu_flb;
 
 /* record.c */
 void pci_lu_record_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec);
+const char *pci_lu_record_take(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec);
+const char *pci_lu_record_changed(struct pci_dev *dev,
+				  const struct pci_liveupdate_record_ser *rec);
 const char *pci_lu_record_mismatch(struct pci_dev *dev,
 				   const struct pci_liveupdate_record_ser *rec);
 int pci_lu_header_check(const struct pci_liveupdate_header_ser *hdr,
@@ -58,6 +63,9 @@ int pci_lu_header_check(const struct pci_liveupdate_header_ser *hdr,
 int pci_lu_records_check(const struct pci_liveupdate_header_ser *hdr,
 			 struct pci_liveupdate_record_ser **slots, u64 nr_slots,
 			 struct pci_lu_error *err);
+int pci_lu_set_check(const struct pci_liveupdate_header_ser *hdr, struct kho_block_set *set,
+		     struct pci_liveupdate_record_ser ***slots, u64 *nr_slots,
+		     struct pci_lu_error *err);
 bool pci_lu_slot_is_free(const struct pci_liveupdate_record_ser *rec);
 
 /* dma.c */
@@ -88,24 +96,34 @@ struct pci_lu_bridge_view {
 enum pci_lu_buses pci_lu_judge_buses(const struct pci_lu_bridge_view *view);
 void pci_lu_read_acs(struct pci_dev *dev);
 
-/* outgoing.c */
+/* refusals.c */
+#define PCI_LU_PRESERVE		BIT(0)
+#define PCI_LU_FREEZE		BIT(1)
 
 /**
- * struct pci_lu_refusal - why a device cannot be preserved
- * @test:   tells whether it is so
- * @errno:  what preserve returns then
+ * struct pci_lu_refusal - why a device cannot be kept
+ * @test:   tells whether it is so; called with pci_lu_rwsem held
+ * @when:   to be asked then: PCI_LU_PRESERVE, PCI_LU_FREEZE, or both
+ * @errno:  what preserve or the kexec returns
  * @reason: in words that fit behind "cannot be preserved: "
  * @remedy: what to do about it
  */
 struct pci_lu_refusal {
 	bool (*test)(struct pci_dev *dev);
+	unsigned int when;
 	int errno;
 	const char *reason;
 	const char *remedy;
 };
 
-const struct pci_lu_refusal *pci_lu_refusal(struct pci_dev *dev);
+const struct pci_lu_refusal *pci_lu_refusal(struct pci_dev *dev, unsigned int when);
+int pci_lu_refuse(struct pci_dev *dev, unsigned int when);
+bool pci_lu_is_gone(struct pci_dev *dev);
+void pci_lu_set_suspending(bool suspending);
+
+/* outgoing.c */
 int pci_lu_outgoing_create(struct liveupdate_flb_op_args *args);
+int pci_lu_outgoing_freeze(struct liveupdate_flb_op_args *args);
 void pci_lu_outgoing_destroy(struct liveupdate_flb_op_args *args);
 bool pci_lu_outgoing_active(void);
 
@@ -179,6 +197,7 @@ static inline unsigned long pci_lu_key(u32 domain, u16 bdf)
 #define PCI_LU_BREAK_GUARD		BIT(7)	/* let every configuration write through */
 
 #define PCI_LU_BREAK_IRQS		BIT(24)	/* neither mask MSIs nor turn them off */
+#define PCI_LU_BREAK_CHECKS		BIT(25)	/* hand over records that nobody checked */
 
 /* Do not keep that, see enum pci_lu_keep */
 #define PCI_LU_BREAK_KEEP(what)		BIT(8 + (what))

@@ -6,14 +6,16 @@
 #define dev_fmt(fmt) "Live Update: " fmt
 #define pr_fmt(fmt) "PCI Live Update: " fmt
 
-#include <linux/acpi.h>
+#include <linux/cleanup.h>
+#include <linux/delay.h>
 #include <linux/io.h>
+#include <linux/iopoll.h>
 #include <linux/kexec.h>
 #include <linux/kexec_handover.h>
 #include <linux/kho_block.h>
-#include <linux/of_pci.h>
 #include <linux/pm_runtime.h>
 #include <linux/slab.h>
+#include <linux/time64.h>
 
 #include "../pci.h"
 #include "internal.h"
@@ -134,151 +136,32 @@ bool pci_lu_outgoing_active(void)
 	return lu_out.header && lu_out.header->nr_records;
 }
 
-static bool lu_is_bridge(struct pci_dev *dev)
-{
-	return dev->hdr_type != PCI_HEADER_TYPE_NORMAL;
-}
-
-static bool lu_is_gone(struct pci_dev *dev)
-{
-	return pci_dev_is_disconnected(dev) || !pci_device_is_present(dev);
-}
-
-static bool lu_is_leaving(struct pci_dev *dev)
-{
-	return !pci_dev_is_added(dev) || test_bit(PCI_LU_DEAD, &dev->lu_flags);
-}
-
-static bool lu_is_virtfn(struct pci_dev *dev)
-{
-	return dev->is_virtfn;
-}
-
-static bool lu_has_virtfns(struct pci_dev *dev)
-{
-	return pci_num_vf(dev);
-}
-
-static bool lu_has_pri(struct pci_dev *dev)
-{
-	return dev->pri_enabled;
-}
-
-static bool lu_has_odd_bars(struct pci_dev *dev)
-{
-	return dev->non_compliant_bars;
-}
-
-static bool lu_is_asleep(struct pci_dev *dev)
-{
-	return dev->current_state != PCI_D0;
-}
-
-static bool lu_is_unfinished(struct pci_dev *dev)
-{
-	return pci_liveupdate_is_incoming(dev);
-}
-
-static bool lu_has_ecam_host(struct pci_host_bridge *host)
-{
-	struct device *parent = host->dev.parent;
-
-	return parent && parent->driver &&
-	       !strcmp(parent->driver->name, "pci-host-generic");
-}
+/* A reset of the slowest kind ends within this time, or has failed */
+#define LU_LOCK_USEC	(2 * USEC_PER_SEC)
 
 /*
- * An ACPI host bridge has no driver that could tear it down at shutdown, and
- * the generic ECAM driver has no shutdown callback. Others may stop the link.
+ * What is read while a device is in reset is not true. Resets hold both locks of
+ * the function and, if it is a bus that is reset, those of all functions below it:
+ * the bridges above a device whose locks are held are not reset, either. The locks
+ * are only tried, because whoever unbinds the device may hold one while it waits
+ * for a lock of our caller's.
  */
-static bool lu_has_other_host(struct pci_dev *dev)
+static int lu_lock(struct pci_dev *dev, const char *what)
 {
-	struct pci_host_bridge *host = pci_find_host_bridge(dev->bus);
+	int locked;
 
-	return !has_acpi_companion(&host->dev) && !lu_has_ecam_host(host);
-}
-
-/* Numbers that are given out as hosts are probed may be others next time */
-static bool lu_has_dynamic_domain(struct pci_dev *dev)
-{
-	struct pci_host_bridge *host = pci_find_host_bridge(dev->bus);
-
-	return lu_has_ecam_host(host) && host->dev.parent->of_node &&
-	       of_get_pci_domain_nr(host->dev.parent->of_node) < 0;
-}
-
-/*
- * Some chipsets have ACS in registers of their own, and whether they have been
- * set up is a flag in this kernel's memory.
- */
-static bool lu_has_acs_quirk(struct pci_dev *dev)
-{
-	for (; dev; dev = pci_upstream_bridge(dev))
-		if (pci_dev_has_acs_quirk(dev))
-			return true;
-	return false;
-}
-
-/* The next kernel could not tell whether it is the same device */
-static bool lu_has_no_extended_config(struct pci_dev *dev)
-{
-	for (; dev; dev = pci_upstream_bridge(dev))
-		if (pci_is_pcie(dev) && dev->cfg_size <= PCI_CFG_SPACE_SIZE)
-			return true;
-	return false;
-}
-
-static const struct pci_lu_refusal lu_refusals[] = {
-	{ lu_is_bridge, -EINVAL, "it is a bridge",
-	  "preserve the devices below it, bridges follow" },
-	{ lu_is_gone, -ENODEV, "it is gone", "check the slot" },
-	{ lu_is_leaving, -ENODEV, "it is being removed, or has failed", "rescan the bus" },
-	{ lu_is_virtfn, -EOPNOTSUPP, "Virtual Functions are not supported yet",
-	  "use a device of its own" },
-	{ lu_has_virtfns, -EOPNOTSUPP, "it has Virtual Functions enabled",
-	  "write 0 to sriov_numvfs" },
-	{ lu_has_pri, -EOPNOTSUPP, "page requests (PRI) are enabled",
-	  "detach it from its shared address spaces" },
-	{ lu_has_odd_bars, -EOPNOTSUPP, "its BARs are known to be broken",
-	  "none, this device cannot be preserved" },
-	{ lu_is_asleep, -EINVAL, "it is not in D0", "open it first" },
-	{ lu_has_other_host, -EOPNOTSUPP, "its host bridge has a driver of its own kind",
-	  "use a device below an ACPI or generic ECAM host bridge" },
-	{ lu_has_dynamic_domain, -EOPNOTSUPP, "its domain number may be another next time",
-	  "give the host bridge a linux,pci-domain property in the Device Tree" },
-	{ lu_has_acs_quirk, -EOPNOTSUPP,
-	  "ACS of it, or of a bridge above it, is set up by a quirk that cannot be handed over",
-	  "use a device below another root port" },
-	{ lu_has_no_extended_config, -EOPNOTSUPP,
-	  "extended configuration space of it, or of a bridge above it, cannot be read",
-	  "boot without pci=nommconf" },
-	{ lu_is_unfinished, -EBUSY, "it is not finished from the previous live update",
-	  "finish its session first" },
-};
-
-/**
- * pci_lu_refusal - find a reason why a device cannot be preserved
- * @dev: device
- *
- * Return: the first that holds, NULL if none does.
- */
-const struct pci_lu_refusal *pci_lu_refusal(struct pci_dev *dev)
-{
-	for (int i = 0; i < ARRAY_SIZE(lu_refusals); i++)
-		if (lu_refusals[i].test(dev))
-			return &lu_refusals[i];
-	return NULL;
-}
-
-static int lu_refuse(struct pci_dev *dev)
-{
-	const struct pci_lu_refusal *refusal = pci_lu_refusal(dev);
-
-	if (!refusal)
+	if (pci_lu_break & PCI_LU_BREAK_CHECKS)
 		return 0;
-	trace_pci_liveupdate_refuse(dev, refusal->reason);
-	pci_err(dev, "cannot be preserved: %s; %s\n", refusal->reason, refusal->remedy);
-	return refusal->errno;
+	if (!read_poll_timeout(pci_dev_trylock, locked, locked, 100, LU_LOCK_USEC, false, dev))
+		return 0;
+	pci_err(dev, "cannot be %s: it is being reset, bound or unbound; try again\n", what);
+	return -EAGAIN;
+}
+
+static void lu_unlock(struct pci_dev *dev)
+{
+	if (!(pci_lu_break & PCI_LU_BREAK_CHECKS))
+		pci_dev_unlock(dev);
 }
 
 /* Drop one use of the records of @dev and of the bridges above it, up to @end */
@@ -299,64 +182,62 @@ static void lu_path_put(struct pci_dev *dev, struct pci_dev *end)
 	}
 }
 
+/* Until unpreserved; the bridges above stay awake with it */
+static int lu_stay_awake(struct pci_dev *dev)
+{
+	int active = pm_runtime_get_if_active(&dev->dev);
+
+	if (!active) {
+		pci_err(dev, "cannot be preserved: it is falling asleep; open it first\n");
+		return -EINVAL;
+	}
+	/* Where there is no runtime power management, nothing falls asleep */
+	if (active < 0)
+		pm_runtime_get_noresume(&dev->dev);
+	return 0;
+}
+
 static int lu_path_get(struct pci_dev *dev, enum pci_liveupdate_dma dma)
 {
+	const char *why;
+
 	for (struct pci_dev *it = dev; it; it = pci_upstream_bridge(it)) {
 		struct pci_liveupdate_record_ser *rec = it->lu_outgoing;
 
-		if (!rec) {
-			rec = slot_get();
-			if (IS_ERR(rec)) {
-				lu_path_put(dev, it);
-				return PTR_ERR(rec);
-			}
-			pci_lu_record_fill(it, rec);
-			it->lu_outgoing = rec;
-			set_bit(PCI_LU_OUTGOING, &it->lu_flags);
-			pci_lu_guard_update(it);
-			pci_dev_get(it);
+		if (rec) {
+			rec->use_count++;
+			continue;
 		}
-		rec->use_count++;
+		rec = slot_get();
+		if (IS_ERR(rec)) {
+			pci_err(dev, "cannot be preserved: no memory for its record\n");
+			lu_path_put(dev, it);
+			return PTR_ERR(rec);
+		}
+		why = pci_lu_record_take(it, rec);
+		if (why) {
+			pci_err(dev, "cannot be preserved: %s: %s; put that right first\n",
+				pci_name(it), why);
+			slot_put(rec);
+			lu_path_put(dev, it);
+			return -EIO;
+		}
+		it->lu_outgoing = rec;
+		set_bit(PCI_LU_OUTGOING, &it->lu_flags);
+		pci_lu_guard_update(it);
+		pci_dev_get(it);
 	}
 	dev->lu_outgoing->dma = dma;
 	return 0;
 }
 
-/**
- * pci_liveupdate_preserve - keep a device working through the next kexec
- * @dev: device, in D0, that the caller owns as its driver
- *
- * Takes the records of @dev and of every bridge above it. From now on the
- * device stays in D0, and on the way out of this kernel it keeps Bus Master,
- * or is paused if an IOMMU is in the way (see pci_liveupdate_dma()). Undo with
- * pci_liveupdate_unpreserve().
- *
- * Context: process context, from the preserve callback of a file handler that
- * has called pci_liveupdate_register_flb(). Tries pci_rescan_remove_lock, takes
- * pci_lu_rwsem.
- * Return: 0, or after a message that names device, reason and remedy: -EBUSY
- * if @dev is preserved already, is not finished from the last live update, or
- * buses are being scanned or devices removed right now; -EINVAL if it is a
- * bridge, not in D0, or its driver has not registered the File-Lifecycle-Bound
- * object; -EOPNOTSUPP if such a device or host cannot be kept yet; -ENODEV if
- * it is gone; -ENOSPC or -ENOMEM if there is no room for its records.
- */
-int pci_liveupdate_preserve(struct pci_dev *dev)
+static int lu_preserve_locked(struct pci_dev *dev)
 {
 	enum pci_liveupdate_dma dma;
 	const char *paused;
 	int err;
 
-	err = lu_refuse(dev);
-	if (err)
-		return err;
-
 	dma = pci_lu_dma_verdict(dev, &paused);
-
-	/* Awake until unpreserved; the bridges above stay awake with it */
-	err = pm_runtime_resume_and_get(&dev->dev);
-	if (err < 0)
-		return err;
 
 	/*
 	 * A scan that began while nothing was preserved may move what is
@@ -365,23 +246,22 @@ int pci_liveupdate_preserve(struct pci_dev *dev)
 	 */
 	if (!mutex_trylock(&pci_rescan_remove_lock)) {
 		pci_err(dev, "cannot be preserved: buses are being scanned or devices removed; try again\n");
-		err = -EBUSY;
-		goto err_pm;
+		return -EBUSY;
 	}
 	scoped_guard(rwsem_write, &pci_lu_rwsem) {
 		if (WARN_ON_ONCE(!lu_out.header))
 			err = -EINVAL;
-		else if (dev->lu_outgoing)
-			err = -EBUSY;
 		else
+			err = pci_lu_refuse(dev, PCI_LU_PRESERVE) ?: lu_stay_awake(dev);
+		if (!err) {
 			err = lu_path_get(dev, dma);
+			if (err)
+				pm_runtime_put(&dev->dev);
+		}
 	}
 	mutex_unlock(&pci_rescan_remove_lock);
-	if (err) {
-		pci_err(dev, "cannot be preserved: %s\n", err == -EBUSY ?
-			"it is preserved already" : "no memory for its record");
-		goto err_pm;
-	}
+	if (err)
+		return err;
 
 	trace_pci_liveupdate_preserve(dev, paused ?: "untranslated");
 	if (paused)
@@ -389,12 +269,116 @@ int pci_liveupdate_preserve(struct pci_dev *dev)
 	else
 		pci_info(dev, "preserved; DMA will go on during the kexec\n");
 	return 0;
+}
 
-err_pm:
-	pm_runtime_put(&dev->dev);
+/**
+ * pci_liveupdate_preserve - keep a device working through the next kexec
+ * @dev: device, in D0, that the caller owns as its driver
+ *
+ * Takes the records of @dev and of every bridge above it, and checks them as the
+ * next kernel will. From now on the device stays in D0, and on the way out of
+ * this kernel it keeps Bus Master, or is paused if an IOMMU is in the way (see
+ * pci_liveupdate_dma()). Undo with pci_liveupdate_unpreserve().
+ *
+ * Context: process context, from the preserve callback of a file handler that
+ * has called pci_liveupdate_register_flb(). The caller keeps its user from
+ * resetting @dev meanwhile. Tries device_lock(&dev->dev) and the lock that resets
+ * keep from configuration accesses, for a bounded time, and
+ * pci_rescan_remove_lock; takes pci_lu_rwsem.
+ * Return: 0, or after a message that names device, reason and remedy: -EBUSY
+ * if @dev is preserved already, is not finished from the last live update, buses
+ * are being scanned or devices removed right now, or the machine is about to
+ * sleep; -EAGAIN if it is being reset, bound or unbound; -EINVAL if it is a
+ * bridge, not in D0, or its driver has not registered the File-Lifecycle-Bound
+ * object; -EOPNOTSUPP if such a device or host cannot be kept yet; -EIO if its
+ * registers, or those of a bridge above it, are not what this kernel knows, or
+ * bus numbers contradict each other; -ENODEV if it is gone; -ENOSPC or -ENOMEM if
+ * there is no room for its records.
+ */
+int pci_liveupdate_preserve(struct pci_dev *dev)
+{
+	int err;
+
+	err = lu_lock(dev, "preserved");
+	if (err)
+		return err;
+	err = lu_preserve_locked(dev);
+	lu_unlock(dev);
 	return err;
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_preserve);
+
+static int lu_freeze_one(struct pci_dev *dev)
+{
+	const char *changed;
+	int err;
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	/* The next kernel is told of what has failed since */
+	if (!dev->lu_outgoing || dev->lu_outgoing->flags & PCI_LIVEUPDATE_F_DEAD)
+		return 0;
+	/* Nor is one that was taken out a reason to keep all others here */
+	if (pci_lu_is_gone(dev)) {
+		pci_warn(dev, "is gone, or does not answer: the next kernel may miss it\n");
+		return 0;
+	}
+
+	if (dev->lu_outgoing->flags & PCI_LIVEUPDATE_F_ENDPOINT) {
+		err = pci_lu_refuse(dev, PCI_LU_FREEZE);
+		if (err)
+			return err;
+	}
+	changed = pci_lu_record_changed(dev, dev->lu_outgoing);
+	if (!changed)
+		return 0;
+	pci_err(dev, "cannot be handed over: its %s differs from what was preserved; restore it, or preserve again\n",
+		changed);
+	return -EIO;
+}
+
+/**
+ * pci_lu_outgoing_freeze - the last moment at which a kexec can be refused
+ * @args: unused
+ *
+ * Nobody changes a preserved device by now, all of their owners are frozen. What
+ * has changed since it was preserved would make the next kernel leave it alone, or
+ * stop.
+ *
+ * Return: 0, or after a message -EAGAIN, -EIO, -EINVAL, -EOPNOTSUPP or -ENOMEM.
+ */
+int pci_lu_outgoing_freeze(struct liveupdate_flb_op_args *args)
+{
+	struct pci_liveupdate_record_ser **slots __free(kvfree) = NULL;
+	struct pci_dev *dev = NULL;
+	struct pci_lu_error bad;
+	u64 nr;
+	int err;
+
+	/* A test wants to hand over something wrong */
+	if (pci_lu_break & (PCI_LU_BREAK_CHECKS | PCI_LU_BREAK_IDENTITY))
+		return 0;
+
+	for_each_pci_dev(dev) {
+		if (!test_bit(PCI_LU_OUTGOING, &dev->lu_flags))
+			continue;
+		err = lu_lock(dev, "handed over");
+		if (!err) {
+			err = lu_freeze_one(dev);
+			lu_unlock(dev);
+		}
+		if (err) {
+			pci_dev_put(dev);
+			return err;
+		}
+	}
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	err = pci_lu_set_check(lu_out.header, &lu_out.set, &slots, &nr, &bad);
+	if (err)
+		pr_err("no kexec: the records of preserved devices cannot be handed over: %s\n",
+		       bad.why ?: "no memory to check them");
+	return err;
+}
 
 /**
  * pci_liveupdate_unpreserve - undo pci_liveupdate_preserve()

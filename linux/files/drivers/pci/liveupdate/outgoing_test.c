@@ -22,6 +22,7 @@ struct fake {
 	struct device_node node;
 	struct pci_sriov sriov;
 	struct pci_lu_incoming incoming;
+	struct pci_liveupdate_record_ser rec;
 	u32 vendor;
 };
 
@@ -100,6 +101,16 @@ static void conventional_space(struct fake *f)
 	f->dev.cfg_size = PCI_CFG_SPACE_SIZE;
 }
 
+static void preserved(struct fake *f)
+{
+	f->dev.lu_outgoing = &f->rec;
+}
+
+static void about_to_sleep(struct fake *f)
+{
+	pci_lu_set_suspending(true);
+}
+
 static void unfinished(struct fake *f)
 {
 	f->dev.lu_incoming = &f->incoming;
@@ -107,8 +118,8 @@ static void unfinished(struct fake *f)
 
 static const struct obstacle obstacles[] = {
 	{ "bridge", -EINVAL, "it is a bridge", bridge },
-	{ "gone", -ENODEV, "it is gone", gone },
-	{ "unplugged", -ENODEV, "it is gone", unplugged },
+	{ "gone", -ENODEV, "it is gone, or does not answer", gone },
+	{ "unplugged", -ENODEV, "it is gone, or does not answer", unplugged },
 	{ "leaving", -ENODEV, "it is being removed, or has failed", leaving },
 	{ "failed", -ENODEV, "it is being removed, or has failed", failed },
 	{ "VF", -EOPNOTSUPP, "Virtual Functions are not supported yet", virtual_function },
@@ -126,6 +137,8 @@ static const struct obstacle obstacles[] = {
 	{ "no extended space", -EOPNOTSUPP,
 	  "extended configuration space of it, or of a bridge above it, cannot be read",
 	  conventional_space },
+	{ "preserved", -EBUSY, "it is preserved already", preserved },
+	{ "about to sleep", -EBUSY, "the machine is about to sleep", about_to_sleep },
 	{ "unfinished", -EBUSY, "it is not finished from the previous live update", unfinished },
 };
 
@@ -142,9 +155,10 @@ static void lu_refused(struct kunit *test)
 	struct fake *fake = fake_device(test);
 	const struct pci_lu_refusal *refusal;
 
-	KUNIT_ASSERT_NULL(test, pci_lu_refusal(&fake->dev));
+	KUNIT_ASSERT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_PRESERVE));
 	obstacle->apply(fake);
-	refusal = pci_lu_refusal(&fake->dev);
+	refusal = pci_lu_refusal(&fake->dev, PCI_LU_PRESERVE);
+	pci_lu_set_suspending(false);
 	KUNIT_ASSERT_NOT_NULL(test, refusal);
 	KUNIT_EXPECT_EQ(test, refusal->errno, obstacle->errno);
 	KUNIT_EXPECT_STREQ(test, refusal->reason, obstacle->reason);
@@ -158,12 +172,12 @@ static void lu_refused_for_a_bridge(struct kunit *test)
 	fake->bus.parent = &up->bus;
 	fake->bus.self = &up->dev;
 	up->dev.hdr_type = PCI_HEADER_TYPE_BRIDGE;
-	KUNIT_ASSERT_NULL(test, pci_lu_refusal(&fake->dev));
+	KUNIT_ASSERT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_PRESERVE));
 	acs_quirk(up);
-	KUNIT_EXPECT_NOT_NULL(test, pci_lu_refusal(&fake->dev));
+	KUNIT_EXPECT_NOT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_PRESERVE));
 	up->dev.dev_flags = 0;
 	conventional_space(up);
-	KUNIT_EXPECT_NOT_NULL(test, pci_lu_refusal(&fake->dev));
+	KUNIT_EXPECT_NOT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_PRESERVE));
 }
 
 static void lu_used_end(void *data)

@@ -14,13 +14,18 @@
  * The incoming kernel believes nothing. Each record is checked by itself
  * (enumerations, bits, BAR arithmetic) and all of them together: no function
  * twice, no two claimed BARs on the same addresses, bus ranges of bridges
- * nested or apart. A set that fails is memory corruption or a bug, and nobody
- * can say which devices are still writing to memory, so the caller stops the
- * boot.
+ * nested or apart. A set that fails there is memory corruption, and nobody can
+ * say which devices are still writing to memory, so the caller stops the boot.
+ *
+ * So that it is nothing else, the outgoing kernel makes the same checks: of each
+ * record when a device is preserved, and of the whole set and the hardware at the
+ * end, when the kexec can still be refused. What it reads it does not believe,
+ * either: a device in reset answers all ones, and zeroes a little later.
  */
 
 #define dev_fmt(fmt) "Live Update: " fmt
 
+#include <linux/kho_block.h>
 #include <linux/log2.h>
 #include <linux/overflow.h>
 #include <linux/slab.h>
@@ -98,8 +103,8 @@ static void record_fill_bar(struct pci_dev *dev, int i, int reg,
 		rec->claimed |= BIT(i);
 }
 
-static void record_fill_bridge(struct pci_dev *dev,
-			       struct pci_liveupdate_record_ser *rec)
+static void record_read_buses(struct pci_dev *dev,
+			      struct pci_liveupdate_record_ser *rec)
 {
 	u32 buses;
 
@@ -107,7 +112,12 @@ static void record_fill_bridge(struct pci_dev *dev,
 	rec->primary = buses;
 	rec->secondary = buses >> 8;
 	rec->subordinate = buses >> 16;
+}
 
+static void record_fill_bridge(struct pci_dev *dev,
+			       struct pci_liveupdate_record_ser *rec)
+{
+	record_read_buses(dev, rec);
 	if (dev->io_window)
 		rec->windows |= PCI_LIVEUPDATE_WIN_IO;
 	if (dev->pref_window)
@@ -169,21 +179,44 @@ void pci_lu_record_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *r
 		record_fill_bridge(dev, rec);
 }
 
-/*
- * A device that was reset has forgotten its addresses. An Expansion ROM may be
- * enabled or not, and lies anywhere if it is not.
- */
-static bool record_bar_differs(struct pci_dev *dev, int reg,
-			       const struct pci_liveupdate_bar_ser *bar)
+static void record_read_bar(struct pci_dev *dev, int reg,
+			    const struct pci_liveupdate_bar_ser *was,
+			    struct pci_liveupdate_bar_ser *now)
 {
 	u32 lo, hi = 0;
 
-	if (!bar->mask)
-		return false;
+	if (!was->mask)
+		return;
 	pci_read_config_dword(dev, reg, &lo);
-	if (bar_is_64(bar->value))
+	if (bar_is_64(was->value))
 		pci_read_config_dword(dev, reg + 4, &hi);
-	return ((u64)hi << 32 | lo) != bar->value;
+	now->value = (u64)hi << 32 | lo;
+}
+
+/* An Expansion ROM may be enabled or not, and lies anywhere if it is not */
+static const char *record_differs(const struct pci_liveupdate_record_ser *was,
+				  const struct pci_liveupdate_record_ser *now)
+{
+	if (now->vendor != was->vendor)
+		return "Vendor ID";
+	if (now->device != was->device)
+		return "Device ID";
+	if (now->hdr_type != was->hdr_type)
+		return "header type";
+	if (now->class != was->class)
+		return "class code";
+	if (now->subvendor != was->subvendor || now->subdevice != was->subdevice)
+		return "Subsystem ID";
+	if (now->dsn != was->dsn)
+		return "Device Serial Number";
+	/* A device that was reset has forgotten its addresses */
+	for (int i = 0; i < PCI_LIVEUPDATE_ROM_BAR; i++)
+		if (was->bars[i].mask && now->bars[i].value != was->bars[i].value)
+			return "BAR";
+	if (now->primary != was->primary || now->secondary != was->secondary ||
+	    now->subordinate != was->subordinate)
+		return "bus number range";
+	return NULL;
 }
 
 /**
@@ -201,39 +234,24 @@ static bool record_bar_differs(struct pci_dev *dev, int reg,
 const char *pci_lu_record_mismatch(struct pci_dev *dev,
 				   const struct pci_liveupdate_record_ser *rec)
 {
-	struct pci_liveupdate_record_ser now = {};
-	u32 buses;
+	struct pci_liveupdate_record_ser now = {
+		.vendor = dev->vendor,
+		.device = dev->device,
+		.class = dev->class,
+	};
 
 	record_fill_identity(dev, &now);
-	if (dev->vendor != rec->vendor)
-		return "Vendor ID";
-	if (dev->device != rec->device)
-		return "Device ID";
-	if (now.hdr_type != rec->hdr_type)
-		return "header type";
-	if (dev->class != rec->class)
-		return "class code";
-	if (now.subvendor != rec->subvendor || now.subdevice != rec->subdevice)
-		return "Subsystem ID";
 	/*
 	 * What cannot be seen cannot be compared. A device whose extended
 	 * configuration space could not be read then has not been preserved.
 	 */
 	if (pci_is_pcie(dev) && dev->cfg_size <= PCI_CFG_SPACE_SIZE)
 		return "extended configuration space, which cannot be read here (pci=nommconf?),";
-	if (now.dsn != rec->dsn)
-		return "Device Serial Number";
 	for (int i = 0; i < PCI_LIVEUPDATE_ROM_BAR; i++)
-		if (record_bar_differs(dev, PCI_BASE_ADDRESS_0 + 4 * i, &rec->bars[i]))
-			return "BAR";
-	if (!(rec->flags & PCI_LIVEUPDATE_F_BRIDGE))
-		return NULL;
-
-	pci_read_config_dword(dev, PCI_PRIMARY_BUS, &buses);
-	if ((buses & 0xff) != rec->primary || (buses >> 8 & 0xff) != rec->secondary ||
-	    (buses >> 16 & 0xff) != rec->subordinate)
-		return "bus number range";
-	return NULL;
+		record_read_bar(dev, PCI_BASE_ADDRESS_0 + 4 * i, &rec->bars[i], &now.bars[i]);
+	if (rec->flags & PCI_LIVEUPDATE_F_BRIDGE)
+		record_read_buses(dev, &now);
+	return record_differs(rec, &now);
 }
 
 /**
@@ -320,6 +338,107 @@ static const char *record_check(const struct pci_liveupdate_record_ser *rec)
 
 	why = record_check_bridge(rec);
 	return why ?: record_check_bars(rec);
+}
+
+/* Bus address that this kernel has given to a BAR */
+static u64 bar_start(struct pci_dev *dev, struct resource *res)
+{
+	struct pci_bus_region region;
+
+	pcibios_resource_to_bus(dev->bus, &region, res);
+	return region.start;
+}
+
+static const char *record_doubt_bars(struct pci_dev *dev,
+				     const struct pci_liveupdate_record_ser *rec)
+{
+	for (int i = 0; i < PCI_LIVEUPDATE_NUM_BARS; i++) {
+		bool rom = i == PCI_LIVEUPDATE_ROM_BAR;
+		struct resource *res = &dev->resource[rom ? PCI_ROM_RESOURCE : i];
+		u64 value = rec->bars[i].value;
+
+		if (!rec->bars[i].mask || !res->parent ||
+		    (rom && !(value & PCI_ROM_ADDRESS_ENABLE)))
+			continue;
+		if ((value & ~bar_flags(i, value)) != bar_start(dev, res))
+			return "a BAR is not where this kernel has put it";
+	}
+	return NULL;
+}
+
+static const char *record_doubt_buses(struct pci_dev *dev,
+				      const struct pci_liveupdate_record_ser *rec)
+{
+	struct pci_bus *bus = dev->subordinate;
+	struct pci_dev *other;
+
+	if (!(rec->flags & PCI_LIVEUPDATE_F_BRIDGE))
+		return NULL;
+	/* Some bridges have no Primary Bus Number, which Linux lives with */
+	if (!bus || (rec->primary && rec->primary != dev->bus->number) ||
+	    rec->secondary != bus->number ||
+	    rec->subordinate != bus->busn_res.end)
+		return "its bus numbers are not those that this kernel knows";
+
+	/* Linux lives with these, but nobody can say what is routed where */
+	if (rec->subordinate > dev->bus->busn_res.end)
+		return "its bus numbers reach beyond those of what is above it";
+	list_for_each_entry(other, &dev->bus->devices, bus_list)
+		if (other != dev && other->subordinate &&
+		    resource_overlaps(&other->subordinate->busn_res, &bus->busn_res))
+			return "its bus numbers are those of another bridge, too";
+	return NULL;
+}
+
+/**
+ * pci_lu_record_take - describe a function, and see whether that can be true
+ * @dev: device or bridge, in D0
+ * @rec: zeroed slot; all but the DMA verdict is filled in, for one user
+ *
+ * Reads config space and writes nothing. What is read must be what this kernel
+ * knows, and what the next one will accept: where that takes a look at others, at
+ * those beside and above @dev, which are the ones that it can contradict.
+ *
+ * Context: may sleep; @dev must not be reset, and its bus not be scanned, nor
+ * anything there be removed.
+ * Return: NULL, or why the record must not be handed over.
+ */
+const char *pci_lu_record_take(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec)
+{
+	const char *why;
+	u32 id;
+
+	pci_lu_record_fill(dev, rec);
+	rec->use_count = 1;
+	if (pci_lu_break & PCI_LU_BREAK_CHECKS)
+		return NULL;
+
+	/* Not all resets ask for locks: it must have answered all the while */
+	pci_read_config_dword(dev, PCI_VENDOR_ID, &id);
+	if (PCI_POSSIBLE_ERROR(id) || PCI_POSSIBLE_ERROR(rec->vendor))
+		return "it does not answer";
+
+	why = record_check(rec);
+	if (!why)
+		why = record_doubt_bars(dev, rec);
+	return why ?: record_doubt_buses(dev, rec);
+}
+
+/**
+ * pci_lu_record_changed - is the device still what its record says?
+ * @dev: preserved device, or a bridge above one
+ * @rec: its record
+ *
+ * Context: may sleep; @dev must not be reset.
+ * Return: NULL if it is, otherwise the name of the first thing that differs.
+ */
+const char *pci_lu_record_changed(struct pci_dev *dev,
+				  const struct pci_liveupdate_record_ser *rec)
+{
+	struct pci_liveupdate_record_ser now = {};
+
+	pci_lu_record_fill(dev, &now);
+	return record_differs(rec, &now);
 }
 
 /*
@@ -433,7 +552,8 @@ int pci_lu_header_check(const struct pci_liveupdate_header_ser *hdr,
 		err->why = "reserved header fields in use";
 	else if (!IS_ALIGNED(hdr->records, PAGE_SIZE))
 		err->why = "records are not page aligned";
-	else if (!!hdr->records != !!hdr->nr_records)
+	/* All devices may be gone, and something else still need the object */
+	else if (hdr->nr_records && !hdr->records)
 		err->why = "record count does not fit the records";
 
 	return err->why ? -EINVAL : 0;
@@ -489,4 +609,38 @@ int pci_lu_records_check(const struct pci_liveupdate_header_ser *hdr,
 	sort(ranges, nr_ranges, sizeof(*ranges), range_cmp, NULL);
 	err->why = ranges_check(ranges, nr_ranges, &err->rec);
 	return err->why ? -EINVAL : 0;
+}
+
+/**
+ * pci_lu_set_check - can this set be handed over, or believed?
+ * @hdr: header, checked if it is another kernel's
+ * @set: its records
+ * @slots: set to all slots of @set, free ones included; to be freed with kvfree()
+ * @nr_slots: set to their number
+ * @err: filled in on failure
+ *
+ * Both kernels ask the same, so that the next cannot refuse what this one has
+ * accepted.
+ *
+ * Return: 0, -EINVAL if not, -ENOMEM.
+ */
+int pci_lu_set_check(const struct pci_liveupdate_header_ser *hdr, struct kho_block_set *set,
+		     struct pci_liveupdate_record_ser ***slots, u64 *nr_slots,
+		     struct pci_lu_error *err)
+{
+	struct pci_liveupdate_record_ser *rec;
+	struct kho_block_set_it it;
+	u64 nr = 0;
+
+	*err = (struct pci_lu_error){};
+	*slots = kvmalloc_array(max(set->nblocks * set->count_per_block, 1),
+				sizeof(**slots), GFP_KERNEL);
+	if (!*slots)
+		return -ENOMEM;
+
+	kho_block_set_it_init(&it, set);
+	while ((rec = kho_block_set_it_read_entry(&it)))
+		(*slots)[nr++] = rec;
+	*nr_slots = nr;
+	return pci_lu_records_check(hdr, *slots, nr, err);
 }

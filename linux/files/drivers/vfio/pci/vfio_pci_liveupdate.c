@@ -40,8 +40,8 @@
  * ==============================
  *
  * preserve
- *   Refuses what cannot be kept. Writes nothing to the device; its user may go
- *   on to do anything with it, a reset included.
+ *   Refuses what cannot be kept, once a reset by the user is over. Writes nothing
+ *   to the device; its user may go on to do anything with it, a reset included.
  *
  * freeze
  *   Refuses a device that sleeps, one whose interrupts cannot be masked, and one
@@ -76,9 +76,10 @@
  *
  * where the first is only ever tried, for a bounded time: unbind holds it while
  * it waits for the file to be closed, which LUO does with the session mutex
- * held. vfio_pci_core_device.lu_frozen is set with lu_gate held, which those hold
- * for reading who write config space; whoever holds igate or memory_lock can
- * rely on it, too. lu_ser is guarded by dev_set->lock, lu_removing by
+ * held. The PCI core tries it below memory_lock, when a device is preserved.
+ * vfio_pci_core_device.lu_frozen is set with lu_gate held, which those hold for
+ * reading who write config space; whoever holds igate or memory_lock can rely on
+ * it, too. lu_ser is guarded by dev_set->lock, lu_removing by
  * memory_lock, what concerns INTx by irqlock, and the rest by igate.
  */
 
@@ -229,12 +230,6 @@ static int vfio_pci_lu_preserve(struct liveupdate_file_op_args *args)
 	struct vfio_pci_liveupdate_ser *ser;
 	int err;
 
-	/* Waking a device up takes memory_lock: not held any longer than this */
-	scoped_guard(rwsem_read, &vdev->memory_lock)
-		err = lu_refuse(vdev, args->file, LU_PRESERVE);
-	if (err)
-		return err;
-
 	ser = kho_alloc_preserve(sizeof(*ser));
 	if (IS_ERR(ser)) {
 		pci_err(pdev, "cannot be preserved: no memory to hand over\n");
@@ -250,8 +245,13 @@ static int vfio_pci_lu_preserve(struct liveupdate_file_op_args *args)
 	if (vdev->reset_works)
 		ser->flags |= VFIO_PCI_LIVEUPDATE_F_RESET_WORKS;
 
-	/* The PCI core says itself what it does not like */
-	err = pci_liveupdate_preserve(pdev);
+	/*
+	 * What the user does to the device, a reset above all, waits until it has
+	 * been described. The PCI core says itself what it does not like.
+	 */
+	scoped_guard(rwsem_read, &vdev->memory_lock)
+		err = lu_refuse(vdev, args->file, LU_PRESERVE) ?:
+		      pci_liveupdate_preserve(pdev);
 	if (err) {
 		kho_unpreserve_free(ser);
 		return err;

@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit: what the outgoing kernel hands over, the incoming one accepts, whatever
+ * the registers say.
+ *
+ * Topologies are made up, sound ones at first, then registers and what the kernel
+ * knows of them are changed at random: as a reset, a careless setpci, firmware or
+ * a quirk could. Devices are preserved the way outgoing.c does it. Everything that
+ * this accepts is given to the code of the incoming kernel, which must not refuse.
+ */
+
+#include <kunit/test.h>
+#include <linux/moduleparam.h>
+#include <linux/pci.h>
+#include <linux/prandom.h>
+#include <linux/random.h>
+#include <linux/string.h>
+
+#include "../pci.h"
+#include "internal.h"
+
+#undef MODULE_PARAM_PREFIX
+#define MODULE_PARAM_PREFIX "pci_liveupdate_fuzz."
+
+/* With all the checks of a debug kernel on, fewer do, in the same time */
+static unsigned int fuzz_rounds = IS_ENABLED(CONFIG_KASAN) ? 20000 : 100000;
+module_param_named(rounds, fuzz_rounds, uint, 0400);
+MODULE_PARM_DESC(rounds, "how many topologies");
+
+static u64 fuzz_seed;
+module_param_named(seed, fuzz_seed, ullong, 0400);
+MODULE_PARM_DESC(seed, "of the first of them, 0 for one that nobody has had yet");
+
+#define FUZZ_FUNCS	8
+#define FUZZ_BUSES	16	/* below a root port, at most */
+
+/**
+ * struct fuzz_func - a function and, if it is a bridge, the bus below it
+ * @bytes: its configuration space
+ * @dev:   what the kernel knows of it
+ * @below: the bus below
+ */
+struct fuzz_func {
+	u8 bytes[PCI_CFG_SPACE_SIZE];
+	struct pci_dev dev;
+	struct pci_bus below;
+};
+
+static struct fuzz {
+	struct rnd_state rnd;
+	u64 sysdata[8];			/* an architecture's; x86 has the domain in it */
+	struct pci_host_bridge host;
+	struct pci_bus root;
+	struct resource parent;
+	u64 next_mem, next_io;
+	unsigned int nr;
+	struct fuzz_func func[FUZZ_FUNCS];
+	struct pci_liveupdate_header_ser header;
+	struct pci_liveupdate_record_ser recs[FUZZ_FUNCS];
+	struct pci_liveupdate_record_ser *slots[FUZZ_FUNCS];
+} *fz;
+
+static struct fuzz_func *fuzz_find(struct pci_bus *bus, unsigned int devfn)
+{
+	for (unsigned int i = 0; i < fz->nr; i++)
+		if (fz->func[i].dev.bus == bus && fz->func[i].dev.devfn == devfn)
+			return &fz->func[i];
+	return NULL;
+}
+
+static int fuzz_read(struct pci_bus *bus, unsigned int devfn, int where, int size, u32 *val)
+{
+	*val = 0;
+	memcpy(val, fuzz_find(bus, devfn)->bytes + where, size);
+	return PCIBIOS_SUCCESSFUL;
+}
+
+/* Nobody writes, neither in this kernel nor in the next */
+static struct pci_ops fuzz_ops = {
+	.read	= fuzz_read,
+};
+
+static u32 any(u32 below)
+{
+	return prandom_u32_state(&fz->rnd) % below;
+}
+
+static void put(struct fuzz_func *f, int reg, u64 value, int size)
+{
+	memcpy(f->bytes + reg, &value, size);
+}
+
+static u32 get(struct fuzz_func *f, int reg)
+{
+	u32 value;
+
+	memcpy(&value, f->bytes + reg, sizeof(value));
+	return value;
+}
+
+/* A BAR as enumeration leaves it; returns how many registers it takes */
+static int fuzz_bar(struct fuzz_func *f, int i, int last)
+{
+	struct resource *res = &f->dev.resource[i];
+	bool io = !any(4), wide = !io && i < last && any(2);
+	u64 size = io ? 4ULL << any(7) : 16ULL << any(wide ? 36 : 24);
+	u64 *next = io ? &fz->next_io : &fz->next_mem;
+	u64 start = ALIGN(*next, size);
+
+	if (!wide && !io && start + size > SZ_2G * 2ULL)
+		return 1;
+	*next = start + size;
+	put(f, PCI_BASE_ADDRESS_0 + 4 * i,
+	    start | (io ? 1 : wide ? PCI_BASE_ADDRESS_MEM_TYPE_64 | any(2) << 3 : any(2) << 3),
+	    wide ? 8 : 4);
+	*res = DEFINE_RES_NAMED(start, size, "fuzz", io ? IORESOURCE_IO :
+				wide ? IORESOURCE_MEM | IORESOURCE_MEM_64 : IORESOURCE_MEM);
+	res->parent = any(8) ? &fz->parent : NULL;
+	return wide ? 2 : 1;
+}
+
+static void fuzz_func(struct fuzz_func *f, struct pci_bus *bus, unsigned int devfn, bool bridge)
+{
+	int last = bridge ? 1 : PCI_STD_NUM_BARS - 1;
+
+	memset(f, 0, sizeof(*f));
+	f->dev.bus = bus;
+	list_add_tail(&f->dev.bus_list, &bus->devices);
+	f->dev.devfn = devfn;
+	f->dev.cfg_size = PCI_CFG_SPACE_SIZE;
+	f->dev.hdr_type = bridge ? PCI_HEADER_TYPE_BRIDGE : PCI_HEADER_TYPE_NORMAL;
+	f->dev.vendor = any(0xffff);
+	f->dev.device = any(0x10000);
+	f->dev.class = bridge ? PCI_CLASS_BRIDGE_PCI_NORMAL : any(0x1000000);
+	put(f, PCI_VENDOR_ID, (u64)f->dev.device << 16 | f->dev.vendor, 4);
+	put(f, PCI_CLASS_REVISION, f->dev.class << 8 | any(256), 4);
+	if (!bridge)
+		put(f, PCI_SUBSYSTEM_VENDOR_ID, prandom_u32_state(&fz->rnd), 4);
+
+	for (int i = 0; i <= last; i++)
+		if (any(2))
+			i += fuzz_bar(f, i, last) - 1;
+	if (any(2)) {
+		f->dev.rom_base_reg = bridge ? PCI_ROM_ADDRESS1 : PCI_ROM_ADDRESS;
+		f->dev.resource[PCI_ROM_RESOURCE] =
+			DEFINE_RES_NAMED(0, SZ_2K << any(8), "fuzz ROM", IORESOURCE_MEM);
+	}
+}
+
+static void fuzz_bridge(struct fuzz_func *f, unsigned int secondary, unsigned int subordinate)
+{
+	put(f, PCI_PRIMARY_BUS, f->dev.bus->number | secondary << 8 | subordinate << 16, 4);
+	f->dev.subordinate = &f->below;
+	INIT_LIST_HEAD(&f->below.devices);
+	f->below.ops = &fuzz_ops;
+	f->below.sysdata = fz->sysdata;
+	f->below.parent = f->dev.bus;
+	f->below.self = &f->dev;
+	f->below.number = secondary;
+	f->below.busn_res.start = secondary;
+	f->below.busn_res.end = subordinate;
+	f->dev.io_window = any(2);
+	f->dev.pref_window = any(2);
+	f->dev.pref_64_window = any(2);
+}
+
+/* Root ports with FUZZ_BUSES bus numbers each, switches and devices below them */
+static void fuzz_topology(void)
+{
+	unsigned int free_bus[FUZZ_FUNCS];	/* next number below each bridge */
+
+	fz->root.ops = &fuzz_ops;
+	fz->root.sysdata = fz->sysdata;
+	fz->root.bridge = &fz->host.dev;
+	INIT_LIST_HEAD(&fz->root.devices);
+	INIT_LIST_HEAD(&fz->host.windows);
+	fz->root.busn_res.end = 0xff;
+	fz->next_mem = SZ_1M;
+	fz->next_io = 0x1000;
+	fz->nr = 2 + any(FUZZ_FUNCS - 1);
+
+	for (unsigned int i = 0; i < fz->nr; i++) {
+		struct fuzz_func *f = &fz->func[i];
+		unsigned int up = any(i + 1);
+		struct fuzz_func *above = up < i && fz->func[up].dev.subordinate ?
+					  &fz->func[up] : NULL;
+		bool bridge = any(2);
+
+		fuzz_func(f, above ? &above->below : &fz->root, PCI_DEVFN(i, 0), bridge);
+		if (!bridge)
+			continue;
+		if (!above) {
+			free_bus[i] = 1 + i * FUZZ_BUSES;
+			fuzz_bridge(f, free_bus[i], free_bus[i] + FUZZ_BUSES - 1);
+		} else {
+			unsigned int room = above->below.busn_res.end - free_bus[up];
+			unsigned int size = room / 2;
+
+			if (!size) {
+				f->dev.hdr_type = PCI_HEADER_TYPE_NORMAL;
+				f->dev.rom_base_reg = 0;
+				continue;
+			}
+			free_bus[i] = free_bus[up] + 1;
+			fuzz_bridge(f, free_bus[i], free_bus[up] + size);
+			free_bus[up] += size;
+		}
+	}
+}
+
+/* What a reset, firmware, a quirk or somebody with setpci may do */
+static void fuzz_damage(void)
+{
+	struct fuzz_func *f = &fz->func[any(fz->nr)], *other = &fz->func[any(fz->nr)];
+	struct resource *res = &f->dev.resource[any(PCI_STD_NUM_BARS)];
+
+	switch (any(11)) {
+	case 0:		/* in reset, or gone */
+		memset(f->bytes, 0xff, sizeof(f->bytes));
+		break;
+	case 1:		/* after a reset */
+		memset(f->bytes + PCI_BASE_ADDRESS_0, 0, 24);
+		break;
+	case 2:		/* back again while it is read */
+		memset(f->bytes + 4 * any(16), 0xff, 4);
+		break;
+	case 3:
+		put(f, any(PCI_STD_HEADER_SIZEOF), any(256), 1);
+		break;
+	case 4:
+		put(f, PCI_BASE_ADDRESS_0 + 4 * any(6), prandom_u32_state(&fz->rnd), 4);
+		break;
+	case 5:		/* Linux lives with ranges that reach beyond what is above */
+		if (f->dev.subordinate) {
+			f->bytes[PCI_SUBORDINATE_BUS] += any(64);
+			f->below.busn_res.end = f->bytes[PCI_SUBORDINATE_BUS];
+		}
+		break;
+	case 6:		/* and with those that lie upon others */
+		if (f->dev.subordinate && other->dev.subordinate) {
+			f->below.number = other->below.number + any(3);
+			f->below.busn_res.start = f->below.number;
+			f->below.busn_res.end = other->below.busn_res.end;
+			put(f, PCI_SECONDARY_BUS, f->below.number, 1);
+			put(f, PCI_SUBORDINATE_BUS, f->below.busn_res.end, 1);
+		}
+		break;
+	case 7:
+		put(f, PCI_PRIMARY_BUS + any(3), any(256), 1);
+		break;
+	case 8:
+		*res = other->dev.resource[any(PCI_STD_NUM_BARS)];
+		break;
+	case 9:
+		res->end += any(0x10000);
+		break;
+	case 10:
+		res->flags ^= BIT(any(32));
+		break;
+	}
+}
+
+/* As pci_liveupdate_preserve() does; with @blindly, as it did once */
+static bool fuzz_preserve(struct pci_dev *dev, bool blindly)
+{
+	struct pci_dev *it, *undo = NULL;
+
+	for (it = dev; it; it = pci_upstream_bridge(it)) {
+		struct fuzz_func *f = container_of(it, struct fuzz_func, dev);
+		struct pci_liveupdate_record_ser *rec = &fz->recs[f - fz->func];
+
+		if (it->lu_outgoing) {
+			rec->use_count++;
+			continue;
+		}
+		if (blindly) {
+			pci_lu_record_fill(it, rec);
+			rec->use_count = 1;
+		} else if (pci_lu_record_take(it, rec)) {
+			memset(rec, 0, sizeof(*rec));
+			undo = it;
+			break;
+		}
+		it->lu_outgoing = rec;
+		fz->header.nr_records++;
+	}
+	if (!undo)
+		return true;
+
+	for (it = dev; it != undo; it = pci_upstream_bridge(it)) {
+		if (--it->lu_outgoing->use_count)
+			continue;
+		memset(it->lu_outgoing, 0, sizeof(*it->lu_outgoing));
+		it->lu_outgoing = NULL;
+		fz->header.nr_records--;
+	}
+	return false;
+}
+
+/*
+ * Everything that freeze, and then the next kernel, asks of what is handed over;
+ * NULL if they are content.
+ */
+static const char *fuzz_incoming(void)
+{
+	struct pci_lu_error err;
+
+	if (pci_lu_header_check(&fz->header, &err) ||
+	    pci_lu_records_check(&fz->header, fz->slots, FUZZ_FUNCS, &err))
+		return err.why;
+
+	for (unsigned int i = 0; i < fz->nr; i++) {
+		struct fuzz_func *f = &fz->func[i];
+		struct pci_liveupdate_record_ser *rec = f->dev.lu_outgoing;
+		struct pci_lu_bridge_view view = { .held = true };
+		const char *why;
+
+		if (!rec)
+			continue;
+		/* Enumeration reads it anew */
+		f->dev.vendor = get(f, PCI_VENDOR_ID);
+		f->dev.device = get(f, PCI_VENDOR_ID) >> 16;
+		f->dev.class = get(f, PCI_CLASS_REVISION) >> 8;
+		why = pci_lu_record_mismatch(&f->dev, rec);
+		if (why)
+			return why;
+		if (!f->dev.subordinate)
+			continue;
+
+		/* A Primary Bus Number that is hard-wired to 0 is mended by the scan */
+		view.bus = f->dev.bus->number;
+		view.primary = f->bytes[PCI_PRIMARY_BUS] ?: view.bus;
+		view.secondary = f->bytes[PCI_SECONDARY_BUS];
+		view.subordinate = f->bytes[PCI_SUBORDINATE_BUS];
+		if (pci_lu_judge_buses(&view) != PCI_LU_BUSES_KEEP)
+			return "bus numbers that are not kept";
+	}
+	return NULL;
+}
+
+struct fuzz_count {
+	unsigned int preserved;
+	unsigned int refused;
+	unsigned int stopped;
+};
+
+static void fuzz_round(struct kunit *test, u64 seed, bool blindly, struct fuzz_count *count)
+{
+	unsigned int refused = 0;
+	bool damaged;
+	const char *why;
+
+	memset(fz, 0, sizeof(*fz));
+	prandom_seed_state(&fz->rnd, seed);
+	fuzz_topology();
+	fz->header.version = PCI_LIVEUPDATE_ABI_VERSION;
+	fz->header.record_size = sizeof(fz->recs[0]);
+	fz->header.records = PAGE_SIZE;
+	for (int i = 0; i < FUZZ_FUNCS; i++)
+		fz->slots[i] = &fz->recs[i];
+
+	damaged = any(8);
+	for (unsigned int i = 0, nr = damaged ? 1 + any(3) : 0; i < nr; i++)
+		fuzz_damage();
+
+	for (unsigned int i = 0; i < fz->nr; i++) {
+		struct pci_dev *dev = &fz->func[i].dev;
+
+		if (dev->hdr_type != PCI_HEADER_TYPE_NORMAL)
+			continue;
+		if (fuzz_preserve(dev, blindly))
+			count->preserved++;
+		else
+			refused++;
+	}
+	count->refused += refused;
+	why = fuzz_incoming();
+	count->stopped += !!why;
+
+	if (!blindly)
+		KUNIT_EXPECT_NULL_MSG(test, why,
+				      "seed %llu is accepted here and stops the next kernel: %s",
+				      seed, why);
+	if (!damaged)
+		KUNIT_EXPECT_EQ_MSG(test, refused, 0, "seed %llu is sound and is refused", seed);
+}
+
+static void lu_fuzz(struct kunit *test)
+{
+	u64 seed = fuzz_seed ?: get_random_u32();
+	struct fuzz_count count = {}, blind = {};
+
+	fz = kunit_kzalloc(test, sizeof(*fz), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, fz);
+	kunit_info(test, "pci_liveupdate_fuzz.seed=%llu, %u topologies\n", seed, fuzz_rounds);
+
+	for (unsigned int i = 0; i < fuzz_rounds && test->status == KUNIT_SUCCESS; i++)
+		fuzz_round(test, seed + i, false, &count);
+	kunit_info(test, "%u devices preserved, %u refused\n", count.preserved, count.refused);
+	KUNIT_EXPECT_GT(test, count.preserved, count.refused);
+	KUNIT_EXPECT_GT(test, count.refused, fuzz_rounds / 20);
+
+	/* Control: without the checks there is something for the next kernel to find */
+	for (unsigned int i = 0; i < fuzz_rounds / 10; i++)
+		fuzz_round(test, seed + i, true, &blind);
+	kunit_info(test, "control: %u of %u topologies stop the next kernel\n", blind.stopped,
+		   fuzz_rounds / 10);
+	KUNIT_EXPECT_GT(test, blind.stopped, 0);
+}
+
+static struct kunit_case lu_fuzz_cases[] = {
+	KUNIT_CASE_SLOW(lu_fuzz),
+	{}
+};
+
+static struct kunit_suite lu_fuzz_suite = {
+	.name		= "pci_liveupdate_fuzz",
+	.test_cases	= lu_fuzz_cases,
+};
+
+kunit_test_suite(lu_fuzz_suite);

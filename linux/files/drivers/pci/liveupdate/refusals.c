@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * PCI Live Update: what cannot be kept.
+ */
+
+#define dev_fmt(fmt) "Live Update: " fmt
+
+#include <linux/acpi.h>
+#include <linux/cleanup.h>
+#include <linux/of_pci.h>
+
+#include "../pci.h"
+#include "internal.h"
+
+#include <trace/events/pci_liveupdate.h>
+
+/* From the first notice of a suspend or hibernation to the last */
+static bool lu_suspending;
+
+/**
+ * pci_lu_set_suspending - nothing can be preserved while the machine falls asleep
+ * @suspending: true as it begins, false when it is over
+ *
+ * What is preserved already has to be asked for after this.
+ *
+ * Context: process context. Takes pci_lu_rwsem.
+ */
+void pci_lu_set_suspending(bool suspending)
+{
+	guard(rwsem_write)(&pci_lu_rwsem);
+	lu_suspending = suspending;
+}
+
+static bool lu_is_suspending(struct pci_dev *dev)
+{
+	return lu_suspending;
+}
+
+static bool lu_is_bridge(struct pci_dev *dev)
+{
+	return dev->hdr_type != PCI_HEADER_TYPE_NORMAL;
+}
+
+/* Nobody answers at its place, for now at least */
+bool pci_lu_is_gone(struct pci_dev *dev)
+{
+	if (pci_lu_break & PCI_LU_BREAK_CHECKS)
+		return false;
+	return pci_dev_is_disconnected(dev) || !pci_device_is_present(dev);
+}
+
+static bool lu_is_leaving(struct pci_dev *dev)
+{
+	return !pci_dev_is_added(dev) || test_bit(PCI_LU_DEAD, &dev->lu_flags);
+}
+
+static bool lu_is_virtfn(struct pci_dev *dev)
+{
+	return dev->is_virtfn;
+}
+
+static bool lu_has_virtfns(struct pci_dev *dev)
+{
+	return pci_num_vf(dev);
+}
+
+static bool lu_has_pri(struct pci_dev *dev)
+{
+	return dev->pri_enabled;
+}
+
+static bool lu_has_odd_bars(struct pci_dev *dev)
+{
+	return dev->non_compliant_bars;
+}
+
+static bool lu_is_asleep(struct pci_dev *dev)
+{
+	return dev->current_state != PCI_D0;
+}
+
+static bool lu_is_unfinished(struct pci_dev *dev)
+{
+	return dev->lu_incoming && !test_bit(PCI_LU_LOST, &dev->lu_flags);
+}
+
+static bool lu_is_outgoing(struct pci_dev *dev)
+{
+	return dev->lu_outgoing;
+}
+
+static bool lu_has_ecam_host(struct pci_host_bridge *host)
+{
+	struct device *parent = host->dev.parent;
+
+	return parent && parent->driver &&
+	       !strcmp(parent->driver->name, "pci-host-generic");
+}
+
+/*
+ * An ACPI host bridge has no driver that could tear it down at shutdown, and
+ * the generic ECAM driver has no shutdown callback. Others may stop the link.
+ */
+static bool lu_has_other_host(struct pci_dev *dev)
+{
+	struct pci_host_bridge *host = pci_find_host_bridge(dev->bus);
+
+	return !has_acpi_companion(&host->dev) && !lu_has_ecam_host(host);
+}
+
+/* Numbers that are given out as hosts are probed may be others next time */
+static bool lu_has_dynamic_domain(struct pci_dev *dev)
+{
+	struct pci_host_bridge *host = pci_find_host_bridge(dev->bus);
+
+	return lu_has_ecam_host(host) && host->dev.parent->of_node &&
+	       of_get_pci_domain_nr(host->dev.parent->of_node) < 0;
+}
+
+/*
+ * Some chipsets have ACS in registers of their own, and whether they have been
+ * set up is a flag in this kernel's memory.
+ */
+static bool lu_has_acs_quirk(struct pci_dev *dev)
+{
+	for (; dev; dev = pci_upstream_bridge(dev))
+		if (pci_dev_has_acs_quirk(dev))
+			return true;
+	return false;
+}
+
+/* The next kernel could not tell whether it is the same device */
+static bool lu_has_no_extended_config(struct pci_dev *dev)
+{
+	for (; dev; dev = pci_upstream_bridge(dev))
+		if (pci_is_pcie(dev) && dev->cfg_size <= PCI_CFG_SPACE_SIZE)
+			return true;
+	return false;
+}
+
+/* What may have changed when the kexec comes is asked again at freeze */
+#define LU_BOTH		(PCI_LU_PRESERVE | PCI_LU_FREEZE)
+
+static const struct pci_lu_refusal lu_refusals[] = {
+	{ lu_is_bridge, PCI_LU_PRESERVE, -EINVAL, "it is a bridge",
+	  "preserve the devices below it, bridges follow" },
+	{ lu_is_suspending, PCI_LU_PRESERVE, -EBUSY, "the machine is about to sleep",
+	  "try again when it is awake" },
+	{ lu_is_outgoing, PCI_LU_PRESERVE, -EBUSY, "it is preserved already",
+	  "close that session first" },
+	{ pci_lu_is_gone, PCI_LU_PRESERVE, -ENODEV, "it is gone, or does not answer",
+	  "check the slot" },
+	{ lu_is_leaving, PCI_LU_PRESERVE, -ENODEV, "it is being removed, or has failed",
+	  "rescan the bus" },
+	{ lu_is_virtfn, PCI_LU_PRESERVE, -EOPNOTSUPP, "Virtual Functions are not supported yet",
+	  "use a device of its own" },
+	{ lu_has_virtfns, LU_BOTH, -EOPNOTSUPP, "it has Virtual Functions enabled",
+	  "write 0 to sriov_numvfs" },
+	{ lu_has_pri, LU_BOTH, -EOPNOTSUPP, "page requests (PRI) are enabled",
+	  "detach it from its shared address spaces" },
+	{ lu_has_odd_bars, PCI_LU_PRESERVE, -EOPNOTSUPP, "its BARs are known to be broken",
+	  "none, this device cannot be preserved" },
+	{ lu_is_asleep, LU_BOTH, -EINVAL, "it is not in D0", "open it first" },
+	{ lu_has_other_host, PCI_LU_PRESERVE, -EOPNOTSUPP,
+	  "its host bridge has a driver of its own kind",
+	  "use a device below an ACPI or generic ECAM host bridge" },
+	{ lu_has_dynamic_domain, PCI_LU_PRESERVE, -EOPNOTSUPP,
+	  "its domain number may be another next time",
+	  "give the host bridge a linux,pci-domain property in the Device Tree" },
+	{ lu_has_acs_quirk, PCI_LU_PRESERVE, -EOPNOTSUPP,
+	  "ACS of it, or of a bridge above it, is set up by a quirk that cannot be handed over",
+	  "use a device below another root port" },
+	{ lu_has_no_extended_config, PCI_LU_PRESERVE, -EOPNOTSUPP,
+	  "extended configuration space of it, or of a bridge above it, cannot be read",
+	  "boot without pci=nommconf" },
+	{ lu_is_unfinished, PCI_LU_PRESERVE, -EBUSY,
+	  "it is not finished from the previous live update",
+	  "finish its session first" },
+};
+
+/**
+ * pci_lu_refusal - find a reason why a device cannot be kept
+ * @dev: device
+ * @when: %PCI_LU_PRESERVE or %PCI_LU_FREEZE
+ *
+ * Return: the first that holds, NULL if none does.
+ */
+const struct pci_lu_refusal *pci_lu_refusal(struct pci_dev *dev, unsigned int when)
+{
+	for (int i = 0; i < ARRAY_SIZE(lu_refusals); i++)
+		if (lu_refusals[i].when & when && lu_refusals[i].test(dev))
+			return &lu_refusals[i];
+	return NULL;
+}
+
+/**
+ * pci_lu_refuse - say why a device cannot be kept, if so
+ * @dev: device
+ * @when: %PCI_LU_PRESERVE or %PCI_LU_FREEZE
+ *
+ * Context: pci_lu_rwsem held, and the locks of @dev that exclude its reset.
+ * Return: 0, or after a message the errno of the refusal.
+ */
+int pci_lu_refuse(struct pci_dev *dev, unsigned int when)
+{
+	const struct pci_lu_refusal *refusal = pci_lu_refusal(dev, when);
+
+	if (!refusal)
+		return 0;
+	trace_pci_liveupdate_refuse(dev, refusal->reason);
+	pci_err(dev, "cannot be %s: %s; %s\n", when == PCI_LU_FREEZE ? "handed over" : "preserved",
+		refusal->reason, refusal->remedy);
+	return refusal->errno;
+}
