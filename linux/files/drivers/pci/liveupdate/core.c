@@ -82,6 +82,7 @@ static const struct liveupdate_flb_ops pci_lu_flb_ops = {
 struct liveupdate_flb pci_lu_flb = {
 	.ops		= &pci_lu_flb_ops,
 	.compatible	= PCI_LIVEUPDATE_COMPATIBLE,
+	.hardware	= true,
 };
 
 /**
