@@ -48,7 +48,8 @@
 enum pci_lu_buses pci_lu_judge_buses(const struct pci_lu_bridge_view *view)
 {
 	bool sane = view->primary == view->bus && view->secondary > view->bus &&
-		    view->secondary <= view->subordinate && !view->taken;
+		    view->secondary <= view->subordinate && !view->taken &&
+		    !view->cardbus;
 
 	if (view->held)
 		return sane ? PCI_LU_BUSES_KEEP : PCI_LU_BUSES_REFUSE;
@@ -65,6 +66,7 @@ enum pci_lu_buses __pci_liveupdate_scan_buses(struct pci_dev *dev, u8 primary,
 		.primary	= primary,
 		.secondary	= secondary,
 		.subordinate	= subordinate,
+		.cardbus	= pci_is_cardbus_bridge(dev),
 	};
 	struct pci_bus *there;
 	enum pci_lu_buses answer;
@@ -83,6 +85,7 @@ enum pci_lu_buses __pci_liveupdate_scan_buses(struct pci_dev *dev, u8 primary,
 	if (answer == PCI_LU_BUSES_REFUSE)
 		pci_err(dev, "bus numbers %02x-%02x behind it on bus %02x are %s, and none are assigned while devices are preserved: nothing below is enumerated; finish or unpreserve them, then rescan\n",
 			secondary, subordinate, view.bus,
+			view.cardbus ? "a CardBus bridge's" :
 			secondary ? "broken" : "missing");
 	dev->lu_buses = answer;
 	return answer;

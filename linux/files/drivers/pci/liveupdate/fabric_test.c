@@ -29,6 +29,7 @@ static const struct judgement judgements[] = {
 	{ "held bus above", { HELD, ON(3, 3, 2, 5) }, PCI_LU_BUSES_REFUSE },
 	{ "held other primary", { HELD, ON(3, 0, 4, 5) }, PCI_LU_BUSES_REFUSE },
 	{ "held taken", { HELD, .taken = true, ON(0, 0, 1, 4) }, PCI_LU_BUSES_REFUSE },
+	{ "held CardBus", { HELD, .cardbus = true, ON(0, 0, 1, 4) }, PCI_LU_BUSES_REFUSE },
 	{ "new empty", { ON(0, 0, 0, 0) }, PCI_LU_BUSES_ASSIGN },
 	{ "new sane", { ON(0, 0, 1, 4) }, PCI_LU_BUSES_ASSIGN },
 	{ "known sane", { KNOWN, ON(0, 0, 1, 4) }, PCI_LU_BUSES_KEEP },

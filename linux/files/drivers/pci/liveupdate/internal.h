@@ -78,6 +78,7 @@ enum pci_liveupdate_dma pci_lu_dma_verdict(struct pci_dev *dev, const char **why
  * @held:	 something is preserved, in either direction
  * @enumerated:	 the bridge has been scanned before, and has a bus
  * @taken:	 @secondary is another bridge's, or part of its range
+ * @cardbus:	 its numbers are given out by code that does not ask what is held
  * @bus:	 number of the bus that it is on
  * @primary:	 as in its registers
  * @secondary:	 as in its registers
@@ -87,6 +88,7 @@ struct pci_lu_bridge_view {
 	bool held;
 	bool enumerated;
 	bool taken;
+	bool cardbus;
 	u8 bus;
 	u8 primary;
 	u8 secondary;

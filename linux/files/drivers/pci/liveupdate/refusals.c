@@ -89,6 +89,25 @@ static bool lu_is_outgoing(struct pci_dev *dev)
 	return dev->lu_outgoing;
 }
 
+/*
+ * The code that gives CardBus bridges their bus numbers sets some aside for cards
+ * that may come, and asks nobody.
+ */
+static bool lu_has_cardbus(struct pci_dev *dev)
+{
+	struct pci_dev *it = NULL;
+
+	if (!IS_ENABLED(CONFIG_CARDBUS))
+		return false;
+	for_each_pci_dev(it) {
+		if (pci_is_cardbus_bridge(it)) {
+			pci_dev_put(it);
+			return true;
+		}
+	}
+	return false;
+}
+
 static bool lu_has_ecam_host(struct pci_host_bridge *host)
 {
 	struct device *parent = host->dev.parent;
@@ -173,6 +192,9 @@ static const struct pci_lu_refusal lu_refusals[] = {
 	{ lu_has_no_extended_config, PCI_LU_PRESERVE, -EOPNOTSUPP,
 	  "extended configuration space of it, or of a bridge above it, cannot be read",
 	  "boot without pci=nommconf" },
+	{ lu_has_cardbus, PCI_LU_PRESERVE, -EOPNOTSUPP,
+	  "the machine has a CardBus bridge, which is given bus numbers that may be in use",
+	  "take it out, or boot a kernel without CONFIG_CARDBUS" },
 	{ lu_is_unfinished, PCI_LU_PRESERVE, -EBUSY,
 	  "it is not finished from the previous live update",
 	  "finish its session first" },
