@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * PCI Live Update: a quirk and a driver that do to a device and to the bridge
- * above it what nobody may do to preserved ones. For tests of the guard.
+ * above it what nobody may do to preserved ones, for tests of the guard; and
+ * devices and hand-overs that are not what they should be.
  */
 
 #define dev_fmt(fmt) "Live Update, hostile: " fmt
 
+#include <linux/init.h>
+#include <linux/io.h>
+#include <linux/kexec.h>
+#include <linux/libfdt.h>
 #include <linux/module.h>
 #include <linux/pci.h>
+#include <linux/reboot.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
 
@@ -203,3 +209,131 @@ static struct pci_driver lu_hostile_driver = {
 	.live_update	= true,
 };
 builtin_pci_driver(lu_hostile_driver);
+
+/*
+ * A device that answers all ones for a while after its Function Level Reset, as
+ * real ones do (PCIe r6.0, sec 6.6.2), and emulated ones do not. It is said to be
+ * ready at once, so that resets follow each other quickly.
+ */
+static struct lu_deaf {
+	struct pci_dev *dev;
+	struct pci_ops *ops;
+	u64 until;
+} lu_deaf;
+
+static unsigned int lu_deaf_us = 500;
+module_param_named(deaf_us, lu_deaf_us, uint, 0600);
+MODULE_PARM_DESC(deaf_us, "for how long it does not answer after a reset");
+
+static bool lu_is_deaf(struct pci_bus *bus, unsigned int devfn)
+{
+	return bus == lu_deaf.dev->bus && devfn == lu_deaf.dev->devfn;
+}
+
+static int lu_deaf_read(struct pci_bus *bus, unsigned int devfn, int where, int size, u32 *val)
+{
+	if (lu_is_deaf(bus, devfn) && ktime_get_mono_fast_ns() < READ_ONCE(lu_deaf.until)) {
+		*val = ~0U >> (32 - 8 * size);
+		return PCIBIOS_SUCCESSFUL;
+	}
+	return lu_deaf.ops->read(bus, devfn, where, size, val);
+}
+
+static int lu_deaf_write(struct pci_bus *bus, unsigned int devfn, int where, int size, u32 val)
+{
+	int err = lu_deaf.ops->write(bus, devfn, where, size, val);
+
+	if (lu_is_deaf(bus, devfn) && where == lu_deaf.dev->pcie_cap + PCI_EXP_DEVCTL &&
+	    val & PCI_EXP_DEVCTL_BCR_FLR)
+		WRITE_ONCE(lu_deaf.until,
+			   ktime_get_mono_fast_ns() + lu_deaf_us * (u64)NSEC_PER_USEC);
+	return err;
+}
+
+static struct pci_ops lu_deaf_ops = {
+	.read	= lu_deaf_read,
+	.write	= lu_deaf_write,
+};
+
+static struct pci_dev *lu_get(const char *name)
+{
+	unsigned int domain, bus, dev, fn;
+
+	if (sscanf(name, "%x:%x:%x.%x", &domain, &bus, &dev, &fn) != 4)
+		return NULL;
+	return pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(dev, fn));
+}
+
+/* For good: there is one such device, until the kexec */
+static int lu_deaf_set(const char *name, const struct kernel_param *kp)
+{
+	struct pci_dev *dev;
+
+	if (lu_deaf.dev)
+		return -EBUSY;
+	dev = lu_get(name);
+	if (!dev || !pci_is_pcie(dev) || !(dev->devcap & PCI_EXP_DEVCAP_FLR)) {
+		pci_dev_put(dev);
+		return -ENODEV;
+	}
+	lu_deaf.dev = dev;
+	lu_deaf.ops = dev->bus->ops;
+	dev->imm_ready = 1;
+	pci_bus_set_ops(dev->bus, &lu_deaf_ops);
+	pci_info(dev, "does not answer for %u us after a reset\n", lu_deaf_us);
+	return 0;
+}
+
+static const struct kernel_param_ops lu_deaf_param = {
+	.set	= lu_deaf_set,
+};
+
+module_param_cb(deaf, &lu_deaf_param, NULL, 0200);
+MODULE_PARM_DESC(deaf, "function that does not answer for a while after a reset");
+
+/* Emulators have no CardBus bridge: to the kernel this function is one, or no more */
+static int lu_cardbus_set(const char *name, const struct kernel_param *kp)
+{
+	struct pci_dev *dev = lu_get(name);
+
+	if (!dev)
+		return -ENODEV;
+	dev->hdr_type ^= PCI_HEADER_TYPE_CARDBUS;
+	pci_dev_put(dev);
+	return 0;
+}
+
+static const struct kernel_param_ops lu_cardbus_param = {
+	.set	= lu_cardbus_set,
+};
+
+module_param_cb(cardbus, &lu_cardbus_param, NULL, 0200);
+MODULE_PARM_DESC(cardbus, "function whose header type is turned over to a CardBus bridge's");
+
+static bool lu_other_kho;
+module_param_named(other_kho, lu_other_kho, bool, 0600);
+MODULE_PARM_DESC(other_kho, "hand over a KHO tree of the version after the one that it has");
+
+/* All is serialized when this is called */
+static int lu_reboot(struct notifier_block *nb, unsigned long event, void *unused)
+{
+	char *version;
+	int len;
+
+	if (!lu_other_kho || !kexec_in_progress || !kexec_image->kho.fdt)
+		return NOTIFY_DONE;
+	version = fdt_getprop_w(phys_to_virt(kexec_image->kho.fdt), 0, "compatible", &len);
+	if (!WARN_ON(!version || len < 2))
+		version[len - 2]++;
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block lu_reboot_nb = {
+	.notifier_call = lu_reboot,
+};
+
+static int __init lu_hostile_init(void)
+{
+	return register_reboot_notifier(&lu_reboot_nb);
+}
+late_initcall(lu_hostile_init);

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What one kernel hands over the next can read, and what it cannot read it does not ignore."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import FULL
+
+from rig import config, initrd, paths
+from rig.agent import Agent
+from rig.keeper import attribute, state
+from rig.lab import Lab
+from rig.machine import Machine, MachineError
+from rig.topology import Topology, downstream, edu, nvme, registers, root_port, switch
+
+BREAK = "/sys/module/pci_liveupdate/parameters/break"
+HOSTILE = "/sys/module/pci_liveupdate_hostile/parameters"
+CHECKS = 0x2000000      # hand over records that nobody checked
+ROUNDS = 10_000 if FULL else 150
+BATCH = 50
+EIO = -5
+SUBORDINATE, BAR0 = 0x1A, 0x10
+LIVENESS = 0x04
+
+
+def console(machine: Machine) -> str:
+    return (machine.folder / "console.log").read_text(errors="replace")
+
+
+def stops(machine: Machine, image: str = "next", extra: str = "") -> str:
+    """A jump into a kernel that panics and resets the machine; what it says."""
+    before = len(console(machine))
+    loaded = machine.load(image, extra)
+    assert loaded.rc == 0, loaded.out
+    machine.leave()
+    machine.wait_exit()
+    log = console(machine)[before:]
+    assert "Kernel panic" in log and "Rebooting through the firmware" in log, log[-4000:]
+    return log
+
+
+# -- checked before it is handed over -------------------------------------------------------------
+
+def tree() -> Topology:
+    return Topology(root_port("rp0", nvme("nvme0")), root_port("rp1", edu("edu0")),
+                    root_port("rp2", switch("up0", downstream("dn0", registers("test0")),
+                                            downstream("dn1"))))
+
+
+def preserve_once(agent: Agent, id: str) -> str:
+    """A session with a device in it and nothing else; the name of the errno."""
+    agent.do(f"session s {agent.name}")
+    errno = agent.refused(f"preserve s 1 {id}")
+    if errno:
+        agent.do("close s")
+    return errno
+
+
+def test_preserving_while_another_thread_resets(vm: Lab, variant: str) -> None:
+    """The device answers all ones for a while after each reset, and has no addresses for longer."""
+    machine = vm(tree(), variant=variant, smp=2)
+    agent = Agent(machine).start().take("nvme0")
+    bdf = machine.topology.bdf["nvme0"]
+    reset = attribute(machine, "nvme0", "reset")
+    machine.sh(f"echo {bdf} >{HOSTILE}/deaf")
+    machine.sh(f"while :; do echo 1 >{reset}; done >/dev/null 2>&1 & echo $! >/tmp/resets")
+
+    rounds = ("session s vm0", "preserve s 1 nvme0", "close s")
+    preserved = 0
+    refused: set[str] = set()
+    for _ in range(0, ROUNDS, BATCH):
+        answers = agent.attempt(*rounds * BATCH)[1::3]
+        errnos = [str(answer["errno"]) for answer in answers if answer["rc"] < 0]
+        preserved += len(answers) - len(errnos)
+        refused |= set(errnos)
+    # Between two resets it could be preserved, and nothing but a reset was in the way.
+    assert preserved > ROUNDS / 2 and refused <= {"EAGAIN"}, (preserved, refused)
+    for _ in range(20):
+        if not preserve_once(agent, "nvme0"):
+            break
+    machine.sh("kill $(cat /tmp/resets)")
+    assert state(machine, "nvme0") == "preserved"
+    machine.kexec()
+    assert state(machine, "nvme0") == "incoming"
+    assert "no handler in this kernel does" not in console(machine)
+
+
+def test_device_that_does_not_answer_is_not_preserved(vm: Lab) -> None:
+    """And if it were, the control, the next kernel would stop."""
+    vm.expect_splat("Kernel panic|Call Trace")
+    machine = vm(tree())
+    agent = Agent(machine).start().take("nvme0")
+    reset = attribute(machine, "nvme0", "reset")
+    machine.sh(f"echo 5000000 >{HOSTILE}/deaf_us; "
+               f"echo {machine.topology.bdf['nvme0']} >{HOSTILE}/deaf; echo 1 >{reset}")
+    assert preserve_once(agent, "nvme0") == "ENODEV"
+    machine.sh("sleep 6")
+    assert preserve_once(agent, "nvme0") == ""
+    agent.do("close s")
+    machine.sh(f"echo {CHECKS} >{BREAK}; echo 1 >{reset}")
+    assert preserve_once(agent, "nvme0") == ""
+    assert "cannot be read" in stops(machine)
+
+
+def test_what_differs_is_refused_before_the_jump(vm: Lab, variant: str) -> None:
+    """Bus numbers at preserve, addresses at the kexec; controls: what would have come of it."""
+    vm.expect_splat("Kernel panic|Call Trace")
+    machine = vm(tree(), variant=variant)
+    bdf = machine.topology.bdf
+    agent = Agent(machine).start().take("edu0", "test0")
+
+    # A port whose range reaches beyond that of the switch's upstream port.
+    dump = machine.json(f"pci_cfg dump {bdf['dn0']}")["bridge"]
+    wide, right = bytes([dump["subordinate"] + 9]), bytes([dump["subordinate"]])
+    config.write(machine, bdf["dn0"], SUBORDINATE, wide)
+    assert preserve_once(agent, "test0") == "EIO"
+    config.write(machine, bdf["dn0"], SUBORDINATE, right)
+    assert preserve_once(agent, "test0") == ""
+    agent.do("close s")
+
+    # A machine that has a CardBus bridge.
+    if variant == "release":
+        machine.sh(f"echo {bdf['nvme0']} >{HOSTILE}/cardbus")
+        assert preserve_once(agent, "test0") == "EOPNOTSUPP"
+        machine.sh(f"echo {bdf['nvme0']} >{HOSTILE}/cardbus")
+
+    # A device whose address was changed after it was preserved.
+    agent.preserve("edu0")
+    bar0 = int(machine.json(f"pci_cfg dump {bdf['edu0']}")["bars"][0]["start"], 16)
+    there, elsewhere = ((bar0 + n).to_bytes(4, "little") for n in (0, 1 << 20))
+    assert machine.load().rc == 0
+    config.write(machine, bdf["edu0"], BAR0, elsewhere)
+    refused = machine.jump()
+    assert refused is not None and refused.json()["rc"] == EIO
+    assert "its BAR differs from what was preserved" in console(machine)
+    config.write(machine, bdf["edu0"], BAR0, there)
+    agent.write("edu0", LIVENESS, 0x1234)
+    assert agent.read("edu0", LIVENESS) == ~0x1234 & 0xFFFFFFFF
+    assert state(machine, "edu0") == "preserved"
+
+    machine.sh(f"echo {CHECKS} >{BREAK}")
+    config.write(machine, bdf["edu0"], BAR0, elsewhere)
+    assert machine.jump() is None
+    assert state(machine, "edu0") == "lost"
+
+    other = Agent(machine, "vm1").start().take("test0")
+    machine.sh(f"echo {CHECKS} >{BREAK}")
+    config.write(machine, bdf["dn0"], SUBORDINATE, wide)
+    assert preserve_once(other, "test0") == ""
+    assert "bus range overlaps another bridge's" in stops(machine)
+
+
+# -- not ignored in silence -----------------------------------------------------------------------
+
+class WithOff(Machine):
+    """A machine that can also jump into a kernel that is built without the feature."""
+
+    def _user_space(self) -> list[str]:
+        off = paths.kernel_dir(self.arch, "off") / paths.IMAGE[self.arch]
+        return ["-initrd", str(initrd.build(self.arch, self.variant, {"boot/off": off},
+                                            folder=self._kernel))]
+
+
+def held(machine: Machine) -> Agent:
+    """An agent that has preserved a device."""
+    agent = Agent(machine).start().take("edu0")
+    agent.preserve("edu0")
+    return agent
+
+
+def small() -> Topology:
+    return Topology(root_port("rp0", edu("edu0")))
+
+
+def test_kernel_without_the_feature_stops(vm: Lab) -> None:
+    """Live Update is on, and nobody there knows of PCI devices."""
+    if not (paths.kernel_dir("x86_64", "off") / paths.IMAGE["x86_64"]).exists():
+        pytest.skip("no kernel without the feature: make kernel VARIANT=off")
+    vm.expect_splat("Kernel panic|Call Trace")
+    machine = vm(small(), kind=WithOff)
+    # Control: with nothing preserved it boots.
+    machine.kexec("off")
+    machine.kexec("kernel")
+    held(machine)
+    log = stops(machine, "off")
+    assert "handed over running hardware ('pci')" in log
+    # Before it has looked at any bus
+    assert "PCI host bridge to bus" not in log
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_kernel_with_another_version_of_kho_stops(vm: Lab, arch: str) -> None:
+    vm.expect_splat("Kernel panic|Call Trace")
+    machine = vm(small(), arch=arch)
+    held(machine)
+    # Control: with the version that it has the next kernel reads it.
+    machine.kexec()
+    assert state(machine, "edu0") == "incoming"
+    Agent(machine).start().take_back("edu0").preserve("edu0")
+    machine.sh(f"echo 1 >{HOSTILE}/other_kho")
+    log = stops(machine)
+    assert "Live Update: KHO: " in log and "of another version" in log
+    assert "PCI host bridge to bus" not in log
+
+
+def test_kernel_without_the_handler_says_so(vm: Lab) -> None:
+    """The device is known, and the driver whose file it is is missing: nothing is given away."""
+    machine = vm(small())
+    held(machine)
+    machine.kexec(extra="initcall_blacklist=vfio_pci_init")
+    log = console(machine)
+    assert "2 files of the previous kernel depend on 'pci'" not in log
+    assert "1 files of the previous kernel depend on 'pci', and no handler in this kernel" in log
+    assert state(machine, "edu0") == "incoming"
+    with pytest.raises(MachineError):
+        Agent(machine).start().do("retrieve-session s vm0", "retrieve s 2 device edu0")
