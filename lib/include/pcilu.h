@@ -296,8 +296,9 @@ int pcilu_session_preserve_fd(struct pcilu_session *session, int fd,
  * -EBUSY	it was retrieved already and is still open
  * -EMFILE, -ENFILE  no more descriptors
  * -ENOMEM	no memory
- * Other errors are the file handler's. Except for -EAGAIN and -EPERM a failure is
- * final: the same call fails in the same way again.
+ * Other errors are the file handler's. A device whose retrieve failed is as it was,
+ * and the call may be made again when its reason is gone. Memory of which a part has
+ * been used up fails in the same way again.
  */
 int pcilu_session_retrieve_fd(struct pcilu_session *session, uint64_t token);
 

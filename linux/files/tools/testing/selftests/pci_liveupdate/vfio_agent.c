@@ -27,8 +27,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <linux/bits.h>
+#include <linux/capability.h>
 #include <linux/kernel.h>
 
 #include "agent.h"
@@ -131,6 +134,46 @@ static int run_failing(struct agent *a, int argc, char *argv[], struct json *j)
 	return ret;
 }
 
+static int set_admin(bool on)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	if (syscall(SYS_capget, &header, data))
+		return -errno;
+	data[0].effective &= ~BIT(CAP_SYS_ADMIN);
+	if (on)
+		data[0].effective |= BIT(CAP_SYS_ADMIN);
+	return syscall(SYS_capset, &header, data) ? -errno : 0;
+}
+
+/*
+ * no-files COMMAND...: while the kernel is at its limit of open files, which only those with
+ * CAP_SYS_ADMIN may exceed.
+ */
+static int run_without_files(struct agent *a, int argc, char *argv[], struct json *j)
+{
+	char limit[32] = "";
+	int fd, ret;
+
+	if (argc < 1)
+		return -EINVAL;
+	fd = open("/proc/sys/fs/file-max", O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (pread(fd, limit, sizeof(limit) - 1, 0) < 0 || pwrite(fd, "1", 1, 0) < 0) {
+		ret = -errno;
+	} else {
+		ret = set_admin(false);
+		if (!ret)
+			ret = run(a, argc, argv, j);
+		if (set_admin(true) || pwrite(fd, limit, strlen(limit), 0) < 0)
+			abort();
+	}
+	close(fd);
+	return ret;
+}
+
 static int run(struct agent *a, int argc, char *argv[], struct json *j)
 {
 	struct agent_call call = { .agent = a, .reply = j };
@@ -139,6 +182,8 @@ static int run(struct agent *a, int argc, char *argv[], struct json *j)
 
 	if (!strcmp(argv[0], "fail-nth"))
 		return run_failing(a, argc - 1, argv + 1, j);
+	if (!strcmp(argv[0], "no-files"))
+		return run_without_files(a, argc - 1, argv + 1, j);
 	if (!strcmp(argv[0], "quit")) {
 		a->quit = true;
 		return 0;
@@ -236,8 +281,9 @@ static int usage(void)
 	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
 		for (const struct agent_command *cmd = tables[i]; cmd->name; cmd++)
 			fprintf(stderr, "  %-16s %s\n", cmd->name, cmd->help);
-	fprintf(stderr, "  %-16s %s\n  %-16s %s\n",
-		"fail-nth", "N COMMAND...; with the Nth possible fault injected", "quit", "");
+	fprintf(stderr, "  %-16s %s\n  %-16s %s\n  %-16s %s\n",
+		"fail-nth", "N COMMAND...; with the Nth possible fault injected",
+		"no-files", "COMMAND...; with no more open files allowed", "quit", "");
 	return CTL_USAGE;
 }
 
