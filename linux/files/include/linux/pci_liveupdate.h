@@ -34,6 +34,7 @@ enum pci_liveupdate_irqs {
 #if defined(CONFIG_PCI_LIVEUPDATE) && defined(CONFIG_PCI_MSI)
 
 int pci_liveupdate_hold_irqs(struct pci_dev *dev);
+void pci_liveupdate_settle_irqs(struct pci_dev *dev, enum pci_liveupdate_irqs held);
 void pci_liveupdate_release_irqs(struct pci_dev *dev, enum pci_liveupdate_irqs held);
 
 #else
@@ -41,6 +42,11 @@ void pci_liveupdate_release_irqs(struct pci_dev *dev, enum pci_liveupdate_irqs h
 static inline int pci_liveupdate_hold_irqs(struct pci_dev *dev)
 {
 	return PCI_LIVEUPDATE_IRQS_NONE;
+}
+
+static inline void pci_liveupdate_settle_irqs(struct pci_dev *dev,
+					      enum pci_liveupdate_irqs held)
+{
 }
 
 static inline void pci_liveupdate_release_irqs(struct pci_dev *dev,

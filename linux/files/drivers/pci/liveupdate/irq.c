@@ -28,38 +28,44 @@
 
 #define dev_fmt(fmt) "Live Update: " fmt
 
+#include <linux/cpu.h>
 #include <linux/interrupt.h>
 #include <linux/irq.h>
 #include <linux/msi.h>
-#include <linux/workqueue.h>
+#include <linux/stop_machine.h>
 
 #include "../msi/msi.h"
 #include "../pci.h"
 #include "internal.h"
 
-static void lu_nothing(struct work_struct *work)
+#include <trace/events/pci_liveupdate.h>
+
+/* May messages of a held device wait at a CPU? Only LUO's freeze asks and tells. */
+static bool lu_undrained;
+
+static int lu_nothing(void *unused)
 {
+	return 0;
 }
 
 /*
- * Wait until handlers have run for all messages that the device has sent. A
- * register of it has been read, and messages do not overtake that; a thread that
- * gets to run on a CPU does so after the interrupts that wait there.
+ * Wait until all CPUs have taken what held devices have sent. A register of each
+ * has been read, and messages do not overtake that; a thread that gets to run on
+ * a CPU does so after the interrupts that wait there. A CPU's stopper does even
+ * if a real-time task that never sleeps has the CPU.
  */
-static int lu_drain_irqs(struct pci_dev *dev)
+static void lu_drain_cpus(void)
 {
-	struct msi_desc *desc;
-	int err = schedule_on_each_cpu(lu_nothing);
+	unsigned int cpu;
 
-	if (err)
-		return err;
+	if (!lu_undrained)
+		return;
 
-	/* Threaded ones take longer */
-	guard(msi_descs_lock)(&dev->dev);
-	msi_for_each_desc(desc, &dev->dev, MSI_DESC_ASSOCIATED)
-		for (int i = 0; i < desc->nvec_used; i++)
-			synchronize_irq(desc->irq + i);
-	return 0;
+	guard(cpus_read_lock)();
+	for_each_online_cpu(cpu)
+		stop_one_cpu(cpu, lu_nothing, NULL);
+	lu_undrained = false;
+	trace_pci_liveupdate_drain(num_online_cpus());
 }
 
 static void lu_change_word(struct pci_dev *dev, int pos, u16 clear, u16 set)
@@ -138,43 +144,64 @@ static enum pci_liveupdate_irqs lu_mask(struct pci_dev *dev)
  * pci_liveupdate_hold_irqs - keep MSIs of a device in it until the next kernel
  * @dev: preserved device
  *
- * Returns when every message that the device has sent has been handled. INTx is
- * the driver's business, but with MSI turned off, INTx Disable has to be set.
+ * The device sends no more; what it has sent may be on its way until
+ * pci_liveupdate_settle_irqs() returns. INTx is the driver's business, but with
+ * MSI turned off, INTx Disable has to be set.
  *
  * Context: process context, from the freeze callback of a file handler; the
  * caller sees to it that nobody allocates or frees vectors of @dev meanwhile.
- * Return: what has been done, for pci_liveupdate_release_irqs() and for the next
- * kernel; or -EOPNOTSUPP, after a message, if the device neither masks its
- * messages nor can be kept from sending INTx instead; or -ENOMEM.
+ * Return: what has been done, for pci_liveupdate_settle_irqs() or
+ * pci_liveupdate_release_irqs(); or -EOPNOTSUPP, after a message, if the device
+ * neither masks its messages nor can be kept from sending INTx instead.
  */
 int pci_liveupdate_hold_irqs(struct pci_dev *dev)
 {
-	int held, err;
+	int held;
 
 	if (pci_lu_break & PCI_LU_BREAK_IRQS)
 		return PCI_LIVEUPDATE_IRQS_NONE;
 
 	held = lu_mask(dev);
-	if (held == PCI_LIVEUPDATE_IRQS_NONE)
-		return held;
-
 	if (held == PCI_LIVEUPDATE_IRQS_OFF &&
 	    dev->dev_flags & PCI_DEV_FLAGS_MSI_INTX_DISABLE_BUG) {
 		pci_err(dev, "cannot be handed over: its interrupts can neither be masked nor turned off; disarm them before the kexec\n");
-		err = -EOPNOTSUPP;
-	} else {
-		err = lu_drain_irqs(dev);
-	}
-	if (err) {
 		pci_liveupdate_release_irqs(dev, held);
-		return err;
+		return -EOPNOTSUPP;
 	}
-
-	if (held == PCI_LIVEUPDATE_IRQS_MSI_MASKED)
-		lu_disable_vectors(dev);
+	if (held != PCI_LIVEUPDATE_IRQS_NONE)
+		lu_undrained = true;
 	return held;
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_hold_irqs);
+
+/**
+ * pci_liveupdate_settle_irqs - wait until messages of a held device are handled
+ * @dev: preserved device
+ * @held: what pci_liveupdate_hold_irqs() returned
+ *
+ * The first call waits for all devices that are held, so hold them all first.
+ *
+ * Context: process context, from the settle callback of a file handler; the
+ * caller sees to it that nobody allocates or frees vectors of @dev meanwhile.
+ */
+void pci_liveupdate_settle_irqs(struct pci_dev *dev, enum pci_liveupdate_irqs held)
+{
+	struct msi_desc *desc;
+
+	if (held == PCI_LIVEUPDATE_IRQS_NONE)
+		return;
+
+	lu_drain_cpus();
+	/* Threaded ones take longer */
+	scoped_guard(msi_descs_lock, &dev->dev) {
+		msi_for_each_desc(desc, &dev->dev, MSI_DESC_ASSOCIATED)
+			for (int i = 0; i < desc->nvec_used; i++)
+				synchronize_irq(desc->irq + i);
+	}
+	if (held == PCI_LIVEUPDATE_IRQS_MSI_MASKED)
+		lu_disable_vectors(dev);
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_settle_irqs);
 
 /**
  * pci_liveupdate_release_irqs - undo pci_liveupdate_hold_irqs()

@@ -52,6 +52,10 @@
  *   sleep, dma-bufs, the VF token. Config writes under way are completed first.
  *   Interrupts are masked.
  *
+ * settle
+ *   When all devices are frozen, waits once for the interrupts of all, and
+ *   writes down what VFIO knows.
+ *
  * retrieve
  *   Gives a device file for the incoming device, under the rights that open(2)
  *   asks for. Until finish it is the only one that can be bound, and its user
@@ -300,12 +304,20 @@ static int vfio_pci_lu_freeze(struct liveupdate_file_op_args *args)
 			err = lu_refuse(vdev, args->file, LU_FREEZE);
 		if (!err)
 			err = vfio_pci_liveupdate_hold_irqs(vdev);
-		if (!err)
-			vfio_pci_liveupdate_save(vdev, phys_to_virt(args->serialized_data));
 	}
 	if (err)
 		lu_thaw(vdev);
 	return err;
+}
+
+static void vfio_pci_lu_settle(struct liveupdate_file_op_args *args)
+{
+	struct vfio_pci_core_device *vdev = lu_file_vdev(args->file);
+
+	guard(mutex)(&vdev->igate);
+
+	pci_liveupdate_settle_irqs(vdev->pdev, vdev->lu_held);
+	vfio_pci_liveupdate_save(vdev, phys_to_virt(args->serialized_data));
 }
 
 static void vfio_pci_lu_unfreeze(struct liveupdate_file_op_args *args)
@@ -532,6 +544,7 @@ static const struct liveupdate_file_ops vfio_pci_lu_ops = {
 	.preserve	= vfio_pci_lu_preserve,
 	.unpreserve	= vfio_pci_lu_unpreserve,
 	.freeze		= vfio_pci_lu_freeze,
+	.settle		= vfio_pci_lu_settle,
 	.unfreeze	= vfio_pci_lu_unfreeze,
 	.retrieve	= vfio_pci_lu_retrieve,
 	.can_finish	= vfio_pci_lu_can_finish,

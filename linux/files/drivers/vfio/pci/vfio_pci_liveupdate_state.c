@@ -80,8 +80,8 @@ static void lu_bypass(struct vfio_pci_core_device *vdev, bool on)
  * vfio_pci_liveupdate_hold_irqs - stop interrupts for the kexec
  * @vdev: frozen device
  *
- * What the device wants to say from here on stays in it, and what it has said
- * before has reached the eventfds.
+ * What the device wants to say from here on stays in it. What it has said before
+ * reaches the eventfds until pci_liveupdate_settle_irqs() returns.
  *
  * Context: process context. @vdev's igate is held.
  * Return: 0, or see pci_liveupdate_hold_irqs().
@@ -136,8 +136,6 @@ static void lu_save_irqs(struct vfio_pci_core_device *vdev,
 	unsigned long vector;
 
 	ser->irq_type = VFIO_PCI_LIVEUPDATE_IRQ_NONE;
-	memset(ser->armed, 0, sizeof(ser->armed));
-	memset(ser->signalled, 0, sizeof(ser->signalled));
 	if (vdev->irq_type == VFIO_PCI_NUM_IRQS)
 		return;
 
@@ -155,10 +153,8 @@ static void lu_save_irqs(struct vfio_pci_core_device *vdev,
 
 /**
  * vfio_pci_liveupdate_save - write down what VFIO knows about a device
- * @vdev: frozen device, its interrupts held
- * @ser: structure that is handed over, its head filled in
- *
- * May be called again after a freeze that was rolled back.
+ * @vdev: frozen device, its interrupts held and handled
+ * @ser: structure that is handed over, its head filled in and zero beyond
  *
  * Context: process context. @vdev's igate is held, and nobody writes
  * configuration space.
@@ -168,14 +164,12 @@ void vfio_pci_liveupdate_save(struct vfio_pci_core_device *vdev,
 {
 	size_t size = min(vdev->pdev->cfg_size, VFIO_PCI_LIVEUPDATE_CONFIG_SIZE);
 
-	ser->flags &= ~(VFIO_PCI_LIVEUPDATE_F_IRQS_OFF | VFIO_PCI_LIVEUPDATE_F_VF_TOKEN);
 	lu_save_irqs(vdev, ser);
 
 	ser->config_size = size;
 	memcpy(ser->vconfig, vdev->vconfig, size);
 	memcpy(ser->config_map, vdev->pci_config_map, size);
 
-	ser->state_size = 0;
 	if (vdev->pci_saved_state)
 		ser->state_size = pci_liveupdate_pack_state(vdev->pci_saved_state, ser->state,
 							    sizeof(ser->state));

@@ -49,6 +49,15 @@ DEFINE_EVENT(pci_liveupdate, pci_liveupdate_finish,
 	     TP_ARGS(dev, what)
 );
 
+/* At freeze, all CPUs were made to take the interrupts that waited for them */
+TRACE_EVENT(pci_liveupdate_drain,
+	    TP_PROTO(unsigned int cpus),
+	    TP_ARGS(cpus),
+	    TP_STRUCT__entry(__field(unsigned int, cpus)),
+	    TP_fast_assign(__entry->cpus = cpus;),
+	    TP_printk("cpus=%u", __entry->cpus)
+);
+
 #endif /* _TRACE_PCI_LIVEUPDATE_H */
 
 /* This part must be outside protection */
