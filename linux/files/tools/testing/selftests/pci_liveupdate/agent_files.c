@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <libliveupdate.h>
+#include <linux/liveupdate.h>
 
 #include "agent.h"
 #include "luo_session.h"
@@ -78,6 +80,13 @@ static int cmd_finish(struct agent_call *c)
 	return luo_session_finish(c->thing->fd);
 }
 
+static int cmd_discard(struct agent_call *c)
+{
+	struct liveupdate_session_discard discard = { .size = sizeof(discard) };
+
+	return ioctl(c->thing->fd, LIVEUPDATE_SESSION_DISCARD, &discard) ? -errno : 0;
+}
+
 static int cmd_dup(struct agent_call *c)
 {
 	struct agent_thing *of = agent_find(c->agent, c->argv[0], AGENT_ANY);
@@ -101,6 +110,8 @@ const struct agent_command agent_file_commands[] = {
 	{ "preserve", cmd_preserve, AGENT_SESSION, 2, "SESSION TOKEN THING" },
 	{ "retrieve", cmd_retrieve, AGENT_SESSION, 3, "SESSION TOKEN device|memory|file THING" },
 	{ "finish", cmd_finish, AGENT_SESSION, 0, "SESSION; it stays open" },
+	{ "discard", cmd_discard, AGENT_SESSION | AGENT_FILE, 0,
+	  "SESSION; all that is preserved in it" },
 	{ "dup", cmd_dup, AGENT_NEW, 1, "FILE THING" },
 	{ "close", cmd_close, AGENT_ANY, 0, "THING; with its mappings and eventfds" },
 	{ }

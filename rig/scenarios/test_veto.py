@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A tenant who keeps the host from being updated, or fills its log, does so for a while only."""
+
+from __future__ import annotations
+
+from rig import witness
+from rig.agent import Agent
+from rig.keeper import state
+from rig.lab import Lab
+from rig.topology import Topology, edu, root_port
+
+MASTER = 0x4
+
+
+def test_session_that_cannot_be_frozen_is_discarded(vm: Lab, variant: str) -> None:
+    machine = vm(Topology(root_port("rp0", edu("mine")), root_port("rp1", edu("its"))),
+                 variant=variant)
+    mine, its = Agent(machine, "mine").start().take("mine"), Agent(machine, "its").start()
+    its.take("its")
+    for agent in (mine, its):
+        agent.set_command(agent.name, MASTER)
+        agent.preserve(agent.name)
+    # What a daemon does that gives sessions away: it keeps a descriptor.
+    its.do("dup kept s", "low-power its enter")
+    assert machine.load().rc == 0
+    # Control: without it nobody gets to the next kernel.
+    refused = machine.jump()
+    assert refused is not None and refused.json()["errno"] == "EBUSY"
+    assert its.refused("discard its-ram") == "ENOTTY"
+    its.do("discard kept")
+    assert [state(machine, id) for id in ("mine", "its")] == ["preserved", "none"]
+    assert its.refused("preserve s 2 its") == "ESHUTDOWN"
+    its.do("discard kept", "low-power its exit")
+    assert machine.jump() is None
+    mine.take_back("mine", finish=False)
+    assert mine.refused("discard s") == "EINVAL"        # it is not outgoing
+    mine.finish()
+    # It is the other's that was stopped.
+    trace = witness.read(machine)
+    assert trace.cleared_master("its", 1, shutdown=True)
+    assert not trace.cleared_master("mine")
