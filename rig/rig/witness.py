@@ -66,6 +66,7 @@ class Phase:
     reads: dict[str, Counter[int]] = field(default_factory=dict)    # by register
     mappings: list[Mapping] = field(default_factory=list)
     dma: list[tuple[float, int]] = field(default_factory=list)
+    descriptors: list[tuple[float, int]] = field(default_factory=list)
     dropped: list[float] = field(default_factory=list)
     no_master: list[float] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -126,6 +127,7 @@ class Trace:
                 ring = DESCRIPTOR.search(rest)
                 assert ring, line
                 descriptor = int(ring[2], 16)
+                phase.descriptors.append((time, descriptor))
             elif event == "e1000x_rx_can_recv_disabled":
                 refused = REFUSED.search(rest)
                 assert refused, line
@@ -205,6 +207,11 @@ class Trace:
         """
         return [t for phase in self._phases(boot, shutdown) for t, at in phase.dma
                 if ring is None or at in ring]
+
+    def descriptors(self, ring: range) -> list[float]:
+        """When a NIC took descriptors out of a ring and wrote them back, for a frame or for none:
+        one that says nothing, such as zeroes, is passed over."""
+        return [t for phase in self.phases for t, at in phase.descriptors if at in ring]
 
     def dma_after_jump(self, boot: int = 1, ring: range | None = None) -> list[float]:
         """DMA from the first look of the kernel after `boot` on."""

@@ -138,13 +138,20 @@ def test_control_addresses_are_rewritten_on_arm64_when_they_are_not_claimed(vm: 
 
 
 def assert_lost(machine: Machine, receiver: Receiver, claimed: float) -> None:
-    """The device goes on, untouched; it cannot be retrieved; nobody else has its addresses."""
+    """The device goes on, untouched; it cannot be retrieved; nobody else has its addresses. It is
+    stopped with its session: more of that is in test_stopped.py."""
     assert_untouched(machine, claimed)
     assert state(machine, "nic0") == "lost"
     assert len(witness.read(machine).dma(boot=2)) > 100
     assert bar(machine, receiver.bdf) == (0, 0)
     assert f"Live Update {receiver.bdf}" in machine.sh("cat /proc/iomem").out
+    ring, began = receiver.ring, time.time()
     assert receiver.try_resume().rc != 0
+    ended = time.time()
+    machine.sh("sleep 1")
+    trace = witness.read(machine)
+    assert [w for w in trace.cleared_master("nic0", boot=2) if began < w.time < ended]
+    assert [t for t in trace.descriptors(ring) if t > ended] == []
 
 
 def lose(machine: Machine, line: str) -> tuple[Receiver, float]:

@@ -72,7 +72,10 @@ bool pci_liveupdate_refuses_reset(struct pci_dev *dev);
 bool pci_liveupdate_may_come(u32 domain, u16 bdf);
 void pci_liveupdate_claim(struct pci_dev *dev);
 bool pci_liveupdate_stop_dma(struct pci_dev *dev);
-int pci_liveupdate_stop(struct pci_dev *dev);
+int pci_liveupdate_can_stop(u32 domain, u16 bdf);
+int pci_liveupdate_stop(u32 domain, u16 bdf);
+int pci_liveupdate_reset(struct pci_dev *dev);
+int pci_liveupdate_may_leave(void);
 void pci_liveupdate_finish(struct pci_dev *dev);
 
 enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev);
@@ -85,6 +88,8 @@ bool pci_liveupdate_is_untranslated(struct pci_dev *dev);
 
 /* For architectures and host bridge drivers */
 bool pci_liveupdate_claim_resources(struct pci_bus *bus);
+bool pci_liveupdate_refuses_host(struct pci_bus *root);
+bool pci_liveupdate_has_bus(u32 domain, u8 nr);
 
 #else /* CONFIG_PCI_LIVEUPDATE */
 
@@ -145,9 +150,24 @@ static inline bool pci_liveupdate_stop_dma(struct pci_dev *dev)
 	return true;
 }
 
-static inline int pci_liveupdate_stop(struct pci_dev *dev)
+static inline int pci_liveupdate_can_stop(u32 domain, u16 bdf)
+{
+	return 0;
+}
+
+static inline int pci_liveupdate_stop(u32 domain, u16 bdf)
+{
+	return 0;
+}
+
+static inline int pci_liveupdate_reset(struct pci_dev *dev)
 {
 	return -EOPNOTSUPP;
+}
+
+static inline int pci_liveupdate_may_leave(void)
+{
+	return 0;
 }
 
 static inline void pci_liveupdate_finish(struct pci_dev *dev)
@@ -165,6 +185,16 @@ static inline bool pci_liveupdate_is_untranslated(struct pci_dev *dev)
 }
 
 static inline bool pci_liveupdate_claim_resources(struct pci_bus *bus)
+{
+	return false;
+}
+
+static inline bool pci_liveupdate_refuses_host(struct pci_bus *root)
+{
+	return false;
+}
+
+static inline bool pci_liveupdate_has_bus(u32 domain, u8 nr)
 {
 	return false;
 }

@@ -354,6 +354,9 @@ static bool is_guarded(struct pci_dev *dev)
 	/* Removed or reset: what was to be kept is gone, and another may come */
 	if (test_bit(PCI_LU_DEAD, &dev->lu_flags))
 		return false;
+	/* Nothing that it does matters any more */
+	if (test_bit(PCI_LU_STOPPED, &dev->lu_flags))
+		return false;
 	if (dev->hdr_type == PCI_HEADER_TYPE_BRIDGE)
 		return adopted || test_bit(PCI_LU_OUTGOING, &dev->lu_flags);
 	return adopted && !test_bit(PCI_LU_CLAIMED, &dev->lu_flags);

@@ -80,6 +80,7 @@ enum {
 	PCI_LU_CLAIMED,		/* ... and its owner has retrieved it */
 	PCI_LU_LOST,		/* ... but it is another device, or failed since */
 	PCI_LU_DEAD,		/* removed or failed while it had a record */
+	PCI_LU_STOPPED,		/* not running any more, memory may go */
 	PCI_LU_ACS_KEPT,	/* lu_acs_ctrl is how ACS stays, also when finished */
 };
 
@@ -94,6 +95,7 @@ bool __pci_liveupdate_refuses_slot(struct pci_bus *bus, int slot, const char *wh
 bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_driver *drv);
 bool __pci_liveupdate_keeps_master(struct pci_dev *dev);
 void __pci_liveupdate_removed(struct pci_dev *dev);
+void __pci_liveupdate_host_removed(struct pci_bus *root);
 void __pci_liveupdate_failed(struct pci_dev *bridge);
 bool __pci_liveupdate_keeps(struct pci_dev *dev, enum pci_lu_keep what);
 bool __pci_liveupdate_keeps_path(struct pci_dev *dev, enum pci_lu_keep what);
@@ -141,7 +143,9 @@ static inline void pci_liveupdate_match(struct pci_dev *dev)
  */
 static inline void pci_liveupdate_add(struct pci_dev *dev)
 {
-	if (static_branch_unlikely(&pci_lu_incoming_key))
+	/* Not the key of what is incoming: that may have ended since the match */
+	if (static_branch_unlikely(&pci_lu_used_key) &&
+	    test_bit(PCI_LU_ADOPTED, &dev->lu_flags))
 		__pci_liveupdate_add(dev);
 }
 
@@ -284,6 +288,18 @@ static inline void pci_liveupdate_removed(struct pci_dev *dev)
 {
 	if (static_branch_unlikely(&pci_lu_used_key))
 		__pci_liveupdate_removed(dev);
+}
+
+/**
+ * pci_liveupdate_host_removed - a host bridge goes away, with its windows
+ * @root: its root bus, nothing of which has been removed yet
+ *
+ * Context: may sleep.
+ */
+static inline void pci_liveupdate_host_removed(struct pci_bus *root)
+{
+	if (static_branch_unlikely(&pci_lu_used_key))
+		__pci_liveupdate_host_removed(root);
 }
 
 /**
@@ -490,6 +506,10 @@ static inline bool pci_liveupdate_keeps_master(struct pci_dev *dev)
 }
 
 static inline void pci_liveupdate_removed(struct pci_dev *dev)
+{
+}
+
+static inline void pci_liveupdate_host_removed(struct pci_bus *root)
 {
 }
 

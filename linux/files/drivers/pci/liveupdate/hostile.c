@@ -7,6 +7,7 @@
 
 #define dev_fmt(fmt) "Live Update, hostile: " fmt
 
+#include <linux/delay.h>
 #include <linux/init.h>
 #include <linux/io.h>
 #include <linux/kexec.h>
@@ -29,6 +30,16 @@ MODULE_PARM_DESC(quirk, "function that quirks disturb, as it is found");
 static char *lu_vpd;
 module_param_named(vpd, lu_vpd, charp, 0400);
 MODULE_PARM_DESC(vpd, "function that has VPD as far as the kernel knows");
+
+static char *lu_slow;
+module_param_named(slow, lu_slow, charp, 0400);
+MODULE_PARM_DESC(slow, "function that is found long before it is added");
+
+static bool lu_no_reset;
+module_param_named(no_reset, lu_no_reset, bool, 0400);
+MODULE_PARM_DESC(no_reset, "no function takes a reset of its bus");
+
+#define LU_SLOW_MS	10000
 
 /* Beyond all capabilities of the devices that this is used with */
 #define LU_VPD_AT	0xf8
@@ -172,6 +183,10 @@ static bool lu_is(struct pci_dev *dev, const char *name)
 
 static void lu_quirk_early(struct pci_dev *dev)
 {
+	if (lu_is(dev, lu_slow)) {
+		pci_info(dev, "found, not added yet\n");
+		msleep(LU_SLOW_MS);
+	}
 	if (!lu_is(dev, lu_quirk))
 		return;
 	pci_info(dev, "early quirk\n");
@@ -181,6 +196,8 @@ DECLARE_PCI_FIXUP_EARLY(PCI_ANY_ID, PCI_ANY_ID, lu_quirk_early);
 
 static void lu_quirk_final(struct pci_dev *dev)
 {
+	if (lu_no_reset)
+		dev->dev_flags |= PCI_DEV_FLAGS_NO_BUS_RESET;
 	if (lu_is(dev, lu_vpd)) {
 		dev->vpd.cap = LU_VPD_AT;
 		if (sysfs_update_group(&dev->dev.kobj, &pci_dev_vpd_attr_group))

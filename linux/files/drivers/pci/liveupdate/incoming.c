@@ -34,7 +34,7 @@ static struct lu_incoming {
 } lu_in;
 
 /* &struct pci_lu_incoming by domain and Requester ID, see pci_lu_key() */
-static DEFINE_XARRAY(lu_entries);
+DEFINE_XARRAY(pci_lu_entries);
 
 /*
  * Without readable records nobody knows which memory is still being written
@@ -64,7 +64,7 @@ static int incoming_add(struct pci_liveupdate_record_ser *rec)
 
 	in->rec = rec;
 	in->users = rec->use_count;
-	err = xa_insert(&lu_entries, pci_lu_key(rec->domain, rec->bdf), in,
+	err = xa_insert(&pci_lu_entries, pci_lu_key(rec->domain, rec->bdf), in,
 			GFP_KERNEL);
 	if (err) {
 		kfree(in);
@@ -135,13 +135,15 @@ int pci_lu_incoming_retrieve(struct liveupdate_flb_op_args *args)
 
 /* What a function is no longer when its record goes */
 static const int lu_incoming_flags[] = {
-	PCI_LU_ADOPTED, PCI_LU_CLAIMED, PCI_LU_LOST, PCI_LU_DEAD,
+	PCI_LU_ADOPTED, PCI_LU_CLAIMED, PCI_LU_LOST, PCI_LU_DEAD, PCI_LU_STOPPED,
 };
 
 static void incoming_release(struct pci_lu_incoming *in)
 {
 	struct pci_dev *dev = in->dev;
 
+	/* They may lie in a window of a bridge that is released next */
+	pci_lu_unreserve(in);
 	if (!dev)
 		return;
 	in->dev = NULL;
@@ -163,14 +165,16 @@ void pci_lu_incoming_finish(struct liveupdate_flb_op_args *args)
 	pci_lu_guard_end();
 
 	guard(rwsem_write)(&pci_lu_rwsem);
-	xa_for_each(&lu_entries, key, in) {
+	/* Bridges come before what is below them, and hold the windows */
+	xa_for_each(&pci_lu_entries, key, in)
+		pci_lu_unreserve(in);
+	xa_for_each(&pci_lu_entries, key, in) {
 		if (!in->dev)
 			pci_lu_guard_forget(key);
 		incoming_release(in);
-		pci_lu_unreserve(in);
 		kfree(in);
 	}
-	xa_destroy(&lu_entries);
+	xa_destroy(&pci_lu_entries);
 	kho_block_set_destroy(&lu_in.set);
 	kho_restore_free(lu_in.header);
 	lu_in.header = NULL;
@@ -202,7 +206,7 @@ bool pci_lu_incoming_has_buses(struct pci_dev *bridge, u8 first, u8 last)
 	struct pci_lu_incoming *in;
 
 	guard(rwsem_read)(&pci_lu_rwsem);
-	xa_for_each_range(&lu_entries, key, in, on_bus, on_bus | 0xff) {
+	xa_for_each_range(&pci_lu_entries, key, in, on_bus, on_bus | 0xff) {
 		const struct pci_liveupdate_record_ser *rec = in->rec;
 
 		if (rec->flags & PCI_LIVEUPDATE_F_BRIDGE &&
@@ -214,11 +218,36 @@ bool pci_lu_incoming_has_buses(struct pci_dev *bridge, u8 first, u8 last)
 }
 
 /**
+ * pci_liveupdate_has_bus - is this the bus number of a preserved bridge?
+ * @domain: PCI domain (segment) number
+ * @nr: bus number
+ *
+ * Context: process context. Takes pci_lu_rwsem for reading.
+ * Return: true if it is, whether or not the bridge has been found.
+ */
+bool pci_liveupdate_has_bus(u32 domain, u8 nr)
+{
+	struct pci_lu_incoming *in;
+	unsigned long key;
+
+	if (!static_branch_unlikely(&pci_lu_incoming_key))
+		return false;
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	xa_for_each_range(&pci_lu_entries, key, in, pci_lu_key(domain, 0),
+			  pci_lu_key(domain, PCI_DEVID(nr, 0)))
+		if (in->rec->flags & PCI_LIVEUPDATE_F_BRIDGE &&
+		    nr >= in->rec->secondary && nr <= in->rec->subordinate)
+			return true;
+	return false;
+}
+
+/**
  * pci_lu_incoming_below - look at all functions below a bus
  * @bus: root bus, or one that has been scanned anew
- * @fn: called for each function that was preserved, found or not
+ * @fn: called for each function that was preserved, found or not; may be NULL
  *
- * Context: pci_lu_rwsem held for writing.
+ * Context: pci_lu_rwsem held, for writing if @fn needs that.
  * Return: true if there is any.
  */
 bool pci_lu_incoming_below(struct pci_bus *bus,
@@ -229,10 +258,11 @@ bool pci_lu_incoming_below(struct pci_bus *bus,
 	unsigned long key;
 	bool any = false;
 
-	xa_for_each_range(&lu_entries, key, in,
+	xa_for_each_range(&pci_lu_entries, key, in,
 			  pci_lu_key(domain, PCI_DEVID(bus->busn_res.start, 0)),
 			  pci_lu_key(domain, PCI_DEVID(bus->busn_res.end, 0xff))) {
-		fn(bus, in);
+		if (fn)
+			fn(bus, in);
 		any = true;
 	}
 	return any;
@@ -244,7 +274,7 @@ void __pci_liveupdate_match(struct pci_dev *dev)
 	const char *differs;
 
 	guard(rwsem_write)(&pci_lu_rwsem);
-	in = xa_load(&lu_entries, pci_lu_key(pci_domain_nr(dev->bus), pci_dev_id(dev)));
+	in = xa_load(&pci_lu_entries, pci_lu_key(pci_domain_nr(dev->bus), pci_dev_id(dev)));
 	if (!in || in->dev)
 		return;
 
@@ -270,11 +300,29 @@ void __pci_liveupdate_match(struct pci_dev *dev)
 	pci_lu_guard_update(dev);
 }
 
+/**
+ * pci_lu_record - the record that a function was matched with
+ * @dev: function, from match on
+ *
+ * Context: pci_lu_rwsem held, for as long as the record is used.
+ * Return: the record; NULL if there is none, or if the last session was finished
+ * after @dev was matched and before it was added.
+ */
+const struct pci_liveupdate_record_ser *pci_lu_record(struct pci_dev *dev)
+{
+	return lu_in.header && dev->lu_incoming ? dev->lu_incoming->rec : NULL;
+}
+
 void __pci_liveupdate_add(struct pci_dev *dev)
 {
 	guard(rwsem_write)(&pci_lu_rwsem);
-	if (!dev->lu_incoming)
+	if (!pci_lu_record(dev)) {
+		/* Nobody could take it back from a function that was not added */
+		for (int i = 0; i < ARRAY_SIZE(lu_incoming_flags); i++)
+			clear_bit(lu_incoming_flags[i], &dev->lu_flags);
+		dev->lu_incoming = NULL;
 		return;
+	}
 
 	/* Awake until finished: whoever binds it first would let it sleep */
 	pm_runtime_get_noresume(&dev->dev);
@@ -291,8 +339,10 @@ static int __init incoming_report_missing(void)
 	struct pci_lu_incoming *in;
 	unsigned long key;
 
+	pci_lu_stop_boot_without_access();
+
 	guard(rwsem_read)(&pci_lu_rwsem);
-	xa_for_each(&lu_entries, key, in)
+	xa_for_each(&pci_lu_entries, key, in)
 		if (!in->dev)
 			pr_warn("%04x:%02x:%02x.%d was preserved by the previous kernel and has not been found\n",
 				in->rec->domain, PCI_BUS_NUM(in->rec->bdf),
@@ -337,7 +387,7 @@ struct pci_dev *pci_liveupdate_find(u32 domain, u16 bdf)
 	struct pci_lu_incoming *in;
 
 	guard(rwsem_read)(&pci_lu_rwsem);
-	in = xa_load(&lu_entries, pci_lu_key(domain, bdf));
+	in = xa_load(&pci_lu_entries, pci_lu_key(domain, bdf));
 	return in ? pci_dev_get(in->dev) : NULL;
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_find);
@@ -407,7 +457,7 @@ bool pci_liveupdate_may_come(u32 domain, u16 bdf)
 	bool missing;
 
 	scoped_guard(rwsem_read, &pci_lu_rwsem) {
-		in = xa_load(&lu_entries, pci_lu_key(domain, bdf));
+		in = xa_load(&pci_lu_entries, pci_lu_key(domain, bdf));
 		missing = in && !in->dev;
 	}
 	if (!missing)
@@ -449,38 +499,6 @@ enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev)
 	return pci_lu_dma_locked(dev);
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_dma);
-
-/**
- * pci_liveupdate_stop - stop a device before the memory it may write to goes
- * @dev: incoming device that nobody retrieved, or whose owner let its memory go
- *
- * See pci_liveupdate_stop_dma(); then the function is reset. Even if it cannot
- * be reset it does no more DMA.
- *
- * Context: process context, device_lock(&dev->dev) held.
- * Return: 0, -ENOTTY if the device has no reset, or the error of the reset.
- */
-int pci_liveupdate_stop(struct pci_dev *dev)
-{
-	struct pci_liveupdate_bypass bypass;
-	int err;
-
-	device_lock_assert(&dev->dev);
-
-	/* The reset may be one of the bus */
-	pci_liveupdate_bypass_begin(&bypass, pci_upstream_bridge(dev) ?: dev);
-	if (!pci_liveupdate_stop_dma(dev))
-		pci_warn(dev, "stopped with requests still outstanding\n");
-
-	err = pci_reset_function_locked(dev);
-	pci_liveupdate_bypass_end(&bypass);
-	if (err)
-		pci_warn(dev, "stopped, but could not be reset: %pe\n", ERR_PTR(err));
-	else
-		pci_info(dev, "stopped and reset\n");
-	return err;
-}
-EXPORT_SYMBOL_GPL(pci_liveupdate_stop);
 
 /**
  * pci_liveupdate_finish - the live update of a device is over

@@ -11,6 +11,7 @@
 #include <linux/pci.h>
 #include <linux/pci_liveupdate.h>
 #include <linux/rwsem.h>
+#include <linux/xarray.h>
 
 #include "hooks.h"
 
@@ -133,12 +134,20 @@ bool pci_lu_outgoing_active(void);
 int pci_lu_incoming_retrieve(struct liveupdate_flb_op_args *args);
 void pci_lu_incoming_finish(struct liveupdate_flb_op_args *args);
 bool pci_lu_incoming_active(void);
+const struct pci_liveupdate_record_ser *pci_lu_record(struct pci_dev *dev);
 bool pci_lu_incoming_has_buses(struct pci_dev *bridge, u8 first, u8 last);
 enum pci_liveupdate_dma pci_lu_dma_locked(struct pci_dev *dev);
 bool pci_lu_was_pending_locked(struct pci_dev *dev);
 
+/* &struct pci_lu_incoming by domain and Requester ID, see pci_lu_key() */
+extern struct xarray pci_lu_entries;
+
 bool pci_lu_incoming_below(struct pci_bus *bus,
 			   void (*fn)(struct pci_bus *bus, struct pci_lu_incoming *in));
+
+/* stop.c */
+void pci_lu_leaves(struct pci_dev *dev);
+void pci_lu_stop_boot_without_access(void);
 
 /* adopt.c */
 void pci_lu_end_translation(struct pci_dev *dev);
@@ -148,6 +157,7 @@ void pci_lu_bar_masks(const struct pci_liveupdate_record_ser *rec, unsigned int 
 		      u32 *masks, u32 *rom);
 void pci_lu_window_kinds(const struct pci_liveupdate_record_ser *rec, struct pci_dev *bridge);
 void pci_lu_unreserve(struct pci_lu_incoming *in);
+void pci_lu_unreserve_below(struct pci_bus *bus);
 
 /* guard.c */
 #ifdef CONFIG_PCI_LIVEUPDATE_GUARD
@@ -200,6 +210,7 @@ static inline unsigned long pci_lu_key(u32 domain, u16 bdf)
 
 #define PCI_LU_BREAK_IRQS		BIT(24)	/* neither mask MSIs nor turn them off */
 #define PCI_LU_BREAK_CHECKS		BIT(25)	/* hand over records that nobody checked */
+#define PCI_LU_BREAK_STOP		BIT(26)	/* free memory of devices that may be running */
 
 /* Do not keep that, see enum pci_lu_keep */
 #define PCI_LU_BREAK_KEEP(what)		BIT(8 + (what))

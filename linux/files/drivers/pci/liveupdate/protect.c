@@ -20,7 +20,7 @@
  * What cannot be refused, because it has happened already or because the
  * machine is worse off without, marks the record dead: surprise removal, and
  * the recovery from fatal errors. A dead device is not handed over, or not
- * given back.
+ * given back; if nobody has it yet, it is stopped there and then.
  */
 
 #define dev_fmt(fmt) "Live Update: " fmt
@@ -74,6 +74,36 @@ bool pci_liveupdate_refuses_reset(struct pci_dev *dev)
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_refuses_reset);
 
+/**
+ * pci_liveupdate_refuses_host - must a host bridge stay?
+ * @root: its root bus, NULL if it has none yet
+ *
+ * Also for the sake of what was preserved below and has not been found: without
+ * a host bridge nobody could stop it.
+ *
+ * Context: process context. Takes pci_bus_sem, then pci_lu_rwsem, for reading.
+ * Return: true, and the log says so, if anything below is preserved, in either
+ * direction.
+ */
+bool pci_liveupdate_refuses_host(struct pci_bus *root)
+{
+	static const char what[] = "removal of the host bridge";
+	bool any;
+
+	if (!static_branch_unlikely(&pci_lu_used_key) || !root || lu_lets_all_through())
+		return false;
+	if (__pci_liveupdate_refuses_slot(root, -1, what))
+		return true;
+
+	scoped_guard(rwsem_read, &pci_lu_rwsem)
+		any = pci_lu_incoming_below(root, NULL);
+	if (any)
+		dev_err(&root->dev, "Live Update: %s is refused: a device that was preserved below has not been found; finish its session first\n",
+			what);
+	return any;
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_refuses_host);
+
 bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_driver *drv)
 {
 	if (!pci_liveupdate_adopted(dev) || lu_lets_all_through())
@@ -92,6 +122,9 @@ bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_dri
 bool __pci_liveupdate_keeps_master(struct pci_dev *dev)
 {
 	if (!pci_liveupdate_held(dev) || lu_lets_all_through())
+		return false;
+	/* What failed, or goes, is stopped by its driver */
+	if (test_bit(PCI_LU_DEAD, &dev->lu_flags))
 		return false;
 
 	pci_dbg(dev, "Bus Master stays on\n");
@@ -113,51 +146,34 @@ bool pci_liveupdate_hands_off(struct pci_dev *dev)
 	return pci_liveupdate_adopted(dev) && !lu_lets_all_through();
 }
 
-/**
- * pci_liveupdate_stop_dma - end the DMA of a device for good reason
- * @dev: preserved device, or a bridge above one
- *
- * Clears Bus Master and waits for the requests that are under way (PCIe r6.0,
- * sec 7.5.3.5, Transactions Pending). pci_clear_master() does not do that to a
- * device that is preserved.
- *
- * Context: may sleep.
- * Return: true if no request is outstanding any more.
- */
-bool pci_liveupdate_stop_dma(struct pci_dev *dev)
-{
-	struct pci_liveupdate_bypass bypass;
-	u16 cmd;
-
-	pci_liveupdate_bypass_begin(&bypass, dev);
-	pci_read_config_word(dev, PCI_COMMAND, &cmd);
-	if (cmd & PCI_COMMAND_MASTER)
-		pci_write_config_word(dev, PCI_COMMAND, cmd & ~PCI_COMMAND_MASTER);
-	dev->is_busmaster = 0;
-	pci_liveupdate_bypass_end(&bypass);
-
-	return pci_wait_for_pending_transaction(dev);
-}
-EXPORT_SYMBOL_GPL(pci_liveupdate_stop_dma);
-
 static int lu_mark_dead(struct pci_dev *dev, void *why)
 {
-	guard(rwsem_write)(&pci_lu_rwsem);
-	if (!pci_liveupdate_held(dev) || test_and_set_bit(PCI_LU_DEAD, &dev->lu_flags))
-		return 0;
-	pci_lu_guard_update(dev);
+	scoped_guard(rwsem_write, &pci_lu_rwsem) {
+		if (!pci_liveupdate_held(dev) ||
+		    test_and_set_bit(PCI_LU_DEAD, &dev->lu_flags))
+			return 0;
+		pci_lu_guard_update(dev);
 
-	if (dev->lu_outgoing)
-		dev->lu_outgoing->flags |= PCI_LIVEUPDATE_F_DEAD;
-	if (dev->lu_incoming)
-		set_bit(PCI_LU_LOST, &dev->lu_flags);
-	pci_err(dev, "no longer preserved as it was: %s\n", (const char *)why);
+		if (dev->lu_outgoing)
+			dev->lu_outgoing->flags |= PCI_LIVEUPDATE_F_DEAD;
+		if (dev->lu_incoming)
+			set_bit(PCI_LU_LOST, &dev->lu_flags);
+		pci_err(dev, "no longer preserved as it was: %s\n", (const char *)why);
+	}
+	pci_lu_leaves(dev);
 	return 0;
 }
 
 void __pci_liveupdate_removed(struct pci_dev *dev)
 {
+	if (dev->subordinate)
+		pci_lu_unreserve_below(dev->subordinate);
 	lu_mark_dead(dev, "it is being removed");
+}
+
+void __pci_liveupdate_host_removed(struct pci_bus *root)
+{
+	pci_lu_unreserve_below(root);
 }
 
 void __pci_liveupdate_failed(struct pci_dev *bridge)

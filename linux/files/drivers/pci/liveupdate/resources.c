@@ -20,7 +20,8 @@
  *   the command line, a host bridge with a smaller window), the device is lost:
  *   it is not touched, has no resources in this kernel, and cannot be retrieved;
  * - addresses of devices that are lost or missing are reserved until the live
- *   update is finished: nobody knows what still decodes them.
+ *   update of the device is finished, which stops it and switches its decode off,
+ *   or until a bridge above it is removed, with whose windows they go.
  *
  * A ROM that is not enabled decodes nothing. It is given an address in memory
  * only, as always, and may be claimed by whoever wants to.
@@ -88,11 +89,16 @@ bool __pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr, u32 *masks
 {
 	static const struct pci_liveupdate_record_ser none;
 	bool lost = test_bit(PCI_LU_LOST, &dev->lu_flags);
+	const struct pci_liveupdate_record_ser *rec;
 
 	if (!pci_liveupdate_keeps(dev, PCI_LU_KEEP_BARS))
 		return false;
-	pci_lu_bar_masks(lost ? &none : dev->lu_incoming->rec, nr, masks, rom);
-	return true;
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	rec = pci_lu_record(dev);
+	if (rec)
+		pci_lu_bar_masks(lost ? &none : rec, nr, masks, rom);
+	return rec;
 }
 
 /**
@@ -116,11 +122,16 @@ void pci_lu_window_kinds(const struct pci_liveupdate_record_ser *rec, struct pci
  */
 bool __pci_liveupdate_windows(struct pci_dev *bridge)
 {
+	const struct pci_liveupdate_record_ser *rec;
+
 	if (!pci_liveupdate_keeps(bridge, PCI_LU_KEEP_WINDOWS))
 		return false;
-	if (!test_bit(PCI_LU_LOST, &bridge->lu_flags))
-		pci_lu_window_kinds(bridge->lu_incoming->rec, bridge);
-	return true;
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	rec = pci_lu_record(bridge);
+	if (rec && !test_bit(PCI_LU_LOST, &bridge->lu_flags))
+		pci_lu_window_kinds(rec, bridge);
+	return rec;
 }
 
 bool __pci_liveupdate_keeps_address(struct pci_dev *dev, const struct resource *res)
@@ -169,8 +180,11 @@ static void lu_reserve(struct pci_lu_incoming *in, struct resource *room,
 		other = request_resource_conflict(room, &part->res);
 		if (other && other != room && other->start > start) {
 			part->res.end = other->start - 1;
-			if (request_resource(room, &part->res))
-				other = room;
+			if (request_resource(room, &part->res)) {
+				/* Somebody else was quicker; what is not in the tree is not kept */
+				kfree(part);
+				return;
+			}
 		} else if (other) {
 			kfree(part);
 			part = NULL;
@@ -223,6 +237,26 @@ void pci_lu_unreserve(struct pci_lu_incoming *in)
 		release_resource(&part->res);
 		kfree(part);
 	}
+}
+
+static void lu_unreserve(struct pci_bus *bus, struct pci_lu_incoming *in)
+{
+	pci_lu_unreserve(in);
+}
+
+/**
+ * pci_lu_unreserve_below - let go what lies in windows that are about to go
+ * @bus: bus of a bridge that is being removed, or a root bus
+ *
+ * What was below has been stopped, and does not decode there any more, or is gone
+ * with the bridge.
+ *
+ * Context: takes pci_lu_rwsem.
+ */
+void pci_lu_unreserve_below(struct pci_bus *bus)
+{
+	guard(rwsem_write)(&pci_lu_rwsem);
+	pci_lu_incoming_below(bus, lu_unreserve);
 }
 
 static void lu_lose(struct pci_dev *dev, const char *name, const struct resource *was)

@@ -65,7 +65,9 @@
  * quiesce
  *   Before memory of the session may be freed, stops and resets a device that
  *   nobody retrieved, whose memory was not retrieved, or whose user has not
- *   attached it to an IOAS or mapped anything there: nothing pins its memory.
+ *   attached it to an IOAS or mapped anything there: nothing pins its memory. It
+ *   does not matter whether the device could be retrieved. One that cannot be
+ *   stopped keeps its session, and the memory in it.
  *
  * finish
  *   The device is like any other from here on.
@@ -444,9 +446,8 @@ static int vfio_pci_lu_retrieve(struct liveupdate_file_op_args *args)
 }
 
 /*
- * Without the structure nobody knows which device to stop, and before its host
- * bridge is scanned nobody can. Its memory must not be freed while it may be
- * running.
+ * Without the structure nobody knows which device to stop. Its memory must not be
+ * freed while it may be running.
  */
 static bool vfio_pci_lu_can_finish(struct liveupdate_file_op_args *args)
 {
@@ -456,13 +457,7 @@ static bool vfio_pci_lu_can_finish(struct liveupdate_file_op_args *args)
 		pr_err("a preserved device cannot be stopped: what was handed over makes no sense; its session stays until the next reboot\n");
 		return false;
 	}
-	if (pci_liveupdate_may_come(ser->domain, ser->bdf)) {
-		pr_err("%04x:%02x:%02x.%d cannot be finished: its host bridge has not been scanned; finish again when it has\n",
-		       ser->domain, PCI_BUS_NUM(ser->bdf), PCI_SLOT(ser->bdf),
-		       PCI_FUNC(ser->bdf));
-		return false;
-	}
-	return true;
+	return !pci_liveupdate_can_stop(ser->domain, ser->bdf);
 }
 
 /* Why a device must be stopped before memory goes, NULL if it may go on */
@@ -484,19 +479,17 @@ static const char *lu_stop_reason(struct liveupdate_file_op_args *args)
 	return NULL;
 }
 
-static void lu_stop(struct pci_dev *pdev)
+static void lu_reset(struct pci_dev *pdev)
 {
 	struct vfio_pci_core_device *vdev = NULL;
 	bool locked;
 
 	/*
 	 * An unbind that waits for this very file has the lock and will keep
-	 * it. All that memory needs is that DMA ends.
+	 * it. All that memory needs is that DMA has ended.
 	 */
 	if (read_poll_timeout(device_trylock, locked, locked, 10 * USEC_PER_MSEC,
 			      USEC_PER_SEC, false, &pdev->dev)) {
-		if (!pci_liveupdate_stop_dma(pdev))
-			pci_warn(pdev, "stopped with requests still outstanding\n");
 		pci_warn(pdev, "stopped, but not reset: it is being bound or unbound\n");
 		return;
 	}
@@ -506,24 +499,31 @@ static void lu_stop(struct pci_dev *pdev)
 		vdev = dev_get_drvdata(&pdev->dev);
 		vfio_pci_zap_and_down_write_memory_lock(vdev);
 	}
-	/* It says how it went; DMA has ended in any case */
-	pci_liveupdate_stop(pdev);
+	/* It says how it went */
+	pci_liveupdate_reset(pdev);
 	if (vdev)
 		up_write(&vdev->memory_lock);
 	device_unlock(&pdev->dev);
 }
 
-static void vfio_pci_lu_quiesce(struct liveupdate_file_op_args *args)
+static int vfio_pci_lu_quiesce(struct liveupdate_file_op_args *args)
 {
-	struct pci_dev *pdev __free(pci_dev_put) = lu_find(lu_ser(args));
+	const struct vfio_pci_liveupdate_ser *ser = lu_ser(args);
 	const char *reason = lu_stop_reason(args);
+	int err;
 
-	/* Gone, or another device: not ours to stop */
-	if (!reason || !pdev || !pci_liveupdate_is_incoming(pdev))
-		return;
+	if (!reason)
+		return 0;
 
-	pci_warn(pdev, "is stopped: %s\n", reason);
-	lu_stop(pdev);
+	struct pci_dev *pdev __free(pci_dev_put) = lu_find(ser);
+
+	if (pdev)
+		pci_warn(pdev, "is stopped: %s\n", reason);
+	/* Whatever it is that is there, and whether or not it can be retrieved */
+	err = pci_liveupdate_stop(ser->domain, ser->bdf);
+	if (!err && pdev)
+		lu_reset(pdev);
+	return err;
 }
 
 static void vfio_pci_lu_finish(struct liveupdate_file_op_args *args)

@@ -1,0 +1,522 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * PCI Live Update: what may be running is stopped before its memory is freed.
+ */
+
+/**
+ * DOC: Stopped before freed
+ *
+ * Whether a device can be given back to its owner and whether it is running are
+ * different questions. A device that is lost, dead, or was never found may be
+ * writing to memory of its session all the same, and the end of the session
+ * frees that memory. So before it does, one question is asked, of the hardware
+ * and for each record, whatever the kernel has made of the device meanwhile: *may
+ * it be running?*
+ *
+ * - Somebody answers at its place: Bus Master is cleared and read back, and
+ *   requests that are under way are awaited. If the addresses that it decodes are
+ *   not its own in this kernel, decode is switched off, too: they are given to
+ *   others afterwards.
+ * - Nobody answers, and the way there is known to be good: there is nothing to
+ *   stop.
+ * - The way there is not known to be good (no host bridge, a bridge with other
+ *   bus numbers, a function that is not ready): nobody can tell. The session is
+ *   not finished, its memory stays, and one line says why. If there is no
+ *   configuration access at all (``pci=off``), the boot stops: not even a
+ *   shutdown could stop the device.
+ *
+ * The way is known to be good if each bridge on it, by the records and from the
+ * top, answers and has the bus numbers that it had. Registers are reached by
+ * number, below the root bus: it does not matter if buses and devices were
+ * enumerated, or have been removed since.
+ *
+ * A session that nobody ends goes on until this kernel is left. By then what it has
+ * is stopped as well, and a kexec is refused while there is something that cannot
+ * be.
+ *
+ * A device that is removed, or fails, before its owner has it back is stopped on
+ * the spot: its place may soon be another's.
+ */
+
+#define dev_fmt(fmt) "Live Update: " fmt
+#define pr_fmt(fmt) "PCI Live Update: " fmt
+
+#include <linux/acpi.h>
+#include <linux/iopoll.h>
+#include <linux/kexec.h>
+#include <linux/of.h>
+#include <linux/reboot.h>
+#include <linux/slab.h>
+
+#include "../pci.h"
+#include "internal.h"
+
+#include <trace/events/pci_liveupdate.h>
+
+#define LU_DECODE	(PCI_COMMAND_IO | PCI_COMMAND_MEMORY)
+
+/* PCIe r6.0, sec 2.3.2: a function that is not ready yet, as software sees it */
+#define LU_NOT_READY	0xffff0001
+
+/* Requests that take longer have failed (PCIe r6.0, sec 7.5.3.16) */
+#define LU_DRAIN_STEP_US	USEC_PER_MSEC
+#define LU_DRAIN_US		(1500 * USEC_PER_MSEC)
+
+/**
+ * enum lu_answer - what a read at the place of a record tells
+ * @LU_SOMEBODY:  a function answers
+ * @LU_NOBODY:	  none is there, or all that is there has been reset
+ * @LU_UNKNOWN:	  it cannot be told
+ */
+enum lu_answer { LU_SOMEBODY, LU_NOBODY, LU_UNKNOWN };
+
+static enum lu_answer lu_ask(struct pci_bus *bus, unsigned int devfn, const char **why)
+{
+	u32 id;
+
+	if (pci_bus_read_config_dword(bus, devfn, PCI_VENDOR_ID, &id)) {
+		*why = "its registers cannot be read";
+		return LU_UNKNOWN;
+	}
+	if (id == LU_NOT_READY) {
+		*why = "it, or a bridge above it, is not ready after a reset";
+		return LU_UNKNOWN;
+	}
+	return PCI_POSSIBLE_ERROR(id) ? LU_NOBODY : LU_SOMEBODY;
+}
+
+/* Does what a bridge was recorded to forward still get through it? */
+static enum lu_answer lu_ask_bridge(struct pci_bus *bus,
+				    const struct pci_liveupdate_record_ser *rec,
+				    const char **why)
+{
+	unsigned int devfn = rec->bdf & 0xff;
+	enum lu_answer answer;
+	u8 secondary, subordinate;
+	u16 cmd;
+
+	answer = lu_ask(bus, devfn, why);
+	if (answer != LU_SOMEBODY)
+		return answer;
+
+	pci_bus_read_config_byte(bus, devfn, PCI_SECONDARY_BUS, &secondary);
+	pci_bus_read_config_byte(bus, devfn, PCI_SUBORDINATE_BUS, &subordinate);
+	if (secondary == rec->secondary && subordinate == rec->subordinate)
+		return LU_SOMEBODY;
+
+	/* Reset, or new: a reset goes on to all that is below (PCIe r6.0, sec 6.6.1) */
+	pci_bus_read_config_word(bus, devfn, PCI_COMMAND, &cmd);
+	if (!secondary && !subordinate && !(cmd & PCI_COMMAND_MASTER))
+		return LU_NOBODY;
+	*why = "a bridge above it has other bus numbers";
+	return LU_UNKNOWN;
+}
+
+/* A root bus stays while anything is recorded below it, see pci_liveupdate_refuses_host() */
+static struct pci_bus *lu_root(u32 domain, u8 nr)
+{
+	struct pci_bus *bus = NULL;
+
+	while ((bus = pci_find_next_bus(bus)))
+		if (pci_domain_nr(bus) == domain && nr >= bus->busn_res.start &&
+		    nr <= bus->busn_res.end)
+			return bus;
+	return NULL;
+}
+
+/**
+ * lu_reach - find the way to a function
+ * @bus: filled in: a bus that its registers can be accessed through
+ * @domain: PCI domain (segment) number
+ * @bdf: bus << 8 | device << 3 | function
+ * @why: set if it cannot be told who is there
+ *
+ * Context: process context. Takes pci_bus_sem, then pci_lu_rwsem, for reading.
+ */
+static enum lu_answer lu_reach(struct pci_bus *bus, u32 domain, u16 bdf, const char **why)
+{
+	struct pci_bus *root = lu_root(domain, PCI_BUS_NUM(bdf));
+	struct pci_lu_incoming *in;
+	enum lu_answer answer;
+	unsigned long key;
+
+	if (!root) {
+		*why = "no host bridge leads there, or it has not been scanned";
+		return LU_UNKNOWN;
+	}
+
+	/* Only what accessors look at is used of it */
+	*bus = *root;
+	bus->parent = root;
+	bus->self = NULL;
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	xa_for_each_range(&pci_lu_entries, key, in,
+			  pci_lu_key(domain, PCI_DEVID(root->busn_res.start, 0)),
+			  pci_lu_key(domain, bdf)) {
+		const struct pci_liveupdate_record_ser *rec = in->rec;
+
+		/* By ascending bus, so those on the way come from the top */
+		if (!(rec->flags & PCI_LIVEUPDATE_F_BRIDGE) ||
+		    PCI_BUS_NUM(bdf) < rec->secondary || PCI_BUS_NUM(bdf) > rec->subordinate)
+			continue;
+		bus->number = PCI_BUS_NUM(rec->bdf);
+		answer = lu_ask_bridge(bus, rec, why);
+		if (answer != LU_SOMEBODY)
+			return answer;
+	}
+	bus->number = PCI_BUS_NUM(bdf);
+	return lu_ask(bus, bdf & 0xff, why);
+}
+
+static bool lu_is_draining(struct pci_bus *bus, unsigned int devfn, int at)
+{
+	u16 status;
+
+	pci_bus_read_config_word(bus, devfn, at, &status);
+	return !PCI_POSSIBLE_ERROR(status) && status & PCI_EXP_DEVSTA_TRPND;
+}
+
+/*
+ * Clear bits of Command, one of which is Bus Master. @express is where the PCI
+ * Express Capability is, if there is one. Returns false if Bus Master stays on.
+ */
+static bool lu_end_dma(struct pci_bus *bus, unsigned int devfn, u8 express, u16 off,
+		       bool *drained)
+{
+	bool draining = false;
+	u16 cmd;
+
+	*drained = true;
+	pci_bus_read_config_word(bus, devfn, PCI_COMMAND, &cmd);
+	if (PCI_POSSIBLE_ERROR(cmd))
+		return true;	/* it has just gone */
+	if (cmd & off)
+		pci_bus_write_config_word(bus, devfn, PCI_COMMAND, cmd & ~off);
+
+	/* The answer to a read comes after the writes that the device has sent */
+	pci_bus_read_config_word(bus, devfn, PCI_COMMAND, &cmd);
+	if (PCI_POSSIBLE_ERROR(cmd))
+		return true;
+	if (cmd & PCI_COMMAND_MASTER)
+		return false;
+
+	if (express)
+		read_poll_timeout(lu_is_draining, draining, !draining, LU_DRAIN_STEP_US,
+				  LU_DRAIN_US, false, bus, devfn, express + PCI_EXP_DEVSTA);
+	*drained = !draining;
+	return true;
+}
+
+/**
+ * pci_liveupdate_stop_dma - end the DMA of a device for good reason
+ * @dev: preserved device, or a bridge above one, that can be reached
+ *
+ * Clears Bus Master and waits for the requests that are under way (PCIe r6.0,
+ * sec 7.5.3.5, Transactions Pending). pci_clear_master() does not do that to a
+ * device that is preserved.
+ *
+ * Context: may sleep.
+ * Return: true if no request is outstanding any more.
+ */
+bool pci_liveupdate_stop_dma(struct pci_dev *dev)
+{
+	struct pci_liveupdate_bypass bypass;
+	bool stopped, drained;
+
+	pci_liveupdate_bypass_begin(&bypass, dev);
+	stopped = lu_end_dma(dev->bus, dev->devfn, dev->pcie_cap, PCI_COMMAND_MASTER,
+			     &drained);
+	dev->is_busmaster = 0;
+	pci_liveupdate_bypass_end(&bypass);
+	return stopped && drained;
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_stop_dma);
+
+static bool lu_is_removed(struct pci_dev *dev)
+{
+	return test_bit(PCI_DEV_REMOVED, &dev->priv_flags);
+}
+
+/* Does this kernel have resources for what the function decodes? */
+static bool lu_has_addresses(struct pci_dev *dev)
+{
+	return dev && !lu_is_removed(dev) &&
+	       (!test_bit(PCI_LU_LOST, &dev->lu_flags) ||
+		test_bit(PCI_LU_CLAIMED, &dev->lu_flags));
+}
+
+/**
+ * pci_lu_leaves - stop a function that is about to go, or to fail
+ * @dev: function that can be reached still, if it is there
+ *
+ * A device whose owner has it is left to its driver.
+ *
+ * Context: may sleep; not with pci_lu_rwsem held.
+ */
+void pci_lu_leaves(struct pci_dev *dev)
+{
+	u16 off = PCI_COMMAND_MASTER;
+	bool drained;
+
+	if (!test_bit(PCI_LU_ADOPTED, &dev->lu_flags) ||
+	    test_bit(PCI_LU_CLAIMED, &dev->lu_flags) ||
+	    dev->hdr_type != PCI_HEADER_TYPE_NORMAL || pci_lu_break & PCI_LU_BREAK_STOP)
+		return;
+
+	if (!lu_has_addresses(dev))
+		off |= LU_DECODE;
+	if (!lu_end_dma(dev->bus, dev->devfn, dev->pcie_cap, off, &drained))
+		return;		/* asked again when its session ends */
+	set_bit(PCI_LU_STOPPED, &dev->lu_flags);
+	dev->is_busmaster = 0;
+	if (!drained)
+		pci_warn(dev, "stopped with requests still outstanding\n");
+}
+
+/* From here on a function may be written to. Returns what is known of it, referenced */
+static struct pci_dev *lu_unguard(u32 domain, u16 bdf)
+{
+	unsigned long key = pci_lu_key(domain, bdf);
+	struct pci_lu_incoming *in;
+	struct pci_dev *dev;
+
+	guard(rwsem_write)(&pci_lu_rwsem);
+	in = xa_load(&pci_lu_entries, key);
+	dev = in ? pci_dev_get(in->dev) : NULL;
+	if (dev && !lu_is_removed(dev)) {
+		set_bit(PCI_LU_STOPPED, &dev->lu_flags);
+		pci_lu_guard_update(dev);
+	} else {
+		pci_lu_guard_forget(key);
+	}
+	return dev;
+}
+
+/* Has it been stopped when it was removed? Another may have its place now */
+static bool lu_is_settled(u32 domain, u16 bdf)
+{
+	struct pci_dev *dev __free(pci_dev_put) = pci_liveupdate_find(domain, bdf);
+
+	return dev && lu_is_removed(dev) && test_bit(PCI_LU_STOPPED, &dev->lu_flags) &&
+	       !test_bit(PCI_LU_CLAIMED, &dev->lu_flags);
+}
+
+static int lu_cannot(u32 domain, u16 bdf, const char *why)
+{
+	pr_err_ratelimited("%04x:%02x:%02x.%d cannot be stopped: %s; its session is not finished and keeps its memory\n",
+			   domain, PCI_BUS_NUM(bdf), PCI_SLOT(bdf), PCI_FUNC(bdf), why);
+	return -EBUSY;
+}
+
+static int lu_stop(struct pci_bus *bus, u32 domain, u16 bdf, bool ask_only)
+{
+	u16 off = PCI_COMMAND_MASTER;
+	const char *why = NULL;
+	bool drained;
+	u8 express;
+
+	switch (lu_reach(bus, domain, bdf, &why)) {
+	case LU_UNKNOWN:
+		return lu_cannot(domain, bdf, why);
+	case LU_NOBODY:
+		return 0;
+	case LU_SOMEBODY:
+		break;
+	}
+	if (ask_only)
+		return 0;
+
+	struct pci_dev *dev __free(pci_dev_put) = lu_unguard(domain, bdf);
+
+	if (!lu_has_addresses(dev))
+		off |= LU_DECODE;
+	express = pci_bus_find_capability(bus, bdf & 0xff, PCI_CAP_ID_EXP);
+	if (!lu_end_dma(bus, bdf & 0xff, express, off, &drained))
+		return lu_cannot(domain, bdf, "Bus Master stays on");
+	if (dev)
+		dev->is_busmaster = 0;
+	pr_info("%04x:%02x:%02x.%d stopped%s\n", domain, PCI_BUS_NUM(bdf), PCI_SLOT(bdf),
+		PCI_FUNC(bdf), drained ? "" : " with requests still outstanding");
+	return 0;
+}
+
+static int lu_stop_or_ask(u32 domain, u16 bdf, bool ask_only)
+{
+	if (pci_lu_break & PCI_LU_BREAK_STOP || lu_is_settled(domain, bdf))
+		return 0;
+
+	struct pci_bus *bus __free(kfree) = kzalloc_obj(*bus);
+
+	return bus ? lu_stop(bus, domain, bdf, ask_only) :
+		     lu_cannot(domain, bdf, "out of memory");
+}
+
+/**
+ * pci_liveupdate_can_stop - could a preserved device be stopped now?
+ * @domain: PCI domain (segment) number
+ * @bdf: bus << 8 | device << 3 | function
+ *
+ * For the can_finish callback of a file handler. Reads registers only of a device
+ * that this kernel does not have.
+ *
+ * Context: process context. Takes pci_bus_sem and pci_lu_rwsem for reading.
+ * Return: 0 if it could, or need not; -EBUSY after a message.
+ */
+int pci_liveupdate_can_stop(u32 domain, u16 bdf)
+{
+	struct pci_dev *dev __free(pci_dev_put) = pci_liveupdate_find(domain, bdf);
+
+	if (dev && !lu_is_removed(dev))
+		return 0;
+	return lu_stop_or_ask(domain, bdf, true);
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_can_stop);
+
+/**
+ * pci_liveupdate_stop - stop what was preserved before the memory it may write to goes
+ * @domain: PCI domain (segment) number
+ * @bdf: bus << 8 | device << 3 | function
+ *
+ * It does not matter what became of the device in this kernel, nor who has a
+ * driver bound to it.
+ *
+ * Context: process context, from the quiesce callback of a file handler. Takes
+ * pci_bus_sem and pci_lu_rwsem.
+ * Return: 0 if nothing is running there any more; -EBUSY after a message if that
+ * cannot be told: the memory must be kept.
+ */
+int pci_liveupdate_stop(u32 domain, u16 bdf)
+{
+	return lu_stop_or_ask(domain, bdf, false);
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_stop);
+
+/**
+ * pci_liveupdate_reset - reset a device that was stopped
+ * @dev: incoming device
+ *
+ * So that it does not go on with what it did when the next driver sets Bus
+ * Master.
+ *
+ * Context: process context, device_lock(&dev->dev) held.
+ * Return: 0, -ENOTTY if the device has no reset, or the error of the reset.
+ */
+int pci_liveupdate_reset(struct pci_dev *dev)
+{
+	struct pci_liveupdate_bypass bypass;
+	int err;
+
+	device_lock_assert(&dev->dev);
+	if (lu_is_removed(dev) || pci_lu_break & PCI_LU_BREAK_STOP)
+		return 0;
+
+	/* It may be one of the bus */
+	pci_liveupdate_bypass_begin(&bypass, pci_upstream_bridge(dev) ?: dev);
+	err = pci_reset_function_locked(dev);
+	pci_liveupdate_bypass_end(&bypass);
+	if (err)
+		pci_warn(dev, "stopped, but could not be reset: %pe\n", ERR_PTR(err));
+	else
+		pci_info(dev, "stopped and reset\n");
+	return err;
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_reset);
+
+/* The next device, from @key on, that this kernel does not have and cannot shut down */
+static bool lu_next_missing(unsigned long *key)
+{
+	struct pci_lu_incoming *in;
+	unsigned long at;
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	xa_for_each_start(&pci_lu_entries, at, in, *key) {
+		if (!(in->rec->flags & PCI_LIVEUPDATE_F_ENDPOINT) ||
+		    (in->dev && !lu_is_removed(in->dev)))
+			continue;
+		*key = at;
+		return true;
+	}
+	return false;
+}
+
+static int lu_stop_missing(bool ask_only)
+{
+	int err = 0;
+
+	for (unsigned long key = 0; lu_next_missing(&key); key++)
+		err = lu_stop_or_ask(key >> 16, key & 0xffff, ask_only) ?: err;
+	return err;
+}
+
+/**
+ * pci_liveupdate_may_leave - may another kernel be started?
+ *
+ * Not while memory is kept for a device that nobody can stop: the next kernel
+ * would know nothing of it.
+ *
+ * Context: process context, before devices are shut down. Takes pci_bus_sem and
+ * pci_lu_rwsem for reading.
+ * Return: 0, or -EBUSY after a message.
+ */
+int pci_liveupdate_may_leave(void)
+{
+	int err;
+
+	if (!static_branch_unlikely(&pci_lu_incoming_key))
+		return 0;
+	err = lu_stop_missing(true);
+	if (err)
+		pr_err("no kexec while a device is running that cannot be stopped; reboot through the firmware\n");
+	return err;
+}
+
+/* What is in the tree is stopped when it is shut down */
+static int lu_leave(struct notifier_block *nb, unsigned long event, void *unused)
+{
+	if (kexec_in_progress && static_branch_unlikely(&pci_lu_incoming_key))
+		lu_stop_missing(false);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block lu_leave_nb = {
+	.notifier_call = lu_leave,
+};
+
+static int __init lu_leave_init(void)
+{
+	return register_reboot_notifier(&lu_leave_nb);
+}
+core_initcall(lu_leave_init);
+
+/* Host bridges in a Device Tree are probed when what they depend on is there */
+static bool lu_hosts_may_come(void)
+{
+	return acpi_disabled && of_have_populated_dt();
+}
+
+/* With pci=off there are root buses, and no access that works */
+static bool __init lu_has_access(void)
+{
+	struct pci_bus *root;
+	u32 id;
+
+	guard(rwsem_read)(&pci_bus_sem);
+	list_for_each_entry(root, &pci_root_buses, node)
+		if (!pci_bus_read_config_dword(root, 0, PCI_VENDOR_ID, &id))
+			return true;
+	return false;
+}
+
+/**
+ * pci_lu_stop_boot_without_access - is there a way to any device?
+ *
+ * Context: when buses have been scanned at boot.
+ */
+void __init pci_lu_stop_boot_without_access(void)
+{
+	if (!pci_lu_incoming_active() || lu_has_access() || lu_hosts_may_come())
+		return;
+	liveupdate_fatal("PCI",
+			 "devices are running on behalf of the previous kernel, and this one has no way to stop them: no PCI host bridge can be accessed (pci=off?). To keep the devices, boot it without such an option");
+}
