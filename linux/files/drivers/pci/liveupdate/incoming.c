@@ -412,19 +412,23 @@ bool pci_liveupdate_is_untranslated(struct pci_dev *dev)
 
 /**
  * pci_liveupdate_claim - the owner of an incoming device has it
- * @dev: incoming device that was retrieved
+ * @dev: incoming device whose retrieved file is being opened
  *
- * Context: process context; @dev cannot be finished meanwhile. Takes
- * pci_lu_rwsem.
+ * From now on it may be written to. Does nothing if @dev has been finished
+ * meanwhile.
+ *
+ * Context: process context. Takes pci_lu_rwsem.
  */
 void pci_liveupdate_claim(struct pci_dev *dev)
 {
 	scoped_guard(rwsem_write, &pci_lu_rwsem) {
+		if (!dev->lu_incoming)
+			return;
 		set_bit(PCI_LU_CLAIMED, &dev->lu_flags);
 		pci_lu_guard_update(dev);
 	}
 	pci_lu_end_translation(dev);
-	trace_pci_liveupdate_claim(dev, "retrieved");
+	trace_pci_liveupdate_claim(dev, "opened");
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_claim);
 

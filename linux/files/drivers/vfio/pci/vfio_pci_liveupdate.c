@@ -440,7 +440,6 @@ static int vfio_pci_lu_retrieve(struct liveupdate_file_op_args *args)
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 
-	pci_liveupdate_claim(pdev);
 	args->file = file;
 	return 0;
 }
