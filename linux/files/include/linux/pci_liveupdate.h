@@ -11,6 +11,7 @@
 #include <linux/kho/abi/pci.h>
 #include <linux/types.h>
 
+struct device;
 struct liveupdate_file_handler;
 struct pci_bus;
 struct pci_dev;
@@ -88,7 +89,7 @@ bool pci_liveupdate_is_untranslated(struct pci_dev *dev);
 
 /* For architectures and host bridge drivers */
 bool pci_liveupdate_claim_resources(struct pci_bus *bus);
-bool pci_liveupdate_refuses_host(struct pci_bus *root);
+bool pci_liveupdate_refuses_host(const struct device *host);
 bool pci_liveupdate_has_bus(u32 domain, u8 nr);
 
 #else /* CONFIG_PCI_LIVEUPDATE */
@@ -189,7 +190,7 @@ static inline bool pci_liveupdate_claim_resources(struct pci_bus *bus)
 	return false;
 }
 
-static inline bool pci_liveupdate_refuses_host(struct pci_bus *root)
+static inline bool pci_liveupdate_refuses_host(const struct device *host)
 {
 	return false;
 }

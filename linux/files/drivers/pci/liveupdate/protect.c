@@ -25,6 +25,9 @@
 
 #define dev_fmt(fmt) "Live Update: " fmt
 
+#include <linux/acpi.h>
+#include <linux/cleanup.h>
+
 #include "../pci.h"
 #include "internal.h"
 
@@ -74,35 +77,58 @@ bool pci_liveupdate_refuses_reset(struct pci_dev *dev)
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_refuses_reset);
 
+/* The root bus of a host bridge, by what its driver has bound or firmware describes */
+static struct pci_bus *lu_root_of(const struct device *host)
+{
+	struct pci_bus *root;
+
+	guard(rwsem_read)(&pci_bus_sem);
+	list_for_each_entry(root, &pci_root_buses, node) {
+		struct acpi_device *adev = ACPI_COMPANION(root->bridge);
+
+		if (root->bridge->parent == host ||
+		    (adev && &adev->dev == host)) {
+			get_device(&root->dev);
+			return root;
+		}
+	}
+	return NULL;
+}
+
 /**
  * pci_liveupdate_refuses_host - must a host bridge stay?
- * @root: its root bus, NULL if it has none yet
+ * @host: device whose driver is to be unbound, or that ACPI is to eject
  *
  * Also for the sake of what was preserved below and has not been found: without
  * a host bridge nobody could stop it.
  *
  * Context: process context. Takes pci_bus_sem, then pci_lu_rwsem, for reading.
- * Return: true, and the log says so, if anything below is preserved, in either
- * direction.
+ * Return: true, and the log says so, if @host is a host bridge and anything below
+ * it is preserved, in either direction: the caller returns -EBUSY.
  */
-bool pci_liveupdate_refuses_host(struct pci_bus *root)
+bool pci_liveupdate_refuses_host(const struct device *host)
 {
 	static const char what[] = "removal of the host bridge";
-	bool any;
+	struct pci_bus *root;
+	bool refuses;
 
-	if (!static_branch_unlikely(&pci_lu_used_key) || !root || lu_lets_all_through())
+	if (!static_branch_unlikely(&pci_lu_used_key) || lu_lets_all_through())
 		return false;
-	if (__pci_liveupdate_refuses_slot(root, -1, what))
-		return true;
+	root = lu_root_of(host);
+	if (!root)
+		return false;
 
-	scoped_guard(rwsem_read, &pci_lu_rwsem)
-		any = pci_lu_incoming_below(root, NULL);
-	if (any)
-		dev_err(&root->dev, "Live Update: %s is refused: a device that was preserved below has not been found; finish its session first\n",
-			what);
-	return any;
+	refuses = __pci_liveupdate_refuses_slot(root, -1, what);
+	if (!refuses) {
+		scoped_guard(rwsem_read, &pci_lu_rwsem)
+			refuses = pci_lu_incoming_below(root, NULL);
+		if (refuses)
+			dev_err(&root->dev, "Live Update: %s is refused: a device that was preserved below has not been found; finish its session first\n",
+				what);
+	}
+	put_device(&root->dev);
+	return refuses;
 }
-EXPORT_SYMBOL_GPL(pci_liveupdate_refuses_host);
 
 bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_driver *drv)
 {

@@ -112,16 +112,26 @@ static enum lu_answer lu_ask_bridge(struct pci_bus *bus,
 	return LU_UNKNOWN;
 }
 
-/* A root bus stays while anything is recorded below it, see pci_liveupdate_refuses_host() */
-static struct pci_bus *lu_root(u32 domain, u8 nr)
+/*
+ * Fill in a bus through which registers below a host bridge are reached: what
+ * accessors look at is that of the root bus. It works as long as the host bridge
+ * stays, see pci_liveupdate_refuses_host().
+ */
+static bool lu_copy_root(struct pci_bus *bus, u32 domain, u8 nr)
 {
-	struct pci_bus *bus = NULL;
+	struct pci_bus *root;
 
-	while ((bus = pci_find_next_bus(bus)))
-		if (pci_domain_nr(bus) == domain && nr >= bus->busn_res.start &&
-		    nr <= bus->busn_res.end)
-			return bus;
-	return NULL;
+	guard(rwsem_read)(&pci_bus_sem);
+	list_for_each_entry(root, &pci_root_buses, node) {
+		if (pci_domain_nr(root) != domain || nr < root->busn_res.start ||
+		    nr > root->busn_res.end)
+			continue;
+		*bus = *root;
+		bus->parent = root;
+		bus->self = NULL;
+		return true;
+	}
+	return false;
 }
 
 /**
@@ -135,24 +145,18 @@ static struct pci_bus *lu_root(u32 domain, u8 nr)
  */
 static enum lu_answer lu_reach(struct pci_bus *bus, u32 domain, u16 bdf, const char **why)
 {
-	struct pci_bus *root = lu_root(domain, PCI_BUS_NUM(bdf));
 	struct pci_lu_incoming *in;
 	enum lu_answer answer;
 	unsigned long key;
 
-	if (!root) {
+	if (!lu_copy_root(bus, domain, PCI_BUS_NUM(bdf))) {
 		*why = "no host bridge leads there, or it has not been scanned";
 		return LU_UNKNOWN;
 	}
 
-	/* Only what accessors look at is used of it */
-	*bus = *root;
-	bus->parent = root;
-	bus->self = NULL;
-
 	guard(rwsem_read)(&pci_lu_rwsem);
 	xa_for_each_range(&pci_lu_entries, key, in,
-			  pci_lu_key(domain, PCI_DEVID(root->busn_res.start, 0)),
+			  pci_lu_key(domain, PCI_DEVID(bus->busn_res.start, 0)),
 			  pci_lu_key(domain, bdf)) {
 		const struct pci_liveupdate_record_ser *rec = in->rec;
 
