@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What may be running is stopped before memory of its session is freed, whatever became of it.
+
+A table of reasons why a device cannot be had in the next kernel. In one machine for each there is a
+NIC for every way in which a session ends, and one whose session nobody ends before the next kexec.
+Freed memory is zeroed, so what a NIC left in it later can only have come by DMA after the free.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import time
+from dataclasses import dataclass
+from typing import Callable
+
+import pytest
+
+from rig import config, topology, witness
+from rig.agent import Agent
+from rig.frames import SIZE
+from rig.keeper import attempt, attribute, functions, state
+from rig.lab import Lab
+from rig.outside import Reachable
+from rig.receiver import Receiver
+from rig.tools import Borrower, ToolsMachine
+from rig.topology import Topology, downstream, nic, root_port, switch
+from rig.untouched import bar
+
+BREAK = "/sys/module/pci_liveupdate/parameters/break"
+NO_IDENTITY, NO_REFUSALS, NO_STOP = 0x40, 0x20, 0x4000000
+COMMAND, SERR = 0x04, 0x100
+BAR0, BUS_NUMBERS, INTERRUPT_LINE = 0x10, 0x18, 0x3C
+DESCRIPTOR = struct.Struct("<QHHBBH")       # buffer, length, _, status, errors, VLAN
+DONE = 1
+
+
+class Owner(Receiver):
+    """A driver whose memory is looked at when it is gone."""
+
+    memory = range(0)
+
+    def preserve(self) -> None:
+        super().preserve()
+        self.memory = self.ring
+
+
+# --- how a session ends -------------------------------------------------------------------------
+
+def finish(receiver: Owner) -> str:
+    """Its holder says so; the errno, if any."""
+    return str(receiver.try_ctl("finish").get("errno", ""))
+
+
+def close(receiver: Owner) -> str:
+    """Its holder closes it."""
+    receiver.ctl("close-session")
+    return ""
+
+
+def kill(receiver: Owner) -> str:
+    """Its holder dies, and has no say."""
+    receiver.machine.sh("for p in $(pidof e1000e_rx); do "
+                        f"grep -q {receiver.name} /proc/$p/cmdline || continue; "
+                        "kill -9 $p; while kill -0 $p 2>/dev/null; do sleep 0.1; done; done")
+    return ""
+
+
+ENDS: dict[str, Callable[[Owner], str]] = {"finish": finish, "close": close, "kill": kill}
+ALL = (*ENDS, "leave")
+
+
+# --- why it cannot be had -----------------------------------------------------------------------
+
+class Hand(Reachable):
+    """A machine with a NIC for each end, and a hand that reaches into configuration space."""
+
+    def config_at(self, id: str, offset: int) -> int:
+        """Where a register is in memory."""
+        window = next(line for line in self.sh("cat /proc/iomem").out.splitlines()
+                      if "ECAM" in line or "MMCONFIG" in line)
+        domain, bus, rest = self.topology.bdf[id].split(":")
+        slot, function = rest.split(".")
+        return (int(window.split("-")[0], 16) + (int(bus, 16) << 20) + (int(slot, 16) << 15)
+                + (int(function) << 12) + offset)
+
+    def flipped(self, id: str, offset: int, bits: int) -> tuple[int, int]:
+        """A register and what it would be with other bits, for later."""
+        was = config.read(self, self.topology.bdf[id]).get(offset, 4)
+        return self.config_at(id, offset), was ^ bits
+
+
+Writes = list[tuple[int, int]]
+
+
+def other_bars(machine: Hand) -> Writes:
+    return [machine.flipped(id, BAR0, 1 << 22) for id in nics()]
+
+
+def other_primaries(machine: Hand) -> Writes:
+    return [machine.flipped(f"rp-{end}", BUS_NUMBERS, 0x40) for end in ALL]
+
+
+def other_buses(machine: Hand) -> Writes:
+    """Up to 80-8f, where nobody is; what QEMU forwards follows."""
+    return [machine.flipped(f"rp-{end}", BUS_NUMBERS, 0x808000) for end in ALL]
+
+
+def removed(machine: Hand) -> None:
+    """By software, past the refusal."""
+    machine.sh(f"echo {NO_REFUSALS | broken(machine)} >{BREAK}")
+    for id in nics():
+        assert not attempt(machine, attribute(machine, id, "remove"), "1")
+    machine.sh(f"echo {broken(machine)} >{BREAK}")
+
+
+def failed(machine: Hand) -> None:
+    """Each has a fatal error."""
+    for end in ALL:
+        port = machine.topology.bdf[f"rp-{end}"]
+        command = config.read(machine, port).get(COMMAND, 2)
+        config.write(machine, port, COMMAND, (command | SERR).to_bytes(2, "little"))
+        machine.hmp(f"pcie_aer_inject_error rp-{end} DLP")
+        machine.sh(f"until grep -q dead {attribute(machine, f'nic-{end}', 'liveupdate/state')}; "
+                   "do sleep 0.1; done")
+    machine.sh("sleep 2")
+
+
+def broken(machine: Hand) -> int:
+    return int(machine.sh(f"cat {BREAK}").out)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A row: what is done, what sysfs says of each NIC, and whether it can be stopped."""
+
+    state: str                  # "" if it has not been found
+    line: str = ""              # for the next kernel; {start} and {bdf} of each NIC
+    first: str = ""             # for this one
+    gap: Callable[[Hand], Writes] | None = None     # done between the kernels, from outside
+    then: Callable[[Hand], None] | None = None      # done in the next one
+    stopped: bool = True        # or its session stays
+    splat: str = ""
+
+
+REASONS = {
+    "not-retrieved": Reason("incoming"),
+    "bar-in-a-firmware-table": Reason("lost", "memmap=4K#{start:#x}"),
+    "bar-taken-early": Reason("lost", "reserve={start:#x},4096"),
+    "not-to-be-verified": Reason("lost", "pci=nommconf"),
+    "other-identity": Reason("lost", first=f"pci_liveupdate.break={NO_IDENTITY}"),
+    "other-bar": Reason("lost", gap=other_bars),
+    "bridge-refused-its-numbers": Reason("", gap=other_primaries),
+    "bridge-with-other-numbers": Reason("", gap=other_buses, stopped=False),
+    "removed-by-software": Reason("", then=removed),
+    "failed-and-reset": Reason("dead", then=failed),
+    "failed-without-a-reset": Reason("dead", "pci_liveupdate_hostile.no_reset=1", then=failed),
+}
+
+
+def nics() -> list[str]:
+    return [f"nic-{end}" for end in ALL]
+
+
+def machine_for(vm: Lab, reason: Reason, variant: str = "release", extra: str = "") -> list[Owner]:
+    """Preserve one NIC for each end, and let the reason have its way."""
+    if reason.splat:
+        vm.expect_splat(reason.splat)
+    machine: Hand = vm(Topology(*[root_port(f"rp-{end}", nic(f"nic-{end}")) for end in ALL]),
+                       kind=Hand, variant=variant, first=reason.first, rate=100)
+    receivers = [Owner(machine, id) for id in nics()]
+    for receiver in receivers:
+        receiver.start()
+        receiver.sender.start()
+    lines = [reason.line.format(start=bar(machine, receiver.bdf)[0], bdf=receiver.bdf)
+             for receiver in receivers]
+    for receiver in receivers:
+        receiver.preserve()
+    writes = reason.gap(machine) if reason.gap else []
+    line = " ".join(dict.fromkeys(lines))
+    assert machine.load(extra=f"init_on_free=1 {line} {extra}").rc == 0
+    machine.leave()
+    machine.wait_for_next_kernel()
+    for address, value in writes:
+        machine.write(address, value)
+    machine.wait_boot(2)
+    for receiver in receivers:
+        # Control: it is running, whatever the kernel makes of it.
+        assert receiver.receives()
+    if reason.then:
+        reason.then(machine)
+    for receiver in receivers:
+        exists = machine.run(f"test -e /sys/bus/pci/devices/{receiver.bdf}").rc == 0
+        assert (state(machine, receiver.nic) if exists else "") == reason.state
+    return receivers
+
+
+# --- what came of it ----------------------------------------------------------------------------
+
+def master(receiver: Owner | Client) -> bool:
+    """Is Bus Master on, as far as anybody has written to it since the jump?"""
+    machine = receiver.machine
+    writes = [w for w in witness.read(machine).writes(receiver.nic, None, None)
+              if w.offset == COMMAND and w.time > machine.jumped_at[0]]
+    return bool(writes[-1].value & witness.BUS_MASTER) if writes else True
+
+
+def written(receiver: Owner | Client) -> int:
+    """How many descriptors in the ring's memory the NIC has written back. In memory that was freed,
+    they are of no frame: the zeroes that it reads there tell of no buffer."""
+    machine, ring = receiver.machine, receiver.memory
+    dump = machine.folder / f"{receiver.nic}.ring"
+    machine.hmp(f'pmemsave {ring.start:#x} {len(ring)} "{dump}"')
+    return sum(1 for _, length, _, status, errors, vlan
+               in DESCRIPTOR.iter_unpack(dump.read_bytes())
+               if status & DONE and length in (0, SIZE) and not errors | vlan)
+
+
+def end(receiver: Owner, how: str) -> tuple[str, list[float]]:
+    """End its session. What the holder was told, and when the NIC wrote to the ring afterwards."""
+    receiver.resume("--retrieve none", bind=False)
+    errno = ENDS[how](receiver)
+    ended = time.time()
+    receiver.machine.sh("sleep 1")
+    return errno, [t for t in witness.read(receiver.machine).descriptors(receiver.memory)
+                   if t > ended]
+
+
+def assert_stopped(receiver: Owner, how: str) -> None:
+    errno, late = end(receiver, how)
+    assert (errno, late, master(receiver), written(receiver)) == ("", [], False, 0), receiver.nic
+
+
+def assert_kept(receiver: Owner, how: str) -> None:
+    """It goes on, in memory that nobody else gets; the session can be had once more."""
+    errno, late = end(receiver, how)
+    assert errno == ("EBUSY" if how == "finish" else "")
+    assert late and written(receiver) > 100
+    if how == "finish":
+        receiver.ctl("close-session")
+    if how != "kill":
+        receiver.ctl("quit")
+    receiver.resume("--retrieve none", bind=False)
+    assert finish(receiver) == "EBUSY"
+
+
+def leave(receiver: Owner, reason: Reason) -> None:
+    """Nobody ends its session: it is stopped on the way out, or there is no way out."""
+    machine = receiver.machine
+    assert machine.load().rc == 0
+    refused = machine.jump()
+    if not reason.stopped:
+        assert refused is not None and refused.json()["errno"] == "EBUSY"
+        return
+    assert refused is None, refused
+    late = [t for t in witness.read(machine).descriptors(receiver.memory)
+            if t > machine.booted_at[2]]
+    assert (late, master(receiver)) == ([], False)
+
+
+CASES = list(itertools.product(REASONS, ("release", "debug")))
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.matrix(CASES, 3)
+def test_device_is_stopped_before_its_memory_is_freed(vm: Lab, case: tuple[str, str]) -> None:
+    name, variant = case
+    reason = REASONS[name]
+    *receivers, last = machine_for(vm, reason, variant)
+    for how, receiver in zip(ENDS, receivers):
+        (assert_stopped if reason.stopped else assert_kept)(receiver, how)
+    leave(last, reason)
+
+
+class Client(Borrower):
+    """The same, with its session from pcilud."""
+
+    memory = range(0)
+
+    def preserve(self) -> None:
+        super().preserve()
+        self.memory = self.ring
+
+
+def test_device_is_stopped_when_the_daemon_that_holds_its_session_dies(vm: Lab) -> None:
+    """Its owner has died before. The daemon has had no time to do anything, either."""
+    machine = vm(topology.plain(), kind=ToolsMachine)
+    receiver = Client(machine).receive()
+    start, _ = bar(machine, receiver.bdf)
+    machine.update(f"init_on_free=1 memmap=4K#{start:#x}", "--accept cmdline")
+    assert state(machine, "nic0") == "lost"
+    receiver.resume("--retrieve none", bind=False)
+    machine.end("e1000e_rx")
+    # Control: the daemon holds it still.
+    assert master(receiver) and written(receiver)
+    machine.sh("kill -9 $(pidof pcilud); while pidof pcilud; do sleep 0.1; done; sleep 1")
+    assert (master(receiver), written(receiver)) == (False, 0)
+
+
+@pytest.mark.parametrize("name", ["bar-in-a-firmware-table"])
+def test_control_device_that_is_not_stopped_writes_to_freed_memory(vm: Lab, name: str) -> None:
+    receivers = machine_for(vm, REASONS[name], extra=f"pci_liveupdate.break={NO_STOP}")
+    errno, _ = end(receivers[0], "finish")
+    assert errno == "" and written(receivers[0]) > 100 and master(receivers[0])
+
+
+def test_kernel_that_has_no_way_to_a_device_stops(vm: Lab) -> None:
+    """With pci=off nobody can stop anything, not even at the next shutdown."""
+    vm.expect_splat("Kernel panic|Call Trace")
+    machine = vm(Topology(root_port("rp0", nic("nic0"))))
+    receiver = Owner(machine)
+    receiver.start()
+    receiver.preserve()
+    assert machine.load(extra="pci=off").rc == 0
+    machine.leave()
+    machine.wait_exit()
+    console = (machine.folder / "console.log").read_text(errors="replace")
+    assert "no way to stop them" in console and "Rebooting" in console
+
+
+@pytest.mark.parametrize("variant", ["release", "debug"])
+def test_reservations_go_with_the_window_that_they_stand_in(vm: Lab, variant: str) -> None:
+    """The switch above a device that is lost is removed; KASAN looks on."""
+    machine = vm(Topology(root_port("rp0", switch("up0", downstream("dn0", nic("nic0")),
+                                                  downstream("dn1", nic("nic1"))))),
+                 kind=Hand, variant=variant, first=f"pci_liveupdate.break={NO_IDENTITY}")
+    receivers = [Owner(machine, id) for id in ("nic0", "nic1")]
+    for receiver in receivers:
+        receiver.start()
+        receiver.sender.start()
+        receiver.preserve()
+    machine.kexec(extra="init_on_free=1")
+    assert machine.sh("grep 'Live Update' /proc/iomem").out
+    machine.sh(f"echo {NO_REFUSALS} >{BREAK}")
+    assert attempt(machine, attribute(machine, "up0", "remove"), "1") == ""
+    machine.sh(f"echo 0 >{BREAK}")
+    assert machine.run("grep 'Live Update' /proc/iomem").rc
+    for receiver in receivers:
+        assert_stopped(receiver, "finish")
+    machine.json("pci_cfg rescan")
+    assert {state(machine, id) for id in machine.topology.bdf} == {"none"}
+
+
+@pytest.mark.parametrize("variant", ["release", "debug"])
+def test_last_session_ends_while_a_device_is_being_added(vm: Lab, variant: str) -> None:
+    """It was missing, a scan has just matched it with its record, and the records go."""
+    machine = vm(Topology(root_port("rp0", nic("nic0"))), kind=Hand, variant=variant)
+    receiver = Owner(machine)
+    receiver.start()
+    receiver.preserve()
+    address, hidden = machine.flipped("rp0", BUS_NUMBERS, 0x40)
+    line = f"pci_liveupdate_hostile.slow={receiver.bdf}"
+    assert machine.load(extra=line).rc == 0
+    machine.leave()
+    machine.wait_for_next_kernel()
+    machine.write(address, hidden)
+    machine.wait_boot(2)
+    assert receiver.bdf not in functions(machine)
+    machine.write(address, hidden ^ 0x40)
+    receiver.resume("--retrieve none", bind=False)
+    machine.sh("(echo 1 >/sys/bus/pci/rescan; touch /tmp/scanned) & "
+               "until dmesg | grep 'found, not added yet'; do sleep 0.1; done")
+    assert finish(receiver) == ""
+    assert machine.run("test -e /tmp/scanned").rc, "the scan was over before the session"
+    machine.sh("until test -e /tmp/scanned; do sleep 0.1; done")
+    # It is a device like any other.
+    assert state(machine, "nic0") == "none"
+    assert machine.sh(f"cat {attribute(machine, 'nic0', 'liveupdate/dma')}").out == "none\n"
+    assert attempt(machine, attribute(machine, "nic0", "remove"), "1") == ""
+
+
+HOST = "/sys/bus/platform/drivers/pci-host-generic"
+
+
+def test_host_bridge_stays_while_something_below_is_preserved(vm: Lab) -> None:
+    machine = vm(topology.plain(), arch="arm64")
+    host = machine.sh(f"cd {HOST}; echo *.pcie").out.strip()
+    receiver = Owner(machine)
+    receiver.start()
+    receiver.sender.start()
+    receiver.preserve()
+    assert attempt(machine, f"{HOST}/unbind", host) == "EBUSY"
+    machine.kexec()
+    assert attempt(machine, f"{HOST}/unbind", host) == "EBUSY"
+    assert receiver.receives()
+    receiver.resume()
+    receiver.ctl("finish")
+    receiver.ctl("quit")
+    # Control: with nothing preserved it goes, and all that is below.
+    assert attempt(machine, f"{HOST}/unbind", host) == ""
+    assert functions(machine) == {}
+
+
+def test_retrieved_device_takes_no_write_before_it_is_opened(vm: Lab) -> None:
+    vm.expect_drops()
+    machine = vm(topology.plain())
+    bdf = machine.topology.bdf["nic0"]
+    Agent(machine).start().take("nic0").preserve("nic0")
+    machine.kexec()
+    machine.json(f"pci_cfg bind {bdf}")
+    agent = Agent(machine).start()
+    agent.do(f"retrieve-session s {agent.name}", "retrieve s 1 memory nic0-ram",
+             "retrieve s 2 device nic0")
+    assert state(machine, "nic0") == "incoming"
+    was = config.read(machine, bdf).get(INTERRUPT_LINE, 1)
+    config.write(machine, bdf, INTERRUPT_LINE, bytes([was ^ 0x55]))
+    assert config.read(machine, bdf).get(INTERRUPT_LINE, 1) == was
+    # Control: as soon as it is open its owner writes, and everybody may.
+    agent.do("bind nic0")
+    assert state(machine, "nic0") == "claimed"
+    config.write(machine, bdf, INTERRUPT_LINE, bytes([was ^ 0x55]))
+    assert config.read(machine, bdf).get(INTERRUPT_LINE, 1) == was ^ 0x55
