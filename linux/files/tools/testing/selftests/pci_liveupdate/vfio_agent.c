@@ -161,7 +161,7 @@ static int run_without_files(struct agent *a, int argc, char *argv[], struct jso
 	fd = open("/proc/sys/fs/file-max", O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (pread(fd, limit, sizeof(limit) - 1, 0) < 0 || pwrite(fd, "1", 1, 0) < 0) {
+	if (pread(fd, limit, sizeof(limit) - 1, 0) < 0 || pwrite(fd, "0", 1, 0) < 0) {
 		ret = -errno;
 	} else {
 		ret = set_admin(false);
