@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 from rig import witness
 from rig.agent import Agent
 from rig.keeper import state
@@ -10,6 +12,8 @@ from rig.lab import Lab
 from rig.topology import Topology, edu, root_port
 
 MASTER = 0x4
+TRIES = 60
+REFUSED = "is refused: a preserved device is here or below"
 
 
 def test_session_that_cannot_be_frozen_is_discarded(vm: Lab, variant: str) -> None:
@@ -38,3 +42,15 @@ def test_session_that_cannot_be_frozen_is_discarded(vm: Lab, variant: str) -> No
     trace = witness.read(machine)
     assert trace.cleared_master("its", 1, shutdown=True)
     assert not trace.cleared_master("mine")
+
+
+def test_refusals_do_not_fill_the_log(vm: Lab) -> None:
+    machine = vm(Topology(root_port("rp0", edu("edu0"))))
+    agent = Agent(machine).start().take("edu0")
+    agent.preserve("edu0")
+    began = time.time()
+    for answer in agent.attempt(*["hot-reset edu0"] * TRIES):
+        assert answer["errno"] == "EBUSY", answer
+    told = machine.sh(f"dmesg | grep -c '{REFUSED}'")
+    # Ten in five seconds; control: it is told.
+    assert 0 < int(told.out) <= 10 * (1 + (time.time() - began) // 5) < TRIES

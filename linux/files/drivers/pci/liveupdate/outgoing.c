@@ -154,7 +154,8 @@ static int lu_lock(struct pci_dev *dev, const char *what)
 		return 0;
 	if (!read_poll_timeout(pci_dev_trylock, locked, locked, 100, LU_LOCK_USEC, false, dev))
 		return 0;
-	pci_err(dev, "cannot be %s: it is being reset, bound or unbound; try again\n", what);
+	dev_err_ratelimited(&dev->dev,
+			    "cannot be %s: it is being reset, bound or unbound; try again\n", what);
 	return -EAGAIN;
 }
 

@@ -44,8 +44,8 @@ bool __pci_liveupdate_refuses(struct pci_dev *dev, const char *what)
 		return false;
 
 	trace_pci_liveupdate_refuse(dev, what);
-	pci_err(dev, "%s is refused: a preserved device is here or below; unpreserve it, or finish its live update, first\n",
-		what);
+	dev_err_ratelimited(&dev->dev, "%s is refused: a preserved device is here or below; unpreserve it, or finish its live update, first\n",
+			    what);
 	return true;
 }
 

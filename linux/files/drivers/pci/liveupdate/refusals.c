@@ -230,7 +230,8 @@ int pci_lu_refuse(struct pci_dev *dev, unsigned int when)
 	if (!refusal)
 		return 0;
 	trace_pci_liveupdate_refuse(dev, refusal->reason);
-	pci_err(dev, "cannot be %s: %s; %s\n", when == PCI_LU_FREEZE ? "handed over" : "preserved",
-		refusal->reason, refusal->remedy);
+	dev_err_ratelimited(&dev->dev, "cannot be %s: %s; %s\n",
+			    when == PCI_LU_FREEZE ? "handed over" : "preserved",
+			    refusal->reason, refusal->remedy);
 	return refusal->errno;
 }

@@ -206,9 +206,10 @@ static int lu_refuse(struct vfio_pci_core_device *vdev, struct file *file,
 		if (!(lu_refusals[i].when & when) ||
 		    !lu_refusals[i].test(vdev, file))
 			continue;
-		pci_err(vdev->pdev, "cannot be %s: %s; %s\n",
-			when == LU_PRESERVE ? "preserved" : "handed over",
-			lu_refusals[i].reason, lu_refusals[i].remedy);
+		/* By tenants, as often as they like */
+		dev_err_ratelimited(&vdev->pdev->dev, "cannot be %s: %s; %s\n",
+				    when == LU_PRESERVE ? "preserved" : "handed over",
+				    lu_refusals[i].reason, lu_refusals[i].remedy);
 		return lu_refusals[i].errno;
 	}
 	return 0;
