@@ -7,9 +7,9 @@ import time
 
 from rig import witness
 from rig.agent import Agent
-from rig.keeper import state
+from rig.keeper import attribute, state
 from rig.lab import Lab
-from rig.topology import Topology, edu, root_port
+from rig.topology import Topology, edu, pci_bridge, root_port
 
 MASTER = 0x4
 TRIES = 60
@@ -54,3 +54,23 @@ def test_refusals_do_not_fill_the_log(vm: Lab) -> None:
     told = machine.sh(f"dmesg | grep -c '{REFUSED}'")
     # Ten in five seconds; control: it is told.
     assert 0 < int(told.out) <= 10 * (1 + (time.time() - began) // 5) < TRIES
+
+
+def test_removal_that_hangs_blocks_nobody_else(vm: Lab, variant: str) -> None:
+    """Whoever has the removed device open lets the request pass."""
+    machine = vm(Topology(root_port("rp0", edu("mine")),
+                          root_port("rp1", pci_bridge("br0", edu("beside"), edu("its")))),
+                 variant=variant)
+    mine, its = Agent(machine, "mine").start().take("mine"), Agent(machine, "its").start()
+    its.take("its", "beside")
+    machine.sh(f"(echo 1 >{attribute(machine, 'rp1', 'remove')}; touch /tmp/removed) "
+               ">/dev/null 2>&1 &")
+    time.sleep(1)
+    mine.preserve("mine")
+    assert state(machine, "mine") == "preserved"
+    # Control: what is removed next, when that has come to its end, cannot be.
+    its.do("session s its")
+    assert its.refused("preserve s 2 beside") == "EBUSY"
+    mine.do("close s")
+    its.do("quit")
+    machine.sh("while ! test -e /tmp/removed; do sleep 0.1; done")

@@ -94,6 +94,7 @@ bool __pci_liveupdate_refuses(struct pci_dev *dev, const char *what);
 bool __pci_liveupdate_refuses_slot(struct pci_bus *bus, int slot, const char *what);
 bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_driver *drv);
 bool __pci_liveupdate_keeps_master(struct pci_dev *dev);
+void pci_liveupdate_stopping(struct pci_dev *dev);
 void __pci_liveupdate_removed(struct pci_dev *dev);
 void __pci_liveupdate_host_removed(struct pci_bus *root);
 void __pci_liveupdate_failed(struct pci_dev *bridge);
@@ -503,6 +504,10 @@ static inline bool pci_liveupdate_keeps_driver_out(struct pci_dev *dev,
 static inline bool pci_liveupdate_keeps_master(struct pci_dev *dev)
 {
 	return false;
+}
+
+static inline void pci_liveupdate_stopping(struct pci_dev *dev)
+{
 }
 
 static inline void pci_liveupdate_removed(struct pci_dev *dev)

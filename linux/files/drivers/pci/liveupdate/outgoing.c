@@ -232,10 +232,40 @@ static int lu_path_get(struct pci_dev *dev, enum pci_liveupdate_dma dma)
 	return 0;
 }
 
+/* What is being removed, while whoever does it waits for drivers */
+static struct pci_dev *lu_stopping;
+
+/**
+ * pci_liveupdate_stopping - drivers of what is to be removed are waited for
+ * @dev: function that goes, with all below it; NULL when they are gone
+ *
+ * Context: pci_rescan_remove_lock is held. Takes pci_lu_rwsem.
+ */
+void pci_liveupdate_stopping(struct pci_dev *dev)
+{
+	guard(rwsem_write)(&pci_lu_rwsem);
+	lu_stopping = dev;
+}
+
+/*
+ * Does pci_rescan_remove_lock belong to somebody who removes other devices, and
+ * will not get further, nor to a scan, before pci_lu_rwsem is released?
+ */
+static bool lu_others_are_stopping(struct pci_dev *dev)
+{
+	if (!lu_stopping)
+		return false;
+	for (; dev; dev = pci_upstream_bridge(dev))
+		if (dev == lu_stopping)
+			return false;
+	return true;
+}
+
 static int lu_preserve_locked(struct pci_dev *dev)
 {
 	enum pci_liveupdate_dma dma;
 	const char *paused;
+	bool locked;
 	int err;
 
 	dma = pci_lu_dma_verdict(dev, &paused);
@@ -243,24 +273,28 @@ static int lu_preserve_locked(struct pci_dev *dev)
 	/*
 	 * A scan that began while nothing was preserved may move what is
 	 * recorded here, so none may run meanwhile. Waiting for it could
-	 * deadlock: it may itself wait for the caller's locks.
+	 * deadlock: it may itself wait for the caller's locks. A removal is no
+	 * scan, and may wait for a user who does not care.
 	 */
-	if (!mutex_trylock(&pci_rescan_remove_lock)) {
-		pci_err(dev, "cannot be preserved: buses are being scanned or devices removed; try again\n");
-		return -EBUSY;
-	}
+	locked = mutex_trylock(&pci_rescan_remove_lock);
 	scoped_guard(rwsem_write, &pci_lu_rwsem) {
-		if (WARN_ON_ONCE(!lu_out.header))
+		if (WARN_ON_ONCE(!lu_out.header)) {
 			err = -EINVAL;
-		else
+		} else if (!locked && !lu_others_are_stopping(dev)) {
+			dev_err_ratelimited(&dev->dev,
+					    "cannot be preserved: buses are being scanned or devices removed; try again\n");
+			err = -EBUSY;
+		} else {
 			err = pci_lu_refuse(dev, PCI_LU_PRESERVE) ?: lu_stay_awake(dev);
+		}
 		if (!err) {
 			err = lu_path_get(dev, dma);
 			if (err)
 				pm_runtime_put(&dev->dev);
 		}
 	}
-	mutex_unlock(&pci_rescan_remove_lock);
+	if (locked)
+		mutex_unlock(&pci_rescan_remove_lock);
 	if (err)
 		return err;
 
