@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
-from rig.keeper import Keeper, attribute
+import time
+
+from rig.agent import Agent
+from rig.keeper import Keeper, attribute, driver
 from rig.lab import Lab
 from rig.topologies import KEPT
 from rig.topology import Topology, nic, root_port
 
 NIC_STATUS = 0x8
 IO_BAR = 2
+E1000E = "8086:10d3"
 
 
 def test_bars_of_an_unclaimed_device_are_out_of_reach(vm: Lab, variant: str) -> None:
@@ -26,3 +30,20 @@ def test_bars_of_an_unclaimed_device_are_out_of_reach(vm: Lab, variant: str) -> 
     machine.sh(f"echo 1 >{attribute(machine, KEPT, 'enable')}")
     machine.json(f"pci_cfg peek {keeper.bdf} 0 {NIC_STATUS}")
     machine.sh(ports)
+
+
+def test_driver_that_was_kept_away_gets_the_device_in_the_end(vm: Lab, variant: str) -> None:
+    """Of a session that nobody wants: closed by whoever has retrieved it, and nothing of it."""
+    machine = vm(Topology(root_port("rp0", nic(KEPT)), root_port("rp1", nic("nic1"))),
+                 variant=variant)
+    agent = Agent(machine).start().take(KEPT)
+    agent.preserve(KEPT)
+    machine.kexec(extra=f"pci-stub.ids={E1000E}")
+    # Control: it was kept away, and one that was not preserved has it.
+    assert [driver(machine, id) for id in (KEPT, "nic1")] == [None, "pci-stub"]
+    agent.start().do("retrieve-session s vm0", "close s")
+    for _ in range(50):
+        if driver(machine, KEPT):
+            break
+        time.sleep(0.1)
+    assert driver(machine, KEPT) == "pci-stub"

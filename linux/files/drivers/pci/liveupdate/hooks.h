@@ -81,6 +81,7 @@ enum {
 	PCI_LU_LOST,		/* ... but it is another device, or failed since */
 	PCI_LU_DEAD,		/* removed or failed while it had a record */
 	PCI_LU_STOPPED,		/* not running any more, memory may go */
+	PCI_LU_KEPT_APART,	/* a driver was kept away, which is tried when finished */
 	PCI_LU_ACS_KEPT,	/* lu_acs_ctrl is how ACS stays, also when finished */
 };
 

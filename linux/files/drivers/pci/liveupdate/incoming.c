@@ -151,6 +151,7 @@ static void incoming_release(struct pci_lu_incoming *in)
 		clear_bit(lu_incoming_flags[i], &dev->lu_flags);
 	pci_lu_guard_update(dev);
 	dev->lu_incoming = NULL;
+	pci_lu_let_drivers_in(dev);
 	pm_runtime_put(&dev->dev);
 	pci_dev_put(dev);
 }

@@ -152,6 +152,9 @@ void pci_lu_stop_boot_without_access(void);
 /* adopt.c */
 void pci_lu_end_translation(struct pci_dev *dev);
 
+/* protect.c */
+void pci_lu_let_drivers_in(struct pci_dev *dev);
+
 /* resources.c */
 void pci_lu_bar_masks(const struct pci_liveupdate_record_ser *rec, unsigned int nr,
 		      u32 *masks, u32 *rom);

@@ -27,6 +27,8 @@
 
 #include <linux/acpi.h>
 #include <linux/cleanup.h>
+#include <linux/device.h>
+#include <linux/workqueue.h>
 
 #include "../pci.h"
 #include "internal.h"
@@ -137,12 +139,42 @@ bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_dri
 	if (drv->live_update && !test_bit(PCI_LU_LOST, &dev->lu_flags))
 		return false;
 
+	set_bit(PCI_LU_KEPT_APART, &dev->lu_flags);
 	trace_pci_liveupdate_refuse(dev, drv->name);
 	pci_notice_ratelimited(dev, "driver %s is kept away until the live update is finished: %s\n",
 			       drv->name, drv->live_update ?
 			       "this is not the device that was preserved, or it failed since" :
 			       "it does not know how to take over a running device");
 	return true;
+}
+
+static void lu_probe(struct work_struct *work)
+{
+	struct pci_dev *dev = NULL;
+
+	for_each_pci_dev(dev) {
+		if (pci_liveupdate_adopted(dev) ||
+		    !test_and_clear_bit(PCI_LU_KEPT_APART, &dev->lu_flags))
+			continue;
+		if (device_attach(&dev->dev) < 0)
+			pci_warn(dev, "no driver for it, now that it is finished\n");
+	}
+}
+
+static DECLARE_WORK(lu_probe_work, lu_probe);
+
+/**
+ * pci_lu_let_drivers_in - try the drivers that were kept away from a function
+ * @dev: function that is like any other now
+ *
+ * A driver is tried when it, or the function, comes, and not again.
+ *
+ * Context: any.
+ */
+void pci_lu_let_drivers_in(struct pci_dev *dev)
+{
+	if (test_bit(PCI_LU_KEPT_APART, &dev->lu_flags))
+		schedule_work(&lu_probe_work);
 }
 
 bool __pci_liveupdate_keeps_master(struct pci_dev *dev)
