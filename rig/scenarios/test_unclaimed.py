@@ -10,12 +10,16 @@ from rig.agent import Agent
 from rig.keeper import Keeper, attribute, driver
 from rig.lab import Lab
 from rig.topologies import KEPT
-from rig.topology import Topology, nic, root_port
+from rig.topology import Device, Topology, nic, root_port
 
 NIC_STATUS = 0x8
 IO_BAR = 2
 E1000E = "8086:10d3"
 AER, COR_STATUS, BAD_TLP = 0x0001, 0x10, 1 << 6
+MEMORY = 0x2
+# A quirk masks interrupts of this one (SCB Interrupt Mask) if nobody has.
+EEPRO100, INTERRUPT_MASK = "i82559c", 3
+LET_THROUGH = "pci_liveupdate.break=0xa0"
 
 
 def test_bars_of_an_unclaimed_device_are_out_of_reach(vm: Lab, variant: str) -> None:
@@ -69,3 +73,15 @@ def test_correctable_error_is_acknowledged(vm: Lab, variant: str) -> None:
     assert [w.value & BAD_TLP for w in told] == [BAD_TLP]
     assert not config.read(machine, keeper.bdf).get(aer + COR_STATUS, 4) & BAD_TLP
     keeper.take_back()
+
+
+def test_quirk_leaves_interrupts_of_a_network_adapter_alone(vm: Lab) -> None:
+    machine = vm(Topology(Device(EEPRO100, KEPT, {"netdev": f"net-{KEPT}", "romfile": ""})))
+    agent = Agent(machine).start().take(KEPT)
+    agent.set_command(KEPT, MEMORY)
+    for extra, masked in (("", 0), (LET_THROUGH, 1)):
+        agent.write(KEPT, INTERRUPT_MASK, 0, width=1)
+        agent.preserve(KEPT)
+        machine.kexec(extra=extra)
+        agent.take_back(KEPT)
+        assert agent.read(KEPT, INTERRUPT_MASK, width=1) == masked
