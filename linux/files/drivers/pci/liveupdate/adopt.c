@@ -50,7 +50,7 @@ static const struct {
 	[PCI_LU_KEEP_MAILBOX]	= { "mailboxes", LU_ENDPOINTS },
 	[PCI_LU_KEEP_IOV]	= { "Virtual Functions", LU_ENDPOINTS },
 	[PCI_LU_KEEP_VPD]	= { "VPD", LU_ENDPOINTS | LU_UNCLAIMED },
-	[PCI_LU_KEEP_VGA]	= { "VGA routing", LU_ENDPOINTS | LU_BRIDGES },
+	[PCI_LU_KEEP_VGA]	= { "VGA routing", LU_ENDPOINTS | LU_BRIDGES | LU_OUTGOING },
 	[PCI_LU_KEEP_TRANSLATION] = { "ATS, PRI and PASID", LU_ENDPOINTS },
 };
 

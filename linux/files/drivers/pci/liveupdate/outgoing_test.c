@@ -200,10 +200,24 @@ static void lu_bar_sizes_stay(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, pci_liveupdate_refuses(&fake->dev, "a change of BAR sizes"));
 }
 
+/* Another adapter that asks for legacy VGA has others stop decoding it */
+static void lu_vga_stays(struct kunit *test)
+{
+	struct fake *fake = fake_device(test);
+
+	static_branch_inc(&pci_lu_used_key);
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, lu_used_end, NULL), 0);
+
+	KUNIT_EXPECT_EQ(test, pci_set_vga_state(&fake->dev, false, 0, 0), 0);
+	set_bit(PCI_LU_OUTGOING, &fake->dev.lu_flags);
+	KUNIT_EXPECT_EQ(test, pci_set_vga_state(&fake->dev, false, 0, 0), -EBUSY);
+}
+
 static struct kunit_case lu_outgoing_cases[] = {
 	KUNIT_CASE_PARAM(lu_refused, lu_obstacle_gen_params),
 	KUNIT_CASE(lu_refused_for_a_bridge),
 	KUNIT_CASE(lu_bar_sizes_stay),
+	KUNIT_CASE(lu_vga_stays),
 	{}
 };
 
