@@ -52,6 +52,7 @@ static const struct {
 	[PCI_LU_KEEP_VPD]	= { "VPD", LU_ENDPOINTS | LU_UNCLAIMED },
 	[PCI_LU_KEEP_VGA]	= { "VGA routing", LU_ENDPOINTS | LU_BRIDGES | LU_OUTGOING },
 	[PCI_LU_KEEP_TRANSLATION] = { "ATS, PRI and PASID", LU_ENDPOINTS },
+	[PCI_LU_KEEP_STREAMS]	= { "IDE streams", LU_ENDPOINTS | LU_BRIDGES },
 };
 
 bool __pci_liveupdate_keeps(struct pci_dev *dev, enum pci_lu_keep what)

@@ -39,6 +39,7 @@ enum pci_lu_buses {
  * @PCI_LU_KEEP_VPD:	   Vital Product Data, which is read by writing
  * @PCI_LU_KEEP_VGA:	   VGA decode and forwarding
  * @PCI_LU_KEEP_TRANSLATION: ATS, PRI, PASID
+ * @PCI_LU_KEEP_STREAMS:   stream IDs of IDE
  * @PCI_LU_KEEP_NR:	   number of these, not one itself
  */
 enum pci_lu_keep {
@@ -57,6 +58,7 @@ enum pci_lu_keep {
 	PCI_LU_KEEP_VPD,
 	PCI_LU_KEEP_VGA,
 	PCI_LU_KEEP_TRANSLATION,
+	PCI_LU_KEEP_STREAMS,
 	PCI_LU_KEEP_NR
 };
 
