@@ -56,6 +56,9 @@ bool __pci_liveupdate_refuses_slot(struct pci_bus *bus, int slot, const char *wh
 	struct pci_dev *dev;
 
 	guard(rwsem_read)(&pci_bus_sem);
+	/* With ARI all functions of the bus are one device's */
+	if (pci_ari_enabled(bus))
+		slot = -1;
 	list_for_each_entry(dev, &bus->devices, bus_list)
 		if ((slot < 0 || PCI_SLOT(dev->devfn) == slot) &&
 		    __pci_liveupdate_refuses(dev, what))
