@@ -184,8 +184,10 @@ bool __pci_liveupdate_keeps_master(struct pci_dev *dev)
 {
 	if (!pci_liveupdate_held(dev) || lu_lets_all_through())
 		return false;
-	/* What failed, or goes, is stopped by its driver */
-	if (test_bit(PCI_LU_DEAD, &dev->lu_flags))
+	/* What failed, or goes, is stopped by its driver, who knows best */
+	if (test_bit(PCI_LU_DEAD, &dev->lu_flags) ||
+	    dev->error_state == pci_channel_io_frozen ||
+	    dev->error_state == pci_channel_io_perm_failure)
 		return false;
 
 	pci_dbg(dev, "Bus Master stays on\n");
