@@ -56,7 +56,6 @@
 static_assert(CONFIG_PCI_LIVEUPDATE_ABI == PCI_LIVEUPDATE_ABI_VERSION);
 
 DECLARE_RWSEM(pci_lu_rwsem);
-DEFINE_STATIC_KEY_FALSE(pci_lu_outgoing_key);
 DEFINE_STATIC_KEY_FALSE(pci_lu_incoming_key);
 DEFINE_STATIC_KEY_FALSE(pci_lu_used_key);
 

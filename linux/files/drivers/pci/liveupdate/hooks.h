@@ -64,7 +64,6 @@ enum pci_lu_keep {
 
 #ifdef CONFIG_PCI_LIVEUPDATE
 
-DECLARE_STATIC_KEY_FALSE(pci_lu_outgoing_key);
 DECLARE_STATIC_KEY_FALSE(pci_lu_incoming_key);
 DECLARE_STATIC_KEY_FALSE(pci_lu_used_key);
 

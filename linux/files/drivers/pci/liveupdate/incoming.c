@@ -367,6 +367,9 @@ static bool lu_is_incoming(struct pci_dev *dev)
  */
 bool pci_liveupdate_is_incoming(struct pci_dev *dev)
 {
+	if (!static_branch_unlikely(&pci_lu_incoming_key))
+		return false;
+
 	guard(rwsem_read)(&pci_lu_rwsem);
 	return lu_is_incoming(dev);
 }

@@ -101,7 +101,6 @@ int pci_lu_outgoing_create(struct liveupdate_flb_op_args *args)
 		kho_block_set_init(&lu_out.set, sizeof(struct pci_liveupdate_record_ser));
 		lu_out.header = header;
 	}
-	static_branch_enable(&pci_lu_outgoing_key);
 	static_branch_enable(&pci_lu_used_key);		/* for good */
 	pci_lu_guard_start();
 
@@ -115,7 +114,6 @@ void pci_lu_outgoing_destroy(struct liveupdate_flb_op_args *args)
 {
 	struct lu_outgoing old;
 
-	static_branch_disable(&pci_lu_outgoing_key);
 	pci_lu_guard_end();
 
 	/* Files unpreserve their devices before their objects */
@@ -442,14 +440,13 @@ EXPORT_SYMBOL_GPL(pci_liveupdate_unpreserve);
  * pci_liveupdate_is_outgoing - is this function preserved for the next kernel?
  * @dev: device or bridge
  *
- * Context: process context. Takes pci_lu_rwsem for reading.
+ * Context: any.
  * Return: true if it has a record. The answer can change as soon as it is given,
  * unless the caller owns the preservation.
  */
 bool pci_liveupdate_is_outgoing(struct pci_dev *dev)
 {
-	guard(rwsem_read)(&pci_lu_rwsem);
-	return dev->lu_outgoing;
+	return test_bit(PCI_LU_OUTGOING, &dev->lu_flags);
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_is_outgoing);
 

@@ -149,11 +149,20 @@ static void obstacle_name(const struct obstacle *obstacle, char *desc)
 
 KUNIT_ARRAY_PARAM(lu_obstacle, obstacles, obstacle_name);
 
+static void lu_inherited_end(void *data)
+{
+	static_branch_dec(&pci_lu_incoming_key);
+}
+
 static void lu_refused(struct kunit *test)
 {
 	const struct obstacle *obstacle = test->param_value;
 	struct fake *fake = fake_device(test);
 	const struct pci_lu_refusal *refusal;
+
+	/* What is unfinished is looked for where something was inherited */
+	static_branch_inc(&pci_lu_incoming_key);
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, lu_inherited_end, NULL), 0);
 
 	KUNIT_ASSERT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_PRESERVE));
 	obstacle->apply(fake);
