@@ -457,15 +457,18 @@ EXPORT_SYMBOL_GPL(pci_liveupdate_is_outgoing);
 bool __pci_liveupdate_shutdown(struct pci_dev *dev)
 {
 	struct pci_liveupdate_record_ser *rec;
+	bool dead;
 
 	/* Other ways to reboot end in a reset of all devices */
 	if (!kexec_in_progress)
 		return false;
 
-	guard(rwsem_write)(&pci_lu_rwsem);
-	rec = dev->lu_outgoing;
-	if (!rec || rec->flags & PCI_LIVEUPDATE_F_DEAD ||
-	    pci_lu_break & PCI_LU_BREAK_BUS_MASTER) {
+	/* Not for as long as the device takes to stop */
+	scoped_guard(rwsem_read, &pci_lu_rwsem) {
+		rec = dev->lu_outgoing;
+		dead = !rec || rec->flags & PCI_LIVEUPDATE_F_DEAD;
+	}
+	if (dead || pci_lu_break & PCI_LU_BREAK_BUS_MASTER) {
 		/* Nobody retrieved it, or nobody will: it stops like all others */
 		if (!pci_liveupdate_held(dev) || dev->current_state == PCI_D3cold ||
 		    dev->current_state == PCI_UNKNOWN)
@@ -480,7 +483,8 @@ bool __pci_liveupdate_shutdown(struct pci_dev *dev)
 		return true;
 
 	if (!pci_liveupdate_stop_dma(dev)) {
-		rec->flags |= PCI_LIVEUPDATE_F_DMA_PENDING;
+		scoped_guard(rwsem_write, &pci_lu_rwsem)
+			rec->flags |= PCI_LIVEUPDATE_F_DMA_PENDING;
 		pci_warn(dev, "paused with requests still outstanding\n");
 	} else {
 		pci_info(dev, "paused\n");
