@@ -404,6 +404,9 @@ static struct file *lu_retrieve_locked(struct pci_dev *pdev,
 				       "no memory, or it is being unbound");
 	else
 		lu_set_ser(vdev, ser);
+	if (!IS_ERR(file) && !pci_msi_enabled() &&
+	    (ser->irq_type == VFIO_PCI_MSI_IRQ_INDEX || ser->irq_type == VFIO_PCI_MSIX_IRQ_INDEX))
+		pci_warn(pdev, "its interrupts cannot be armed: MSI is off in this kernel (pci=nomsi), and without a reset it sends no INTx\n");
 	return file;
 }
 
