@@ -33,6 +33,7 @@ def test_kunit_suites_pass(vm: Lab) -> None:
                    "pci_liveupdate_outgoing", "VF", "PF with VFs", "PRI", "odd BARs", "asleep",
                    "other host", "dynamic domain", "ACS quirk", "lu_refused_for_a_bridge",
                    "lu_vga_stays",
+                   "pci_liveupdate_dma", "SMMUv3 last", "last node beyond the end",
                    "pci_liveupdate_guard", "lu_guard_bridge_incoming", "lu_guard_unclaimed",
                    "lu_guard_bypass", "about to sleep", "held CardBus",
                    "pci_liveupdate_fuzz", "lu_fuzz"):

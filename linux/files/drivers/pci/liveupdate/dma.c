@@ -25,13 +25,45 @@
 
 #include "internal.h"
 
+/**
+ * pci_lu_iort_has_smmu - does an IO Remapping Table describe an SMMU?
+ * @table: the whole table
+ *
+ * On arm64 the table is there without one, too: it says which ITS the host
+ * bridges send their MSIs to.
+ *
+ * Return: true if it does, or if the table cannot be read to its end.
+ */
+bool pci_lu_iort_has_smmu(const struct acpi_table_header *table)
+{
+	const struct acpi_table_iort *iort;
+	u64 offset;
+
+	if (table->length < sizeof(*iort))
+		return true;
+
+	iort = container_of_const(table, struct acpi_table_iort, header);
+	offset = iort->node_offset;
+	for (u32 i = 0; i < iort->node_count; i++) {
+		const struct acpi_iort_node *node = (const void *)table + offset;
+
+		if (offset + sizeof(*node) > table->length || node->length < sizeof(*node))
+			return true;
+		if (node->type == ACPI_IORT_NODE_SMMU || node->type == ACPI_IORT_NODE_SMMU_V3)
+			return true;
+		offset += node->length;
+	}
+	return false;
+}
+
 /* IOMMUs that the next kernel could switch on without asking */
 static const struct {
 	char sig[ACPI_NAMESEG_SIZE + 1];
 	const char *why;
+	bool (*has)(const struct acpi_table_header *table);	/* NULL: always */
 } lu_iommu_tables[] = {
 	{ "IVRS", "the machine has an AMD IOMMU" },
-	{ "IORT", "the machine may have an SMMU (IORT)" },
+	{ "IORT", "the machine has an SMMU (IORT)", pci_lu_iort_has_smmu },
 	{ "VIOT", "the machine has a virtio IOMMU" },
 	{ "RIMT", "the machine may have a RISC-V IOMMU (RIMT)" },
 };
@@ -43,12 +75,15 @@ static const char *acpi_iommu(void)
 
 	for (int i = 0; i < ARRAY_SIZE(lu_iommu_tables); i++) {
 		struct acpi_table_header *table;
+		bool has;
 
 		if (ACPI_FAILURE(acpi_get_table((char *)lu_iommu_tables[i].sig,
 						0, &table)))
 			continue;
+		has = !lu_iommu_tables[i].has || lu_iommu_tables[i].has(table);
 		acpi_put_table(table);
-		return lu_iommu_tables[i].why;
+		if (has)
+			return lu_iommu_tables[i].why;
 	}
 	return NULL;
 }

@@ -70,7 +70,9 @@ int pci_lu_set_check(const struct pci_liveupdate_header_ser *hdr, struct kho_blo
 bool pci_lu_slot_is_free(const struct pci_liveupdate_record_ser *rec);
 
 /* dma.c */
+struct acpi_table_header;
 enum pci_liveupdate_dma pci_lu_dma_verdict(struct pci_dev *dev, const char **why);
+bool pci_lu_iort_has_smmu(const struct acpi_table_header *table);
 
 /* fabric.c */
 
