@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -174,6 +175,29 @@ static int run_without_files(struct agent *a, int argc, char *argv[], struct jso
 	return ret;
 }
 
+/*
+ * become UID: the agent ends, and its child goes on with all files and without privileges, as a
+ * VMM does that a helper has started.
+ */
+static int become(int argc, char *argv[], struct json *j)
+{
+	unsigned int id;
+	pid_t child;
+
+	if (argc < 1)
+		return -EINVAL;
+	id = strtoul(argv[0], NULL, 0);
+	child = fork();
+	if (child < 0)
+		return -errno;
+	if (child)
+		_exit(0);
+	if (setgroups(0, NULL) || setgid(id) || setuid(id))
+		return -errno;
+	json_u64(j, "pid", getpid());
+	return 0;
+}
+
 static int run(struct agent *a, int argc, char *argv[], struct json *j)
 {
 	struct agent_call call = { .agent = a, .reply = j };
@@ -184,6 +208,8 @@ static int run(struct agent *a, int argc, char *argv[], struct json *j)
 		return run_failing(a, argc - 1, argv + 1, j);
 	if (!strcmp(argv[0], "no-files"))
 		return run_without_files(a, argc - 1, argv + 1, j);
+	if (!strcmp(argv[0], "become"))
+		return become(argc - 1, argv + 1, j);
 	if (!strcmp(argv[0], "quit")) {
 		a->quit = true;
 		return 0;
@@ -281,7 +307,8 @@ static int usage(void)
 	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
 		for (const struct agent_command *cmd = tables[i]; cmd->name; cmd++)
 			fprintf(stderr, "  %-16s %s\n", cmd->name, cmd->help);
-	fprintf(stderr, "  %-16s %s\n  %-16s %s\n  %-16s %s\n",
+	fprintf(stderr, "  %-16s %s\n  %-16s %s\n  %-16s %s\n  %-16s %s\n",
+		"become", "UID; in another process, without privileges",
 		"fail-nth", "N COMMAND...; with the Nth possible fault injected",
 		"no-files", "COMMAND...; with no more open files allowed", "quit", "");
 	return CTL_USAGE;
