@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -39,10 +40,11 @@ def eventually(agent: Agent, id: str, index: str, want: list[int]) -> list[int]:
 
 # --- MSI-X with masks: e1000e ------------------------------------------------------------------
 
-def nic_with_vectors(vm: Lab, arch: str, variant: str, more: str = "") -> Agent:
+def nic_with_vectors(vm: Lab, arch: str, variant: str, more: str = "", **options: Any) -> Agent:
     """A NIC that signals vector 1 for a frame; vectors 0 to 3 are armed."""
     machine = vm(Topology(root_port("rp0", nic("nic0")), root_port("rp1", edu("edu0"))),
-                 arch=arch, variant=variant, cmdline=f"{LIVE_UPDATE} {more}", trace=[NOTIFIED])
+                 arch=arch, variant=variant, cmdline=f"{LIVE_UPDATE} {more}", trace=[NOTIFIED],
+                 **options)
     agent = Agent(machine).start().take("nic0", "edu0")
     agent.set_command("nic0", MASTER | MEMORY)
     driver = Nic(agent, "nic0")
