@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -11,12 +12,13 @@ from typing import Any, Iterator
 
 import pytest
 
-from rig import paths
+from rig import console, paths
 from rig.lab import Lab
 from rig.machine import probe_accel
 
 pytest_plugins = ["rig.spent", "rig.spread"]
 
+BEGAN = time.time()
 FULL = os.environ.get("FULL", "") not in ("", "0")
 # Of the scenarios that run on both variants, this many do so on the debug kernel in a default run:
 # it takes four times as long, and the whole must stay below an hour with everything built anew. Of
@@ -40,6 +42,18 @@ def pytest_report_header(config: pytest.Config) -> str:
                       if (paths.kernel_dir(arch, "release") / paths.IMAGE[arch]).exists())
     return (f"accelerator: {accel or 'no kernel built'}\n"
             f"sample: {'everything (FULL)' if FULL else 'PCILU_SEED=' + os.environ['PCILU_SEED']}")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Which lines of the list of warnings were printed, for nothing useless to stay in it."""
+    if not paths.EVIDENCE.exists() or terminalreporter.config.option.keyword:
+        return
+    seen = console.listed(paths.EVIDENCE, BEGAN)
+    (paths.EVIDENCE / "console.json").write_text(json.dumps(seen, indent=1) + "\n")
+    if FULL and any(seen.values()):
+        terminalreporter.section("listed in rig/rig/console.py, but no machine printed it")
+        for pattern in (pattern for pattern, count in seen.items() if not count):
+            terminalreporter.write_line(pattern)
 
 
 def sample(cases: list[Any], count: int) -> list[Any]:
@@ -106,12 +120,14 @@ def variant(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def vm(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """The factory of machines. A splat on any console fails the scenario."""
+    """The factory of machines. A line that is wrong on any console fails the scenario."""
     name = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")
     machines = Lab(name)
+    for mark in request.node.iter_markers("console"):
+        machines.expected += mark.args
     try:
         yield machines
     finally:
-        splats = machines.close()
-    if splats:
-        pytest.fail("on the console: " + "; ".join(splats[:5]), pytrace=False)
+        wrong = machines.close()
+    if wrong:
+        pytest.fail("on the console: " + "; ".join(wrong[:5]), pytrace=False)

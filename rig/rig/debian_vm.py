@@ -15,7 +15,7 @@ import pytest
 
 from . import debian, paths
 from .initrd import Archive
-from .machine import Machine, MachineError
+from .machine import LEVELS, Machine, MachineError
 from .pcilu_host import checked
 from .topology import Topology
 
@@ -103,7 +103,7 @@ class DebianMachine(Machine):
         self._disk = _disk()
 
     def kernel_cmdline(self, boot: int, extra: str = "") -> str:
-        return " ".join(["console=ttyS0 root=/dev/vda rw panic=-1 no_timer_check",
+        return " ".join([f"console=ttyS0 {LEVELS} root=/dev/vda rw panic=-1 no_timer_check",
                          "systemd.getty_auto=no vfio.enable_unsafe_noiommu_mode=1",
                          "pcilu.channel=ttyS1", self.cmdline, self.first, extra])
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import paths, qemu, timeline, topology, witness
+from . import console, paths, qemu, timeline, topology, witness
 from .machine import Machine, MachineError, probe_accel
 from .receiver import Receiver
 
@@ -297,7 +297,7 @@ def main() -> int:
         return 1
     report = summarise(kept, control, accel, reason)
     found = [line for run in (kept, control)
-             for line in witness.splats(run.machine.folder / "console.log")]
+             for line in console.read(run.machine.folder / "console.log").wrong]
     report["splats"] = found
     problems = verdict(report) + [f"on the console: {line}" for line in found]
     report["problems"] = problems

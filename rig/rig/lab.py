@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from typing import Any
 
 import pytest
 
-from . import paths, witness
+from . import console, paths
 from .machine import Machine, probe_accel
 from .topology import Topology
 
@@ -38,7 +37,7 @@ class Lab:
         return machine.start()
 
     def expect_splat(self, pattern: str) -> None:
-        """This scenario means to cause what the pattern says."""
+        """This scenario means to cause a line of the console that the pattern is found in."""
         self.expected.append(pattern)
 
     def expect_drops(self) -> None:
@@ -47,7 +46,7 @@ class Lab:
         self.expect_splat("a preserved device needs it as it is")
 
     def close(self) -> list[str]:
-        """Stop all; return the splats that nobody expected, and what the guards have dropped."""
+        """Stop all; return lines of consoles that are wrong, and what the guards have dropped."""
         found = []
         for machine in self.all:
             if machine.running and machine.idle:
@@ -59,6 +58,6 @@ class Lab:
                 found += [f"boot {boot}: the guard dropped {count} writes to {bdf}"
                           for boot, counts in machine.dropped.items()
                           for bdf, count in counts.items()]
-            found += witness.splats(machine.folder / "console.log", self.injects_faults)
-        return [line for line in found
-                if not any(re.search(pattern, line) for pattern in self.expected)]
+            found += console.read(machine.folder / "console.log", self.expected,
+                                  self.injects_faults).wrong
+        return found

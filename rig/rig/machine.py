@@ -22,6 +22,7 @@ from .topology import Topology
 CONSOLE = {"x86_64": "ttyS0", "arm64": "ttyAMA0"}
 CHANNEL = {"x86_64": "ttyS1", "arm64": "hvc0"}
 LIVE_UPDATE = "kho=on liveupdate=on"
+LEVELS = "console_msg_format=syslog"    # each line of the console begins with its level
 TRACE = ["pci_cfg_read", "pci_cfg_write", "pci_update_mappings_add", "pci_update_mappings_del",
          "e1000e_rx_written_to_guest", "e1000e_rx_not_written_to_guest", "e1000e_rx_descr",
          "e1000x_rx_can_recv_disabled", "qdev_reset"]
@@ -121,7 +122,7 @@ class Machine:
         timer = "no_timer_check" if self.arch == "x86_64" else ""
         huge = " ".join(f"hugepagesz={size} hugepages={count}"
                         for size, count in self._hardware.huge.items())
-        words = [f"console={CONSOLE[self.arch]} rdinit=/init retain_initrd panic=-1",
+        words = [f"console={CONSOLE[self.arch]} {LEVELS} rdinit=/init retain_initrd panic=-1",
                  timer, "vfio.enable_unsafe_noiommu_mode=1",
                  f"pcilu.channel={CHANNEL[self.arch]} pcilu.boot={boot}", huge, self.cmdline,
                  self.first if boot == 1 else "", extra]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What QEMU saw: its trace split by kernel, and questions to it; and splats on the console.
+"""What QEMU saw: its trace split by kernel, and questions to it.
 
 The split: just before the jump the guest writes a marker to the host bridge's Interrupt Line. What
 follows is the outgoing kernel's shutdown, until the incoming kernel looks at the host bridge for
@@ -249,34 +249,3 @@ class Trace:
 def read(machine: Machine) -> Trace:
     """The trace of a machine, whole if it has ended and up to now if not."""
     return Trace(machine.folder / "trace.log", machine.topology, machine.ended_at)
-
-
-SPLAT = re.compile(r"BUG: |WARNING: |INFO: (?:task|rcu|possible|trying|suspicious)|KASAN|UBSAN|"
-                   r"possible (?:circular|recursive|irq lock|deadlock)|suspicious RCU|"
-                   r"kmemleak: [0-9]+ new suspected|general protection|Oops|Kernel panic|"
-                   r"Call Trace|list_(?:add|del) corruption|scheduling while atomic|"
-                   r"unreferenced object|refcount_t: |a preserved device needs it as it is")
-KNOWN = re.compile(r"KernelAddressSanitizer initialized|kmemleak: Kernel memory leak detector")
-
-
-NO_MEMORY = re.compile(r"(?:page allocation|vm_struct allocation|vmalloc error).*fail")
-
-
-def splats(console: Path, faults: bool = False) -> list[str]:
-    """Lines of a console log that no healthy kernel prints.
-
-    With faults injected, it may say where it found no memory.
-    """
-    if not console.exists():
-        return []
-    found = []
-    told = False
-    with open(console, encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            if faults and NO_MEMORY.search(line):
-                told = True
-            elif told and "Call Trace" in line:
-                told = False
-            elif SPLAT.search(line) and not KNOWN.search(line):
-                found.append(line.strip())
-    return found

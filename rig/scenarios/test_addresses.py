@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from rig import config, topology, witness
+from rig import config, console, topology, witness
 from conftest import KERNELS
 from rig.keeper import Keeper, state
 from rig.lab import Lab
@@ -170,6 +170,7 @@ TAKEN = {"firmware": "memmap=4K#{:#x}", "early": "reserve={:#x},4096"}
 
 
 @pytest.mark.parametrize("by", TAKEN)
+@pytest.mark.console(console.LOST)
 def test_bar_that_something_else_has_is_left_alone(vm: Lab, variant: str, by: str) -> None:
     """In the incoming kernel the first page of BAR 0 is taken before there is a PCI bus."""
     machine = vm(topology.plain(), variant=variant)
@@ -184,6 +185,7 @@ def apertures(machine: Machine) -> list[range]:
     return [range(start, end + 1) for start, end in ends]
 
 
+@pytest.mark.console(console.LOST)
 def test_bar_outside_of_the_host_bridges_window_is_left_alone(vm: Lab, variant: str) -> None:
     """A reservation across the border of a window makes the kernel do without the window."""
     machine = vm(topology.plain(), variant=variant)
@@ -194,11 +196,13 @@ def test_bar_outside_of_the_host_bridges_window_is_left_alone(vm: Lab, variant: 
     assert_lost(machine, *lost)
 
 
+@pytest.mark.console(console.LOST, "MMCONFIG is disabled")
 def test_device_that_cannot_be_verified_is_left_alone(vm: Lab, variant: str) -> None:
     machine = vm(topology.plain(), variant=variant)
     assert_lost(machine, *lose(machine, "pci=nommconf"))
 
 
+@pytest.mark.console(console.LOST)
 def test_other_device_in_its_place_is_left_alone(vm: Lab, variant: str) -> None:
     """The record names another Device ID: to the incoming kernel the device was exchanged."""
     machine = vm(topology.plain(), variant=variant,
@@ -206,6 +210,7 @@ def test_other_device_in_its_place_is_left_alone(vm: Lab, variant: str) -> None:
     assert_lost(machine, *lose(machine, ""))
 
 
+@pytest.mark.console(console.LOST, "pci-host-generic")
 def test_device_below_a_host_bridge_that_fails_on_arm64_is_left_alone(vm: Lab) -> None:
     """A window that is not free makes a generic host bridge give up: nothing is enumerated."""
     machine = vm(topology.plain(), arch="arm64")

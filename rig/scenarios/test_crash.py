@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from rig import topology
+from rig import console, topology
 from rig.lab import Lab
 from rig.machine import LIVE_UPDATE, Machine
 from rig.receiver import Receiver
+
+pytestmark = pytest.mark.console(console.NO_KHO)
 
 # The incoming kernel can only take its crash kernel's memory from KHO's scratch area, and that must
 # be below 4 GiB, or a second piece is asked for there.

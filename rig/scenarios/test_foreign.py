@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from rig import topology
+from rig import console, topology
 from rig.lab import Lab
 from rig.machine import LIVE_UPDATE, Machine
 from rig.receiver import Receiver
+
+pytestmark = pytest.mark.console(console.NO_KHO)
 
 
 def hand_over(vm: Lab, variant: str, first: str = LIVE_UPDATE) -> Machine:

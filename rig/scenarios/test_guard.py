@@ -15,7 +15,7 @@ from typing import Callable
 import pytest
 
 from conftest import KERNELS
-from rig import config, paths, topology, witness
+from rig import config, console, paths, topology, witness
 from rig.fabric import Fabric
 from rig.keeper import Keeper, attempt
 from rig.lab import Lab
@@ -149,6 +149,7 @@ def test_nothing_is_guarded_after_finish(vm: Lab) -> None:
     assert [(w.offset, w.value) for w in reached(machine, "rp0", since)] == [(CONTROL, 0x10)]
 
 
+@pytest.mark.console(console.STOPPED)
 def test_unretrieved_device_is_stopped_all_the_same(vm: Lab) -> None:
     machine = vm(topology.plain())
     receiver = preserved(machine)
@@ -260,6 +261,7 @@ def attack(machine: Machine, receiver: Receiver, broken: int = 0) -> None:
 
 
 @pytest.mark.parametrize("arch,variant", KERNELS)
+@pytest.mark.console(console.BUS_RESET)
 def test_nothing_of_hostile_code_arrives(vm: Lab, arch: str, variant: str) -> None:
     vm.expect_drops()
     machine = vm(topology.plain(), arch=arch, variant=variant)
@@ -279,6 +281,7 @@ def test_nothing_of_hostile_code_arrives(vm: Lab, arch: str, variant: str) -> No
     assert (stats["distinct"], stats["lost"]) == (sent, 0)
 
 
+@pytest.mark.console(console.LOST, console.BUS_RESET)
 def test_control_hostile_writes_arrive_with_the_guard_off(vm: Lab) -> None:
     """So much that the device is lost before the driver may have it."""
     machine = vm(topology.plain())
@@ -294,6 +297,7 @@ def test_control_hostile_writes_arrive_with_the_guard_off(vm: Lab) -> None:
 # --- Vital Product Data ---------------------------------------------------------------------------
 
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+@pytest.mark.console("VPD access failed")
 def test_vital_product_data_is_busy_until_the_claim(vm: Lab, arch: str) -> None:
     """No device of QEMU has any: a quirk says that this one does, in registers beyond all others.
 

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from conftest import KERNELS
-from rig import config
+from rig import config, console
 from rig.fabric import Fabric
 from rig.keeper import appears, attribute, functions, rescan, state
 from rig.lab import Lab
@@ -106,6 +106,7 @@ def cannot_be_retrieved(kept: Receiver) -> None:
 
 
 @pytest.mark.parametrize("arch,variant", KERNELS)
+@pytest.mark.console(console.LOST)
 def test_device_of_another_model_is_left_alone(vm: Lab, arch: str, variant: str) -> None:
     """What is handed over for `kept` has another Device ID: to the next kernel, it was swapped."""
     machine, kept, other = two(vm, arch, variant)
@@ -127,6 +128,7 @@ def test_device_of_another_model_is_left_alone(vm: Lab, arch: str, variant: str)
 
 
 @pytest.mark.parametrize("arch,variant", KERNELS)
+@pytest.mark.console(console.LOST, console.MISSED)
 def test_device_that_is_gone_is_missed(vm: Lab, arch: str, variant: str) -> None:
     """It is taken out behind the outgoing kernel's back."""
     machine, kept, other = two(vm, arch, variant)
@@ -150,6 +152,7 @@ def test_device_that_is_gone_is_missed(vm: Lab, arch: str, variant: str) -> None
 
 
 @pytest.mark.parametrize("arch,variant", KERNELS)
+@pytest.mark.console(console.GONE)
 def test_device_that_is_pulled_out_after_the_jump_is_dead(vm: Lab, arch: str,
                                                           variant: str) -> None:
     """A surprise that cannot be refused: its slot has power, and nothing in it."""
@@ -163,6 +166,7 @@ def test_device_that_is_pulled_out_after_the_jump_is_dead(vm: Lab, arch: str,
 
 
 @pytest.mark.parametrize("arch,variant", KERNELS)
+@pytest.mark.console(console.GONE, *console.UNBINDING)
 def test_device_that_is_pulled_out_before_the_jump_is_dead(vm: Lab, arch: str,
                                                            variant: str) -> None:
     """The removal waits for the owner. Meanwhile nothing is handed over."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import time
 
-from rig import topology
+import pytest
+
+from rig import console, topology
 from rig.lab import Lab
 from rig.receiver import Receiver
 
@@ -26,6 +28,7 @@ def release(receiver: Receiver) -> None:
     receiver.ctl("quit")
 
 
+@pytest.mark.console(console.REFUSED_IMAGE)
 def test_image_without_handover_is_refused(vm: Lab, variant: str) -> None:
     receiver = preserved(vm, variant)
     machine = receiver.machine
@@ -50,6 +53,7 @@ def test_control_image_without_handover_boots_with_nothing_preserved(vm: Lab,
     assert machine.jump() is None
 
 
+@pytest.mark.console(console.REFUSED_IMAGE)
 def test_preserve_context_is_refused(vm: Lab) -> None:
     receiver = preserved(vm, "release")
     machine = receiver.machine
@@ -60,6 +64,7 @@ def test_preserve_context_is_refused(vm: Lab) -> None:
     release(receiver)
 
 
+@pytest.mark.console("PCI Live Update: no suspend while PCI devices are preserved")
 def test_suspend_and_hibernation_are_refused(vm: Lab, variant: str) -> None:
     receiver = preserved(vm, variant)
     machine = receiver.machine
@@ -70,6 +75,7 @@ def test_suspend_and_hibernation_are_refused(vm: Lab, variant: str) -> None:
     release(receiver)
 
 
+@pytest.mark.console("PM: Cannot (get swap writer|find swap device)")
 def test_control_hibernation_is_not_busy_when_nothing_is_preserved(vm: Lab, variant: str) -> None:
     receiver = preserved(vm, variant)
     machine = receiver.machine
@@ -84,6 +90,7 @@ def test_control_suspend_works_when_nothing_is_preserved(vm: Lab) -> None:
     assert machine.suspend("mem").json()["rc"] == 0
 
 
+@pytest.mark.console(*console.UNBINDING)
 def test_hanging_unbind_stops_the_kexec(vm: Lab, variant: str) -> None:
     receiver = preserved(vm, variant)
     machine = receiver.machine

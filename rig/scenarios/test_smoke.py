@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from rig import topology, witness
+from rig import console, topology, witness
 from rig.lab import Lab
 from rig.machine import Machine
 
@@ -29,6 +30,7 @@ def test_kexec_hands_over(vm: Lab, arch: str) -> None:
     assert witness.read(machine).boots() == 2
 
 
+@pytest.mark.console(console.NO_KHO)
 def test_kexec_hands_nothing_over_with_kho_off(vm: Lab) -> None:
     machine = vm(topology.demo(), cmdline="kho=off")
     machine.kexec()
@@ -53,12 +55,28 @@ def test_topology_is_where_it_should_be(vm: Lab) -> None:
         assert len(witness.read(machine).writes(id, 1)) > 0, id
 
 
-def test_splat_is_noticed(vm: Lab) -> None:
+def test_every_warning_is_noticed(vm: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its level, in either kernel; and nothing that is listed, expected, or no warning."""
+    words = [f"a test of level {level}" for level in range(8)]
+    vm.expect_splat("a test of level|BUG: a test")
     machine = vm(topology.plain())
-    vm.expect_splat("BUG: a test")
-    assert witness.splats(machine.folder / "console.log") == []
-    machine.sh("echo 'BUG: a test' >/dev/kmsg")
-    assert len(witness.splats(machine.folder / "console.log")) == 1
+
+    def wrong(*expected: str) -> list[str]:
+        found = console.read(machine.folder / "console.log", list(expected)).wrong
+        return [re.sub(r"^<\d+>\[.*?\] ", "", line) for line in found]
+
+    assert wrong() == []
+    for boot in (1, 2):
+        for level, text in enumerate(words):
+            machine.sh(f"echo '<{level}>{text}' >/dev/kmsg")
+        machine.sh("echo '<6>BUG: a test' >/dev/kmsg")
+        assert wrong() == [*words[:5], "BUG: a test"] * boot
+        assert wrong("BUG", "[34]$") == words[:3] * boot
+        with monkeypatch.context() as patch:
+            patch.setitem(console.LISTED, "a test of level [1-3]", "it is one")
+            assert wrong() == [words[0], words[4], "BUG: a test"] * boot
+        if boot == 1:
+            machine.kexec()
 
 
 @pytest.mark.parametrize("time", ["1@2.000003:", "1970-01-01T00:00:02.000003Z "])

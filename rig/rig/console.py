@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What kernels say on the console: a warning is listed here, expected by its scenario, or wrong.
+
+Machines boot with console_msg_format=syslog, so that each line of the console begins with its
+level. All of it counts then, a panic's last line, too: nothing has to be asked for at the end.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import paths
+
+WARNING = 4     # the kernel's number; what is worse has a lower one
+
+# Lines of a level that healthy kernels of ours print, whole, and why that is all right. What only
+# some scenarios cause they name themselves (the console marker, Lab.expect_splat).
+DEVICE = r"[\w-]+ [\da-f:.]+"
+CLOCK = "an emulated clock on a busy host"
+VFIO = "what vfio-pci says of every device in no-IOMMU mode, or of every reset"
+LISTED = {
+    r"tsc: Unable to calibrate against PIT": CLOCK,
+    r"CE: \w+ increased min_delta_ns to \d+ nsec": CLOCK,
+    r"Spurious LAPIC timer interrupt on cpu \d+": CLOCK,
+    r"APIC timer disabled due to verification failure": CLOCK,
+    DEVICE + r": Adding kernel taint for vfio-noiommu (group on device|cdev)": VFIO,
+    DEVICE + r": (resetting|reset done)": VFIO,
+    DEVICE + r": unlocked secondary bus reset via: pci_reset_bus_function\+\S+":
+        "stock Linux, of a function that only the port above can reset",
+    # Issue G mends it; then this goes.
+    r"GICv3: CPU\d+: Booted with LPIs enabled, memory probably corrupted":
+        "every second kernel on arm64: the first one's GIC writes to memory that is given away",
+}
+
+# What several scenarios cause and name.
+NO_KHO = "luo: Disabling liveupdate because KHO is disabled"
+REFUSED_IMAGE = "luo: kexec refused: session .*close the session$"
+LOST = (r"Live Update: .*(it is left alone and cannot be retrieved|"
+        r"cannot be retrieved: it is gone, or another device is in its place)")
+MISSED = "Live Update: .* was preserved by the previous kernel and has not been found"
+STOPPED = "Live Update: is stopped: "
+GONE = "Live Update: no longer preserved as it was: it is being removed"
+BUS_RESET = "unlocked secondary bus reset via: lu_reset_all"     # hostile code
+UNBINDING = ("No device request channel registered", "luo: Freeze failed",
+             "cannot be handed over: it is being unbound from its driver")
+
+# What no healthy kernel prints, whatever its level.
+SPLAT = re.compile(r"BUG: |WARNING: |INFO: (?:task|rcu|possible|trying|suspicious)|KASAN|UBSAN|"
+                   r"possible (?:circular|recursive|irq lock|deadlock)|suspicious RCU|"
+                   r"kmemleak: [0-9]+ new suspected|general protection|Oops|Kernel panic|"
+                   r"Call Trace|list_(?:add|del) corruption|scheduling while atomic|"
+                   r"unreferenced object|refcount_t: |a preserved device needs it as it is")
+KNOWN = re.compile(r"KernelAddressSanitizer initialized|kmemleak: Kernel memory leak detector")
+
+# The lines of a dump of registers and stack. The one before them says what it is about, and counts.
+DUMP = re.compile(r"(CPU: \d|Hardware name:|Workqueue:|Modules linked in:|Tainted:|Code:|PKRU:|"
+                  r"\s*</?(TASK|IRQ|NMI)>|(RIP|RSP|R\w\w|E\w\w|FS|CS|CR\d|DR\d): ?[\w(]|"
+                  r"pstate:|(pc|lr|sp) :|x\d+\s*:|\s*(\? )?[\w.]+\+0x\w+/0x\w+|"
+                  r"irq event stamp:|(hard|soft)irqs last|Kernel Offset:|Memory Limit:|"
+                  r"-+\[ (cut here|end trace) |---\[ end )")
+NO_MEMORY = re.compile(r"(?:page allocation|vm_struct allocation|vmalloc error).*fail")
+LINE = re.compile(r"(?:<(\d+)>\[ *\d+\.\d+\] )?(.*)")
+
+
+@dataclass
+class Reading:
+    """What is to be said of one console."""
+
+    wrong: list[str] = field(default_factory=list)
+    listed: Counter[str] = field(default_factory=Counter)   # by pattern
+
+
+def read(console: Path, expected: list[str] | None = None, faults: bool = False) -> Reading:
+    """Look at every line. A line that an expected pattern occurs in is not wrong.
+
+    With faults injected, a kernel may say where it found no memory, in as many words as it likes.
+    """
+    reading = Reading()
+    if not console.exists():
+        return reading
+    told = False
+    with open(console, encoding="utf-8", errors="replace") as lines:
+        for line in map(str.strip, lines):
+            # A program that writes to the console may have left a line unfinished.
+            at = re.search(r"<\d+>\[", line)
+            prefix, text = LINE.fullmatch(line[at.start():] if at else line).groups()
+            level = int(prefix) % 8 if prefix else WARNING + 1
+            if faults and NO_MEMORY.search(text):
+                told = True
+            elif told and "Call Trace" in text:
+                told = False
+            elif any(re.search(pattern, line) for pattern in expected or []):
+                pass
+            elif SPLAT.search(line) and not KNOWN.search(line):
+                reading.wrong.append(line)
+            elif level <= WARNING and not faults and not DUMP.match(text):
+                pattern = next((p for p in LISTED if re.fullmatch(p, text)), None)
+                if pattern:
+                    reading.listed[pattern] += 1
+                elif text:
+                    reading.wrong.append(line)
+    return reading
+
+
+def listed(folder: Path, since: float) -> dict[str, int]:
+    """How often each listed line was printed by the machines of a run that began then.
+
+    What nothing prints in a full run should leave the list.
+    """
+    seen: Counter[str] = Counter(dict.fromkeys(LISTED, 0))
+    for console in folder.rglob("console.log"):
+        if console.stat().st_mtime >= since:
+            seen.update(read(console).listed)
+    return dict(seen)
+
+
+def main() -> None:
+    """What is wrong on the consoles of a folder (build/test), most frequent first.
+
+    Scenarios that name lines of their own are not asked: theirs are here, too.
+    """
+    kinds: Counter[str] = Counter()
+    where: dict[str, set[str]] = {}
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else paths.EVIDENCE
+    for console in folder.rglob("console.log"):
+        for line in read(console).wrong:
+            kind = re.sub(r"\[ *[\d.]+\] ", " ", line)
+            kind = re.sub(r"[\da-f]{4}:[\da-f]{2}:[\da-f]{2}\.\d|0x[\da-f]+", "_", kind)
+            kinds[kind] += 1
+            where.setdefault(kind, set()).add(console.parent.name)
+    for kind, count in kinds.most_common():
+        print(f"{count:5} {kind}\n      in {', '.join(sorted(where[kind])[:4])}")
+
+
+if __name__ == "__main__":
+    main()
