@@ -8,12 +8,14 @@ the first time (its vendor or class; nothing reads these during a shutdown).
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Iterable, Iterator
+from weakref import WeakKeyDictionary
 
 from . import qemu
 from .machine import MARK, Machine
@@ -24,13 +26,17 @@ BUS_MASTER = 0x4
 INTERRUPT_LINE = 0x3C
 
 # With the time as QEMU 7.2 writes it, or as later ones do.
-LINE = re.compile(r"(?:\d+@(\d+\.\d+):|(\d[\d:T.-]+Z) )(\w+) ?(.*)")
-CONFIG = re.compile(r"(\S+) (\S+) @0x([0-9a-f]+) (?:<-|->) 0x([0-9a-f]+)")
+STAMP = r"(?:\d+@(\d+\.\d+):|(\d[\d:T.-]+Z) )"
+LINE = re.compile(STAMP + r"(\w+) ?(.*)")
+READ = re.compile(STAMP + r"pci_cfg_read \S+ (\S+) @0x([0-9a-f]+) ")
 MAPPING = re.compile(r"(\S+) (\S+) (\d+),0x([0-9a-f]+)\+0x([0-9a-f]+)")
 DESCRIPTOR = re.compile(r"ring #(\d+), PA: 0x([0-9a-f]+)")
 FAULT = re.compile(r"sid 0x([0-9a-f]+) fault (\d+) addr 0x([0-9a-f]+) write (\d)")
 RESET = re.compile(r"obj=(\S+)\((\S+)\)")
 REFUSED = re.compile(r"link_up: (\d+), rx_enabled (\d+), pci_master (\d+)")
+
+
+_traces: WeakKeyDictionary[Machine, Trace] = WeakKeyDictionary()    # each as far as it was read
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,16 @@ class Phase:
     resets: list[tuple[float, str]] = field(default_factory=list)
     others: list[tuple[float, str]] = field(default_factory=list)
 
+    def copy(self) -> "Phase":
+        """Another to which may be added."""
+        parts = {name: list(value) for name, value in vars(self).items() if isinstance(value, list)}
+        return replace(self, **parts, reads={bdf: Counter(c) for bdf, c in self.reads.items()})
+
+
+def moment(line: re.Match[str]) -> float:
+    """The host time of a line of the trace."""
+    return float(line[1]) if line[1] else datetime.fromisoformat(line[2]).timestamp()
+
 
 class Trace:
     """A parsed trace, up to a host time: QEMU flushes its queues when it ends."""
@@ -80,35 +96,49 @@ class Trace:
     def __init__(self, path: Path, topology: Topology, until: float | None = None) -> None:
         self.topology = topology
         self.phases = [Phase(1, False, 0.0)]
+        self._path = path
         self._root = "00:00.0"
-        self._until = until or float("inf")
-        with open(path, encoding="utf-8", errors="replace") as lines:
-            self._parse(lines)
+        self._at = 0            # what is before this is parsed
+        self._descriptor = 0
+        self.go_on(until)
 
-    def _parse(self, lines: Iterable[str]) -> None:
-        phase = self.phases[0]
-        descriptor = 0
+    def go_on(self, until: float | None = None) -> None:
+        """Parse what has been written since."""
+        with open(self._path, "rb") as file:
+            file.seek(self._at)
+            text = file.read()
+        text = text[:text.rfind(b"\n") + 1]     # the rest QEMU is still writing
+        self._at += len(text)
+        self._parse(text.decode(errors="replace").splitlines(), until or float("inf"))
+
+    def copy(self) -> "Trace":
+        """What is parsed up to now: it stays as it is when the other goes on."""
+        other = copy.copy(self)
+        other.phases = [phase.copy() for phase in self.phases]
+        return other
+
+    def _parse(self, lines: Iterable[str], until: float) -> None:
+        phase = self.phases[-1]
         for line in lines:
-            if not line.endswith("\n"):
-                break       # QEMU is still writing it
+            read = READ.match(line)     # as most are
+            if read:
+                if until < moment(read):
+                    break
+                if phase.shutdown and read[3] == self._root and read[4] in ("0", "8", "a"):
+                    phase = Phase(phase.boot + 1, False, moment(read))
+                    self.phases.append(phase)
+                phase.reads.setdefault(read[3], Counter())[int(read[4], 16)] += 1
+                continue
             match = LINE.match(line)
             if not match:
                 continue
-            time = float(match[1]) if match[1] else datetime.fromisoformat(match[2]).timestamp()
-            if time > self._until:
+            time = moment(match)
+            if time > until:
                 break
             event, rest = match[3], match[4]
-            if event == "pci_cfg_read":
-                config = CONFIG.match(rest)
-                assert config, line
-                if phase.shutdown and config[2] == self._root and config[3] in ("0", "8", "a"):
-                    phase = Phase(phase.boot + 1, False, time)
-                    self.phases.append(phase)
-                phase.reads.setdefault(config[2], Counter())[int(config[3], 16)] += 1
-            elif event == "pci_cfg_write":
-                config = CONFIG.match(rest)
-                assert config, line
-                access = Access(time, config[2], int(config[3], 16), int(config[4], 16))
+            if event == "pci_cfg_write":
+                _, bdf, offset, _, value = rest.split()
+                access = Access(time, bdf, int(offset[1:], 16), int(value, 16))
                 phase.writes.append(access)
                 if (access.bdf == self._root and access.offset == INTERRUPT_LINE
                         and access.value == MARK + phase.boot % 16):
@@ -120,14 +150,14 @@ class Trace:
                 phase.mappings.append(Mapping(time, found[2], int(found[3]), int(found[4], 16),
                                               int(found[5], 16), event.endswith("add")))
             elif event == "e1000e_rx_written_to_guest":
-                phase.dma.append((time, descriptor))
+                phase.dma.append((time, self._descriptor))
             elif event == "e1000e_rx_not_written_to_guest":
                 phase.dropped.append(time)
             elif event == "e1000e_rx_descr":
                 ring = DESCRIPTOR.search(rest)
                 assert ring, line
-                descriptor = int(ring[2], 16)
-                phase.descriptors.append((time, descriptor))
+                self._descriptor = int(ring[2], 16)
+                phase.descriptors.append((time, self._descriptor))
             elif event == "e1000x_rx_can_recv_disabled":
                 refused = REFUSED.search(rest)
                 assert refused, line
@@ -248,4 +278,8 @@ class Trace:
 
 def read(machine: Machine) -> Trace:
     """The trace of a machine, whole if it has ended and up to now if not."""
-    return Trace(machine.folder / "trace.log", machine.topology, machine.ended_at)
+    if machine not in _traces:
+        _traces[machine] = Trace(machine.folder / "trace.log", machine.topology, machine.ended_at)
+    else:
+        _traces[machine].go_on(machine.ended_at)
+    return _traces[machine].copy()

@@ -86,3 +86,18 @@ def test_line_that_qemu_is_still_writing_is_not_read(tmp_path: Path, time: str) 
         trace.write_text(text)
         writes = witness.Trace(trace, topology.plain()).phases[0].writes
         assert [(w.time, w.value) for w in writes] == [(2.000003, value) for value in values]
+
+
+def test_trace_goes_on_where_it_was_read_to(tmp_path: Path) -> None:
+    path, line = tmp_path / "trace.log", "1@{}.0:pci_cfg_write e1000e 01:00.0 @0x4 <- {:#x}\n"
+    path.write_text(line.format(2, 1) + line.format(3, 2)[:-3])
+
+    def values(trace: witness.Trace) -> list[int]:
+        return [write.value for write in trace.writes_since(0)]
+
+    trace = witness.Trace(path, topology.plain())
+    before = trace.copy()
+    path.write_text(line.format(2, 1) + line.format(3, 2) + line.format(4, 3))
+    trace.go_on(until=3.5)
+    assert values(trace) == [1, 2] == values(witness.Trace(path, topology.plain(), 3.5))
+    assert values(before) == [1]
