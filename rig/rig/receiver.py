@@ -9,6 +9,8 @@ from typing import Any
 from . import witness
 from .machine import Machine, MachineError, Result
 
+QUIET = 2.0     # seconds without a frame after which none is expected any more
+
 
 class Receiver:
     """One driver process for one NIC. It survives a live update as its session does."""
@@ -71,19 +73,19 @@ class Receiver:
         """Stop the frames, wait until all arrived or no more come; what was sent, and the count."""
         sent = self.sender.stop()
         stats = self.stats()
-        for _ in range(10):
-            before = stats["distinct"]
-            time.sleep(1)
-            stats = self.stats()
-            if stats["distinct"] in (sent, before):
-                break
+        since = time.monotonic()
+        while stats["distinct"] != sent and time.monotonic() < since + QUIET:
+            time.sleep(0.1)
+            before, stats = stats, self.stats()
+            if stats["distinct"] != before["distinct"]:
+                since = time.monotonic()
         return sent, stats
 
     def receives(self, limit: float = 30.0) -> bool:
         """Do frames reach memory from now on? `limit` is for the host to find time for it."""
         began = time.time()
         while time.time() < began + limit:
-            time.sleep(1)
+            time.sleep(0.1)
             if any(t > began for t in witness.read(self.machine).dma(ring=self.ring)):
                 return True
         return False

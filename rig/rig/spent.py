@@ -56,11 +56,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def parts() -> dict[str, Cost]:
-    """What scripts/spent has noted in this run."""
+    """What scripts/spent has noted in this run; the next begins anew."""
     noted: dict[str, Cost] = {}
     for line in PARTS.read_text().splitlines() if PARTS.exists() else []:
         cpu, clock, name = line.split("\t")
         noted[name] = (float(cpu), float(clock))
+    PARTS.unlink(missing_ok=True)
     return noted
 
 
