@@ -43,7 +43,14 @@ LOST = (r"Live Update: .*(it is left alone and cannot be retrieved|"
         r"cannot be retrieved: it is gone, or another device is in its place)")
 MISSED = "Live Update: .* was preserved by the previous kernel and has not been found"
 STOPPED = "Live Update: is stopped: "
+REFUSED = "Live Update: .* is refused: a preserved device is here or below"
 GONE = "Live Update: no longer preserved as it was: it is being removed"
+FATAL = (r"pcieport \S+: (AER: +TLP Header|PCIe Bus Error| +device \[.*error status| +\[ *\d+\] )",
+         "no longer preserved as it was: it is reset to recover from a fatal error",
+         "Live Update: failed before the kexec; it is left alone")
+DMA_FAULT = r"DMAR: (DRHD: handling fault status|\[DMA (Read|Write) )"
+UNNUMBERED = ("Live Update: bus numbers .* and none are assigned while devices are preserved",
+              "pciehp: Hotplug bridge without secondary bus")
 BUS_RESET = "unlocked secondary bus reset via: lu_reset_all"     # hostile code
 UNBINDING = ("No device request channel registered", "luo: Freeze failed",
              "cannot be handed over: it is being unbound from its driver")

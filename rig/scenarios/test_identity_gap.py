@@ -152,7 +152,7 @@ def test_device_that_is_gone_is_missed(vm: Lab, arch: str, variant: str) -> None
 
 
 @pytest.mark.parametrize("arch,variant", KERNELS)
-@pytest.mark.console(console.GONE)
+@pytest.mark.console(console.GONE, console.LOST)
 def test_device_that_is_pulled_out_after_the_jump_is_dead(vm: Lab, arch: str,
                                                           variant: str) -> None:
     """A surprise that cannot be refused: its slot has power, and nothing in it."""
@@ -193,6 +193,7 @@ def becomes(machine: Machine, wanted: str) -> None:
 
 @pytest.mark.parametrize("arch,variant", KERNELS)
 @pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.console(console.LOST, *console.FATAL)
 def test_device_that_fails_is_dead(vm: Lab, arch: str, variant: str, when: str) -> None:
     """A fatal error of the link, before or after the jump; one that is not fatal is the control."""
     machine, kept, other = two(vm, arch, variant)
@@ -266,6 +267,7 @@ def jump_without_numbers(machine: Machine, extra: str = "") -> Fabric:
 
 
 @pytest.mark.parametrize("arch,variant", KERNELS)
+@pytest.mark.console(*console.UNNUMBERED)
 def test_bridge_without_bus_numbers_is_refused(vm: Lab, arch: str, variant: str) -> None:
     machine, kept, other = two(vm, arch, variant)
     kept.preserve()

@@ -8,6 +8,7 @@ import re
 import conftest
 import pytest
 
+from rig import console
 from rig.agent import Agent
 from rig.fabric import Fabric
 from rig.keeper import Keeper, attempt, attribute, driver, rescan, state
@@ -48,6 +49,7 @@ def disturb_for_real(machine: Machine, variant: str) -> dict[str, str]:
 
 
 @KERNELS
+@pytest.mark.console(console.REFUSED)
 def test_nobody_disturbs_a_preserved_device(vm: Lab, arch: str, variant: str) -> None:
     machine = vm(Topology(root_port("rp0", nvme(KEPT)), root_port("rp1", nic("nic1"))),
                  arch=arch, variant=variant,
@@ -79,6 +81,7 @@ def test_nobody_disturbs_a_preserved_device(vm: Lab, arch: str, variant: str) ->
 
 
 @KERNELS
+@pytest.mark.console(console.REFUSED)
 def test_unpreserved_device_may_be_disturbed_again(vm: Lab, arch: str, variant: str) -> None:
     machine = vm(Topology(root_port("rp0", nvme(KEPT)), root_port("rp1", nic("nic1"))),
                  arch=arch, variant=variant,
@@ -167,6 +170,7 @@ def events(machine: Machine) -> set[tuple[str, str, str]]:
 
 
 @KERNELS
+@pytest.mark.console(console.REFUSED)
 def test_trace_events_and_states_tell_of_each_step(vm: Lab, arch: str, variant: str) -> None:
     machine = vm(Topology(root_port("rp0", nic(KEPT)), root_port("rp1", nic("nic1"))),
                  arch=arch, variant=variant)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import time
 
-from rig import topology, witness
+import pytest
+
+from rig import console, topology, witness
 from rig.lab import Lab
 from rig.machine import LIVE_UPDATE, Machine
 from rig.receiver import Receiver
@@ -40,6 +42,7 @@ def test_iommu_switched_on_by_the_incoming_kernel_does_not_stop_dma(vm: Lab, var
     receiver.ctl("quit")
 
 
+@pytest.mark.console(console.DMA_FAULT)
 def test_control_forgotten_verdict_stops_dma(vm: Lab, variant: str) -> None:
     """With the verdict forgotten on purpose the unit translates: faults."""
     receiver = update(vm, variant, f"{ON} pci_liveupdate.break=2")

@@ -8,7 +8,7 @@ import time
 import pytest
 from conftest import FULL
 
-from rig import witness
+from rig import console, witness
 from rig.agent import Agent
 from rig.keeper import attempt, attribute, state
 from rig.lab import Lab
@@ -29,6 +29,7 @@ def eight() -> Topology:
                       for n, id in enumerate(ids)))
 
 
+@pytest.mark.console(console.STOPPED, console.REFUSED)
 def test_eight_devices_of_three_processes(vm: Lab, variant: str) -> None:
     """One takes all of its devices, one is killed when it has two, one never comes."""
     vm.look_for_leaks = variant == "debug"
