@@ -23,10 +23,11 @@ DEVICE = r"[\w-]+ [\da-f:.]+"
 CLOCK = "an emulated clock on a busy host"
 VFIO = "what vfio-pci says of every device in no-IOMMU mode, or of every reset"
 LISTED = {
-    r"tsc: Unable to calibrate against PIT": CLOCK,
-    r"CE: \w+ increased min_delta_ns to \d+ nsec": CLOCK,
+    r"(tsc|clocksource|CE|hrtimer|sched_clock): .*": CLOCK,
+    r"TSC found unstable after boot, .*": CLOCK,
     r"Spurious LAPIC timer interrupt on cpu \d+": CLOCK,
     r"APIC timer disabled due to verification failure": CLOCK,
+    r"workqueue: \w+ hogged CPU for >\d+us .*": CLOCK,
     DEVICE + r": Adding kernel taint for vfio-noiommu (group on device|cdev)": VFIO,
     DEVICE + r": (resetting|reset done)": VFIO,
     DEVICE + r": unlocked secondary bus reset via: pci_reset_bus_function\+\S+":

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from conftest import FULL
-from rig import topologies
+from rig import console, topologies
 from rig.fabric import Fabric
 from rig.keeper import Keeper, appears, attribute, functions, rescan
 from rig.lab import Lab
@@ -19,6 +19,7 @@ from rig.topology import Topology, downstream, edu, nic, root_port, switch
 
 NATIVE_HOTPLUG = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
 BUTTON = 8      # seconds; a kernel waits five for a second press before it acts
+RACES = (console.STOPPED, "cannot be preserved: buses are being scanned or devices removed")
 ROUNDS = 1000 if FULL else 30
 BESIDE_PRESERVES = ("(pci_lu_loop {} {rounds} >/tmp/loop0 2>&1; touch /tmp/end0) & "
                     "(pci_lu_loop {} {rounds} >/tmp/loop1 2>&1; touch /tmp/end1) & "
@@ -47,6 +48,7 @@ def test_device_is_added_while_another_is_preserved(vm: Lab, arch: str) -> None:
 
 
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+@pytest.mark.console(console.REFUSED)
 def test_request_to_unplug_is_refused(vm: Lab, arch: str) -> None:
     """QEMU presses the slot's button, which is polite: the kernel may say no."""
     machine = vm(Topology(root_port("rp0", nic(KEPT)), root_port("rp1", edu("edu0"))), arch=arch,
@@ -103,11 +105,13 @@ def switched(kept: int) -> Topology:
 
 @pytest.mark.timeout(4 * 3600)
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+@pytest.mark.console(*RACES)
 def test_scans_race_with_preserve_and_finish(vm: Lab, arch: str) -> None:
     scans_race(vm, arch, "release")
 
 
 @pytest.mark.timeout(4 * 3600)
+@pytest.mark.console(*RACES)
 def test_scans_race_with_preserve_and_finish_on_debug(vm: Lab) -> None:
     scans_race(vm, "x86_64", "debug")
 

@@ -107,6 +107,7 @@ def hot_reset(machine: Machine, *ids: str) -> str:
 
 
 @KERNELS
+@pytest.mark.console(console.REFUSED)
 def test_owner_of_a_sibling_cannot_reset_both(vm: Lab, arch: str, variant: str) -> None:
     """Two functions of one card, each with an owner; VFIO resets the bus for either."""
     machine = vm(Topology(root_port("rp0", nic(KEPT, addr="0.0", multifunction="on"),

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from rig import topology, witness
+from rig import console, topology, witness
 from rig.lab import Lab
 from rig.machine import Machine
 from rig.receiver import Receiver
@@ -86,6 +86,7 @@ def test_closed_session_preserves_nothing(vm: Lab, variant: str) -> None:
 
 @pytest.mark.parametrize("end", ["finish", "close-session"])
 @pytest.mark.parametrize("order", ["memory-first", "device-first"])
+@pytest.mark.console(console.STOPPED)
 def test_unretrieved_nic_is_stopped(vm: Lab, variant: str, order: str, end: str) -> None:
     machine = vm(topology.plain(), variant=variant)
     vm.look_for_leaks = variant == "debug"
@@ -149,6 +150,7 @@ def test_retrieve_needs_the_rights_of_opening(vm: Lab, variant: str) -> None:
     receiver.ctl("quit")
 
 
+@pytest.mark.console(console.STOPPED)
 def test_finish_stops_a_retrieved_nic_that_has_nothing_mapped(vm: Lab, variant: str) -> None:
     machine = vm(topology.plain(), variant=variant)
     receiver = streaming(machine)
@@ -170,6 +172,7 @@ def test_finish_stops_a_retrieved_nic_that_has_nothing_mapped(vm: Lab, variant: 
 COMPACT = "echo 1 >/proc/sys/vm/compact_memory"
 
 
+@pytest.mark.console(console.STOPPED)
 def test_compaction_moves_no_page_under_the_nic(vm: Lab, variant: str) -> None:
     machine = vm(topology.plain(), variant=variant)
     receiver = streaming(machine)

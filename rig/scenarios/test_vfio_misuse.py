@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from rig import witness
+from rig import console, witness
 from rig.agent import Agent
 from rig.keeper import attribute, state
 from rig.lab import Lab
@@ -122,6 +122,7 @@ def test_misuse_after_the_kexec(vm: Lab, variant: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["not bound", "not attached", "nothing mapped", "mapped"])
+@pytest.mark.console(console.STOPPED)
 def test_finish_too_early_stops_the_device(vm: Lab, variant: str, how: str) -> None:
     """And not too early, the control, it does not."""
     machine = vm(tree(), variant=variant)
