@@ -27,6 +27,7 @@ LISTED = {
     r"TSC found unstable after boot, .*": CLOCK,
     r"Spurious LAPIC timer interrupt on cpu \d+": CLOCK,
     r"APIC timer disabled due to verification failure": CLOCK,
+    r"Could not switch to high resolution mode on CPU \d+": CLOCK,
     r"workqueue: \w+ hogged CPU for >\d+us .*": CLOCK,
     DEVICE + r": Adding kernel taint for vfio-noiommu (group on device|cdev)": VFIO,
     DEVICE + r": (resetting|reset done)": VFIO,
@@ -53,8 +54,11 @@ DMA_FAULT = r"DMAR: (DRHD: handling fault status|\[DMA (Read|Write) )"
 UNNUMBERED = ("Live Update: bus numbers .* and none are assigned while devices are preserved",
               "pciehp: Hotplug bridge without secondary bus")
 BUS_RESET = "unlocked secondary bus reset via: lu_reset_all"     # hostile code
-UNBINDING = ("No device request channel registered", "luo: Freeze failed",
-             "cannot be handed over: it is being unbound from its driver")
+NO_FREEZE = r"luo: Freeze failed for token\[.*\] handler\[vfio-pci-v1\]"
+ASLEEP = "Live Update: cannot be handed over: its user has put it in a low power state"
+UNBINDING = ("No device request channel registered", NO_FREEZE,
+             "Live Update: cannot be (preserved|handed over): it is being unbound from its driver")
+UNIT_OFF = "DMAR: DMAR unit .* stays off despite the command line"
 
 # What no healthy kernel prints, whatever its level.
 SPLAT = re.compile(r"BUG: |WARNING: |INFO: (?:task|rcu|possible|trying|suspicious)|KASAN|UBSAN|"

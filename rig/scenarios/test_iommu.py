@@ -29,6 +29,7 @@ def update(vm: Lab, variant: str, incoming: str) -> Receiver:
     return receiver
 
 
+@pytest.mark.console(console.UNIT_OFF)
 def test_iommu_switched_on_by_the_incoming_kernel_does_not_stop_dma(vm: Lab, variant: str) -> None:
     receiver = update(vm, variant, ON)
     receiver.resume()
@@ -82,6 +83,7 @@ def test_iommu_on_in_both_kernels_pauses_the_device(vm: Lab, variant: str) -> No
     machine.sh(f"PCI_LIVEUPDATE_BDF={bdf} pci_liveupdate_test -s 2")
 
 
+@pytest.mark.console(console.UNIT_OFF)
 def test_control_device_that_is_not_paused_keeps_bus_master(vm: Lab, variant: str) -> None:
     """With the pause left out on purpose."""
     machine = translated(vm, variant, "pci_liveupdate.break=4")

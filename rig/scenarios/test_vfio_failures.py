@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import FULL
 
-from rig import witness
+from rig import console, witness
 from rig.agent import Agent
 from rig.keeper import state
 from rig.lab import Lab
@@ -63,7 +63,7 @@ def works(agent: Agent, id: str, token: int) -> None:
     assert agent.do(f"config-read {id} 0x3c 1")["value"] == token & 0xFF
 
 
-@pytest.mark.console("its user has put it in a low power state", "luo: Freeze failed")
+@pytest.mark.console(console.ASLEEP, console.NO_FREEZE)
 def test_failed_freeze_is_rolled_back(vm: Lab, variant: str) -> None:
     """At each position, in the first session and in the second; asleep: refused at freeze."""
     vm.look_for_leaks = variant == "debug"
@@ -98,7 +98,7 @@ def test_failed_freeze_is_rolled_back(vm: Lab, variant: str) -> None:
         works(its, id, 0x31)
 
 
-@pytest.mark.console("its memory has been exported as a dma-buf", "luo: Freeze failed")
+@pytest.mark.console("its memory has been exported as a dma-buf", console.NO_FREEZE)
 def test_exported_memory_is_refused(vm: Lab, variant: str) -> None:
     """A dma-buf: others reach the device by it, and it is not handed over."""
     vm.look_for_leaks = variant == "debug"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rig import witness
+from rig import console, witness
 from rig.agent import Agent
 from rig.lab import Lab
 from rig.machine import LIVE_UPDATE, Machine
@@ -118,6 +118,7 @@ def test_vector_that_had_nothing_to_say_is_silent(vm: Lab, variant: str) -> None
 
 
 @pytest.mark.parametrize("broken", [NOT_HELD, NOT_KEPT])
+@pytest.mark.console("No irq handler for")
 def test_control_msix_that_is_not_held_is_lost(vm: Lab, variant: str, broken: str) -> None:
     """Either half left out on purpose."""
     agent = nic_with_vectors(vm, "x86_64", variant, broken)
@@ -175,6 +176,7 @@ def test_msi_raised_in_the_gap_arrives_once(vm: Lab, arch: str, variant: str) ->
     assert witness.read(agent.machine).resets("edu", agent.machine.jumped_at[0]) == []
 
 
+@pytest.mark.console("No irq handler for")
 def test_control_msi_that_is_not_held_is_lost(vm: Lab, variant: str) -> None:
     agent = one_edu(vm, "x86_64", variant, NOT_HELD)
     agent.do("arm edu0 msi 1")
@@ -215,6 +217,7 @@ def test_intx_is_delivered_until_it_is_served(vm: Lab, arch: str, variant: str) 
 # --- a freeze that is rolled back ------------------------------------------------------------
 
 @pytest.mark.parametrize("index", ["msi", "intx"])
+@pytest.mark.console(console.ASLEEP, console.NO_FREEZE)
 def test_interrupts_work_after_a_failed_freeze(vm: Lab, variant: str, index: str) -> None:
     """Of a NIC with MSI-X and an edu, which is asleep or, at first, the one that is frozen."""
     vm.look_for_leaks = variant == "debug"

@@ -6,7 +6,9 @@ from __future__ import annotations
 import random
 import time
 
-from rig import witness
+import pytest
+
+from rig import console, witness
 from rig.agent import Agent
 from rig.keeper import attribute
 from rig.lab import Lab
@@ -112,6 +114,7 @@ def test_paused_device_resumes_when_its_owner_says_so(vm: Lab, variant: str) -> 
     assert trace.resets("edu", machine.jumped_at[0]) == []
 
 
+@pytest.mark.console(console.UNIT_OFF)
 def test_control_device_that_is_not_paused_writes_astray(vm: Lab, variant: str) -> None:
     """With the pause left out on purpose: into memory of no one, or into a fault."""
     machine, _, _ = update(vm, variant, "untranslated", "pci_liveupdate.break=4")

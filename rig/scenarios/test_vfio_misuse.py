@@ -28,6 +28,8 @@ def works(agent: Agent, id: str, value: int) -> bool:
     return agent.read(id, LIVENESS) == ~value & 0xFFFFFFFF
 
 
+@pytest.mark.console("vfio-noiommu device opened by user",
+                     "cannot be preserved: (the file is not bound|it was opened)")
 def test_misuse_before_the_kexec(vm: Lab, variant: str) -> None:
     vm.look_for_leaks = variant == "debug"
     machine = vm(tree(), variant=variant)
@@ -65,6 +67,7 @@ def test_misuse_before_the_kexec(vm: Lab, variant: str) -> None:
              "close s")
 
 
+@pytest.mark.console(*console.UNBINDING)
 def test_removed_device_cannot_be_preserved(vm: Lab, variant: str) -> None:
     vm.look_for_leaks = variant == "debug"
     machine = vm(tree(), variant=variant)
@@ -80,6 +83,7 @@ def test_removed_device_cannot_be_preserved(vm: Lab, variant: str) -> None:
     agent.do("close s")
 
 
+@pytest.mark.console(console.STOPPED)
 def test_misuse_after_the_kexec(vm: Lab, variant: str) -> None:
     vm.look_for_leaks = variant == "debug"
     machine = vm(tree(), variant=variant)
