@@ -40,6 +40,7 @@ static size_t screen_width(void)
 	return 80;
 }
 
+/* It escapes by itself what a terminal must not be sent */
 struct table *table_new(const char *const *columns)
 {
 	struct table *t = calloc(1, sizeof(*t));
@@ -63,7 +64,7 @@ void table_row(struct table *t, const char *const *cells)
 	for (i = 0; i < t->columns; i++) {
 		const char *text = cells[i] && *cells[i] ? cells[i] : "-";
 
-		must(scols_line_refer_data(line, i, text_printable(text)));
+		must(scols_line_set_data(line, i, text));
 	}
 }
 
@@ -92,9 +93,10 @@ static size_t widest(struct table *t, size_t column)
 	most = title ? strlen(title) : 0;
 	for (i = 0; i < scols_table_get_nlines(t->scols); i++) {
 		struct libscols_line *line = scols_table_get_line(t->scols, i);
-
-		n = strlen(
+		autofree char *shown = text_printable(
 			scols_cell_get_data(scols_line_get_cell(line, column)));
+
+		n = shown ? strlen(shown) : 0;
 		if (n > most)
 			most = n;
 	}
