@@ -31,7 +31,7 @@ static size_t certificates(const struct view *v)
 	size_t optional = header(v) + OPTIONAL;
 	bool plus = view_le(v, optional, 2) == MAGIC_PLUS;
 
-	return optional + DIRECTORIES + (plus ? 16 : 0) + CERTIFICATES * 8;
+	return optional + DIRECTORIES + (plus ? 16 : 0) + CERTIFICATES * 8UL;
 }
 
 bool pe_signed(const struct view *v)
