@@ -216,7 +216,7 @@ static const struct rule blockers[] = {
 	    "open it, or write on to its power/control" } },
 	{ has_other_driver,
 	  { "driver", "its driver cannot hand it over",
-	    "write vfio-pci to its driver_override, unbind it, and write its address to drivers_probe" } },
+	    "pcilu bind" } },
 	{ has_no_cdev,
 	  { "no-cdev", "it has no VFIO device file",
 	    "use a kernel with CONFIG_VFIO_DEVICE_CDEV=y" } },
