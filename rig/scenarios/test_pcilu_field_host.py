@@ -94,13 +94,15 @@ def blockers(host: Host, bdf: str) -> list[str]:
 
 def test_check_takes_the_kernels_answer(host: Host) -> None:
     """What only the kernel knows: a host bridge without ACPI, an ACS quirk of a port above."""
+    state(host, NIC, "none")
     assert blockers(host, NIC) == []
     refusal = host.write(f"sys/bus/pci/devices/{NIC}/liveupdate/refusal",
                          "its host bridge has a driver of its own kind; use another\n")
     assert blockers(host, NIC) == ["kernel"]
     out = host.pcilu("check", NIC)
     assert "its host bridge has a driver of its own kind: use another" in out.stdout
-    refusal.write_text("none\n")
+    state(host, NIC, "preserved")
+    refusal.write_text("it is preserved already; close that session first\n")
     assert blockers(host, NIC) == []
 
 
@@ -127,6 +129,7 @@ def test_check_of_a_device_that_was_opened_through_its_group(host: Host) -> None
 
 
 @pytest.mark.parametrize("word, dma", [("untranslated", "goes on"), ("paused", "paused"),
+                                       ("paused-pending", "paused"),
                                        ("none", "goes on")])
 def test_check_asks_the_kernel_about_dma(host: Host, word: str, dma: str) -> None:
     host.write(f"sys/bus/pci/devices/{NIC}/liveupdate/dma", word + "\n")

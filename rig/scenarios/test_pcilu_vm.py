@@ -70,7 +70,9 @@ def test_update_under_a_receiver_that_has_its_session_from_pcilud(vm: Lab) -> No
 def test_control_update_without_preserving_the_device_loses_frames(vm: Lab) -> None:
     machine = machine_of(vm, topology.demo())
     receiver = Borrower(machine).receive("--no-preserve-device")
-    machine.update()
+    preflight = machine.pcilu(f"preflight {machine.next()}", rc=1)
+    assert {c["check"] for c in preflight["checks"] if c["verdict"] == "fail"} == {"in-use"}
+    machine.update(options="--accept in-use")
     # There was no device to keep, and so nothing is reported.
     assert machine.pcilu("verify --boot")["ok"]
     time.sleep(1)
@@ -138,10 +140,13 @@ def test_commands_tell_what_the_kernel_does(vm: Lab) -> None:
     assert device[port]["driver"] == "pcieport" and device[nic]["state"] == "none"
     # No driver has it yet; then vfio-pci.
     assert machine.pcilu(f"check {nic}", rc=1)["devices"][0]["blockers"]
+    refusal = "cat /sys/bus/pci/devices/{}/liveupdate/refusal"
+    assert machine.sh(refusal.format(port)).out.startswith("it is a bridge; ")
     receiver = Borrower(machine).receive()
     assert machine.pcilu(f"check {nic}")["devices"][0]["state"] == "preserved"
     assert [d["bdf"] for d in machine.pcilu(f"list -s {nic[5:]}")["devices"]] == [nic]
     assert nic in machine.sh("pcilu list -t -v").out
+    assert machine.sh(refusal.format(nic)).out.startswith("it is preserved already; ")
     line = machine.sh(f"pcilu list -s {nic}").out
     assert "e1000e_rx[" in line and "preserved" in line and "\x1b" not in line
 
@@ -250,7 +255,7 @@ def test_preflight_refuses_each_real_image_with_its_reason(vm: Lab, tmp_path: Pa
     assert set(failed("/boot/next", f"--cmdline 'kho=on {vfio}'")) == {"liveupdate"}
     assert set(failed("/boot/next", f"--cmdline 'liveupdate=on {vfio}'")) == {"kho"}
     assert "pci=realloc" in failed("/boot/next", f"{line} pci=realloc'")["cmdline"]
-    assert "needed" in failed("/boot/next", same, "--initrd /tmp/huge")["scratch"]
+    assert set(failed("/boot/next", same, "--initrd /tmp/huge")) == {"initrd"}
     assert set(failed("/boot/next", same, "--cmdline crashkernel=4G")) == {"scratch"}
 
     # The update stops there, and nothing has changed.

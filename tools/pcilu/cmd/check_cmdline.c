@@ -48,7 +48,7 @@ static void check_changes(struct preflight *pf)
 	int n = running ? effects_compare(running, pf->cmdline, &change) : -1;
 
 	if (n < 0) {
-		pf_add(pf, "cmdline", PF_FAIL, NULL,
+		pf_add(pf, "cmdline", PF_FAIL, "mount /proc",
 		       "the running kernel's command line cannot be read");
 		return;
 	}
@@ -134,7 +134,7 @@ void check_cmdline(struct preflight *pf)
 
 	pf->cmdline = cmdline_effective(pf->given, pf_config(pf), more, &how);
 	if (!pf->cmdline) {
-		pf_add(pf, "cmdline", PF_FAIL, NULL, "out of memory");
+		pf_add(pf, "cmdline", PF_FAIL, "try again", "out of memory");
 		pf->cmdline = strdup("");
 		return;
 	}

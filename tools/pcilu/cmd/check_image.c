@@ -138,7 +138,7 @@ void check_image(struct preflight *pf)
 		return;
 	}
 	if (read_config(pf)) {
-		pf_add(pf, "image", PF_FAIL, NULL,
+		pf_add(pf, "image", PF_FAIL, "name another with --config",
 		       "%s: the configuration file cannot be read",
 		       pf->options->config);
 		return;

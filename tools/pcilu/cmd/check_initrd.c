@@ -111,7 +111,8 @@ void check_initrd(struct preflight *pf)
 	if (pf->options->initrd) {
 		err = source_open(&pf->initrd, pf->options->initrd, INITRD_MAX);
 		if (err) {
-			pf_add(pf, "initrd", PF_FAIL, NULL, "%s: %s",
+			pf_add(pf, "initrd", PF_FAIL,
+			       "name another with --initrd", "%s: %s",
 			       pf->options->initrd, strerror(-err));
 			return;
 		}
@@ -119,8 +120,8 @@ void check_initrd(struct preflight *pf)
 		err = source_hold(&pf->initrd, "initrd", img->initrd.p,
 				  img->initrd.size);
 		if (err) {
-			pf_add(pf, "initrd", PF_FAIL, NULL, "%s",
-			       strerror(-err));
+			pf_add(pf, "initrd", PF_FAIL, "name one with --initrd",
+			       "that of the unified image: %s", strerror(-err));
 			return;
 		}
 	} else {

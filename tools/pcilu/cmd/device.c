@@ -215,8 +215,7 @@ static const struct rule blockers[] = {
 	  { "asleep", "it is not in D0",
 	    "open it, or write on to its power/control" } },
 	{ has_other_driver,
-	  { "driver", "its driver cannot hand it over",
-	    "pcilu bind" } },
+	  { "driver", "its driver cannot hand it over", "pcilu bind" } },
 	{ has_no_cdev,
 	  { "no-cdev", "it has no VFIO device file",
 	    "use a kernel with CONFIG_VFIO_DEVICE_CDEV=y" } },
@@ -247,7 +246,9 @@ static void ask_kernel(struct device *dev)
 	char *remedy;
 
 	dev->told = device_attr(dev->bdf, "liveupdate/refusal");
-	if (!dev->told || !strcmp(dev->told, "none"))
+	/* Of what is preserved it says just that */
+	if (!dev->told || !strcmp(dev->told, "none") ||
+	    dev->state == PCILU_PRESERVED)
 		return;
 	remedy = strstr(dev->told, "; ");
 	if (remedy) {
@@ -309,7 +310,7 @@ static const char *dma_verdict(const struct device *dev,
 	/* The kernel tells of what is preserved; before that we see what it sees */
 	if (told && !strcmp(told, "untranslated"))
 		return "goes on";
-	if (told && !strcmp(told, "paused"))
+	if (told && !strncmp(told, "paused", 6))
 		return "paused";
 	if (platform->always_pauses)
 		return "paused";

@@ -46,6 +46,19 @@ static ssize_t dma_show(struct device *dev, struct device_attribute *attr, char 
 }
 static DEVICE_ATTR_RO(dma);
 
+/* Some answers are read from the device, so they are not for everybody */
+static ssize_t refusal_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	const struct pci_lu_refusal *refusal;
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	refusal = pci_lu_refusal(to_pci_dev(dev), PCI_LU_PRESERVE);
+	if (!refusal)
+		return sysfs_emit(buf, "none\n");
+	return sysfs_emit(buf, "%s; %s\n", refusal->reason, refusal->remedy);
+}
+static DEVICE_ATTR_ADMIN_RO(refusal);
+
 static ssize_t guard_count_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%u\n", pci_lu_guard_count(to_pci_dev(dev)));
@@ -55,6 +68,7 @@ static DEVICE_ATTR_RO(guard_count);
 static struct attribute *lu_attrs[] = {
 	&dev_attr_state.attr,
 	&dev_attr_dma.attr,
+	&dev_attr_refusal.attr,
 	&dev_attr_guard_count.attr,
 	NULL
 };
