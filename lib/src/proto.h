@@ -31,6 +31,10 @@
  *	after the last one.
  * @PCILU_MSG_HOLD: index, as above. The reply has a copy of the descriptor as
  *	well. For those who may hold all sessions through a kexec.
+ * @PCILU_MSG_FOLLOW: nothing. For the same. After the reply, whatever is made or
+ *	retrieved is told by a message that nobody asked for, of this type and with
+ *	serial 0, which describes the session and has a copy of its descriptor;
+ *	what is released is told by one without.
  */
 enum pcilu_msg_type {
 	PCILU_MSG_HELLO = 1,
@@ -40,6 +44,7 @@ enum pcilu_msg_type {
 	PCILU_MSG_RELEASE,
 	PCILU_MSG_LIST,
 	PCILU_MSG_HOLD,
+	PCILU_MSG_FOLLOW,
 	PCILU_MSG_NR
 };
 

@@ -22,7 +22,7 @@ POLICY = "user root use *\nuser root hold\nuser * use shared-*\n"
 
 MSG = struct.Struct("=IHHIIiIIIi12s64s")
 MAGIC, VERSION = 0x554c4350, 1
-HELLO, CREATE, ATTACH, RETRIEVE, RELEASE, LIST, HOLD = range(1, 8)
+HELLO, CREATE, ATTACH, RETRIEVE, RELEASE, LIST, HOLD, FOLLOW = range(1, 9)
 F_REPLY, F_FD, F_HELD = 1, 2, 4
 
 

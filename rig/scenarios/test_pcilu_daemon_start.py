@@ -29,6 +29,7 @@ BOTH = {"vm-1", "vm-2"}
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
+    os.chmod(tmp_path, 0o755)
     with Host(tmp_path) as h:
         yield h
 

@@ -30,6 +30,13 @@ static bool is_allowed(const struct call *c, const char *name)
 	       policy_may_use(c->d->policy, c->peer, name);
 }
 
+/* Root sees what there is, to know what would be lost */
+static bool may_see(const struct call *c, const char *name)
+{
+	return is_allowed(c, name) ||
+	       (c->peer->uid == 0 && !begins_with(name, OWN_PREFIX));
+}
+
 static int may_use(const struct call *c)
 {
 	static struct log_limit limit = { .what = "refused requests",
@@ -204,7 +211,7 @@ static int do_list(const struct call *c)
 	struct entry *e;
 
 	for (; (e = registry_next(c->d->registry, &i)); i++) {
-		if (!is_allowed(c, e->name))
+		if (!may_see(c, e->name))
 			continue;
 		describe(c, e);
 		c->reply->index = i;
@@ -231,11 +238,16 @@ static int do_hold(const struct call *c)
 	return -ENOENT;
 }
 
+static int do_follow(const struct call *c)
+{
+	return policy_may_hold(c->d->policy, c->peer) ? 0 : -EACCES;
+}
+
 static int (*const handlers[PCILU_MSG_NR])(const struct call *c) = {
 	[PCILU_MSG_HELLO] = do_hello,	  [PCILU_MSG_CREATE] = do_create,
 	[PCILU_MSG_ATTACH] = do_attach,	  [PCILU_MSG_RETRIEVE] = do_retrieve,
 	[PCILU_MSG_RELEASE] = do_release, [PCILU_MSG_LIST] = do_list,
-	[PCILU_MSG_HOLD] = do_hold,
+	[PCILU_MSG_HOLD] = do_hold,	  [PCILU_MSG_FOLLOW] = do_follow,
 };
 
 int dispatch(struct dispatch *d, const struct peer *peer, const void *buf,

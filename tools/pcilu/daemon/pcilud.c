@@ -25,6 +25,7 @@
 #include "../../../lib/src/path.h"
 #include "../common/holder.h"
 #include "../common/log.h"
+#include "giveup.h"
 #include "handover.h"
 #include "inforce.h"
 #include "privileges.h"
@@ -109,16 +110,18 @@ static void op_held(void *ctx, struct entry *e)
 		store_name(e, name);
 		store_put(name, e->fd);
 	}
+	server_tell(d->server, e, true);
 	log_msg(LOG_INFO, "session '%s' for user %u", e->name, e->uid);
 }
 
 static void op_dropped(void *ctx, const struct entry *e)
 {
+	const struct daemon *d = ctx;
 	char name[STORE_NAME_SIZE];
 
-	(void)ctx;
 	store_name(e, name);
 	store_drop(name);
+	server_tell(d->server, e, false);
 	log_msg(LOG_INFO, "session '%s' released", e->name);
 }
 
@@ -340,12 +343,14 @@ static void usage(FILE *f)
 {
 	fputs("Usage: pcilud [--policy FILE] [--user NAME] [--idle SECONDS] [-v]\n"
 	      "       pcilud --check-policy [--policy FILE] [--user NAME]\n"
+	      "       pcilud --give-up\n"
 	      "Owns /dev/liveupdate and gives out its sessions, see pcilud(8).\n"
 	      "\n"
 	      "  -p, --policy FILE  who may use which names (/etc/pcilu/pcilud.policy)\n"
 	      "  -u, --user NAME    the user to become after start (pcilud)\n"
 	      "  -i, --idle SECONDS close what is idle for that long (60)\n"
 	      "  -c, --check-policy say what is wrong with the policy, and end\n"
+	      "  -g, --give-up      name what would be lost by stopping pcilud, and ask\n"
 	      "  -v, --verbose      say what is done for whom\n"
 	      "  -h, --help         this text\n"
 	      "  -V, --version      the version\n",
@@ -359,6 +364,7 @@ int main(int argc, char **argv)
 		{ "user", required_argument, NULL, 'u' },
 		{ "idle", required_argument, NULL, 'i' },
 		{ "check-policy", no_argument, NULL, 'c' },
+		{ "give-up", no_argument, NULL, 'g' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
@@ -375,7 +381,7 @@ int main(int argc, char **argv)
 
 	log_program = "pcilud";
 	d.rules.path = policy_path;
-	while ((c = getopt_long(argc, argv, "p:u:i:cvhV", options, NULL)) !=
+	while ((c = getopt_long(argc, argv, "p:u:i:cgvhV", options, NULL)) !=
 	       -1) {
 		switch (c) {
 		case 'p':
@@ -390,6 +396,8 @@ int main(int argc, char **argv)
 		case 'c':
 			check = true;
 			break;
+		case 'g':
+			return give_up();
 		case 'v':
 			log_level = LOG_INFO;
 			break;

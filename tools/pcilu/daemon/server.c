@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -29,6 +30,7 @@ struct client {
 	struct client *next, *prev;
 	sd_event_source *source;
 	int sock;
+	bool follows;
 	uint64_t last; /* when it said something, in microseconds */
 	struct peer peer;
 	gid_t groups[MAX_GROUPS];
@@ -111,6 +113,7 @@ static int client_serve(struct client *c)
 	}
 	err = dispatch(c->server->dispatch, &c->peer, buf, (size_t)n, &reply,
 		       &fd);
+	c->follows |= reply.type == PCILU_MSG_FOLLOW && !reply.error;
 	/* Who does not read its replies gets no more of them: no queue here */
 	return err ? err : pcilu_msg_send(c->sock, &reply, fd);
 }
@@ -126,6 +129,35 @@ static int on_client(sd_event_source *source, int sock, uint32_t events,
 	if (!(events & EPOLLIN) || client_serve(c))
 		client_free(c);
 	return 0;
+}
+
+/* A keeper that does not read for so long is let go, and gets all of them again */
+#define FOLLOWER_LIMIT_MS 1000
+
+void server_tell(struct server *s, const struct entry *e, bool held)
+{
+	struct pcilu_msg msg;
+	struct client *c;
+
+	pcilu_msg_init(&msg, PCILU_MSG_FOLLOW, e->name);
+	msg.flags = PCILU_MSG_F_REPLY;
+	msg.direction = e->direction;
+	msg.uid = e->uid;
+	if (held)
+		msg.flags |= PCILU_MSG_F_FD | PCILU_MSG_F_HELD;
+	for (c = s->clients; c; c = c->next) {
+		struct pollfd p = { .fd = c->sock, .events = POLLOUT };
+
+		if (!c->follows)
+			continue;
+		if (poll(&p, 1, FOLLOWER_LIMIT_MS) == 1 &&
+		    !pcilu_msg_send(c->sock, &msg, held ? e->fd : -1))
+			continue;
+		log_msg(LOG_WARNING, "process %d does not follow any more",
+			c->peer.pid);
+		shutdown(c->sock, SHUT_RDWR);
+		c->follows = false;
+	}
 }
 
 static int peer_of(int sock, struct client *c)
@@ -239,7 +271,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *data)
 
 	for (c = s->clients; c; c = next) {
 		next = c->next;
-		if (c->last + s->limits->idle * TICK_US < usec)
+		if (!c->follows && c->last + s->limits->idle * TICK_US < usec)
 			client_free(c);
 	}
 	s->dispatch->ops->tick(s->dispatch->ctx);

@@ -23,6 +23,11 @@ int server_listen(const char *path);
 /* Serves the clients of @listener, which becomes the server's, from @event */
 int server_new(struct server **server, sd_event *event, int listener,
 	       struct dispatch *dispatch, const struct limits *limits);
+/*
+ * Tells those who follow that a session is held, or no more. When it returns they
+ * have their copy, even if we are gone before they look at it.
+ */
+void server_tell(struct server *server, const struct entry *entry, bool held);
 void server_free(struct server *server);
 
 #endif /* PCILUD_SERVER_H */

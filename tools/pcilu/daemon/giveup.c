@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "../../../lib/include/pcilu.h"
+#include "../../../lib/src/cleanup.h"
+#include "../common/log.h"
+#include "giveup.h"
+
+static void close_lu(struct pcilu **lu)
+{
+	pcilu_close(*lu);
+}
+
+static int is_yes(const char *word)
+{
+	return word && (!strcmp(word, "y") || !strcmp(word, "yes"));
+}
+
+static int ask(void)
+{
+	char line[16] = "";
+
+	if (is_yes(getenv("PCILU_GIVE_UP")))
+		return EX_OK;
+	if (isatty(STDIN_FILENO) && isatty(STDERR_FILENO)) {
+		fputs("Give them up, with all that they preserve? [y/N] ",
+		      stderr);
+		if (!fgets(line, sizeof(line), stdin))
+			line[0] = '\0';
+		line[strcspn(line, "\n")] = '\0';
+	}
+	if (is_yes(line))
+		return EX_OK;
+	log_msg(LOG_ERR,
+		"they are not given up; finish or release them first, or set PCILU_GIVE_UP=yes");
+	return EX_UNAVAILABLE;
+}
+
+int give_up(void)
+{
+	__attribute__((cleanup(close_lu))) struct pcilu *lu = NULL;
+	autofree struct pcilu_session_info *list = NULL;
+	size_t i, n = 0;
+	int err;
+
+	err = pcilu_open(&lu, PCILU_DAEMON);
+	if (err == -ENOENT || err == -ECONNREFUSED)
+		return EX_OK; /* nobody has anything */
+	if (!err)
+		err = pcilu_session_list(lu, &list, &n);
+	if (err) {
+		log_msg(LOG_ERR, "what would be lost is not known: %s",
+			strerror(-err));
+		return ask();
+	}
+	for (i = 0; i < n; i++)
+		log_msg(LOG_ERR, "%s session '%s' of user %u would be lost",
+			list[i].direction == PCILU_OUTGOING ? "outgoing" :
+							      "incoming",
+			list[i].name, list[i].uid);
+	return n ? ask() : EX_OK;
+}
