@@ -62,6 +62,7 @@ class FakeLuo:
         self.reboots: list[int] = []
         self.load_error = 0
         self.max_sessions = 100_000
+        self.created: set[str] = set()
         self.ended: dict[str, float] = {}       # when the last descriptor of a session was closed
         self.discarded: list[str] = []     # finished by a close, with files nobody retrieved
         self.selector = selectors.DefaultSelector()
@@ -201,6 +202,7 @@ class FakeLuo:
             if len(self.outgoing) >= self.max_sessions:
                 raise Refused(errno.ENOSPC)
             self.outgoing[name] = Session(name)
+            self.created.add(name)
             return self._new_descriptor(self.outgoing[name])
         if name not in self.incoming:
             raise Refused(errno.ENOENT)
