@@ -38,7 +38,7 @@ int main(int argc, char **argv)
 
 	if (argc < 3 || (argc == 3) != !strcmp(argv[1], "finish"))
 		return 2;
-	err = pcilu_open(&lu, PCILU_DAEMON);
+	err = pcilu_open(&lu, PCILU_MODE_DAEMON);
 	if (err) {
 		fprintf(stderr, "lend: no pcilud: %s\n", strerror(-err));
 		return 1;

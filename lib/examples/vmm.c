@@ -51,7 +51,7 @@ int main(int argc, char **argv)
 
 	if (argc != 3)
 		return 2;
-	err = pcilu_open(&lu, PCILU_AUTO);
+	err = pcilu_open(&lu, PCILU_MODE_AUTO);
 	if (err) {
 		fprintf(stderr, "vmm: no sessions to be had: %s\n",
 			strerror(-err));

@@ -16,6 +16,20 @@
  * ". _ @ + -", and does not begin with a dot. Names that begin with "pcilud" are
  * the daemon's own.
  *
+ * Signals: no call returns -EINTR. One that waits goes on waiting, for no longer than
+ * it would have; while the kernel works on a session, signals wait until it is done.
+ *
+ * Descriptors: a call that needs one more makes sure of it before it asks for
+ * anything. If another thread takes it nevertheless, -EMFILE is what comes after the
+ * fact, and pcilu_session_attach() or _retrieve() gives the session that was made.
+ *
+ * NULL: where an object is asked for, NULL gives -EINVAL, or NULL from what returns a
+ * pointer. Closing NULL does nothing.
+ *
+ * Later versions: no structure is allocated by the caller, and those that can be read
+ * grow at their end and say how large they are. Constants are numbers of 32 bits, and
+ * what is not known here can come from a later daemon or kernel.
+ *
  * Threads: every function may be called from any thread at any time, also on the
  * same object, except that pcilu_close() and pcilu_session_close() must be the
  * last call on their object. Requests through one &struct pcilu wait for each other.
@@ -40,88 +54,100 @@ extern "C" {
 /* Where pcilud listens */
 #define PCILU_SOCKET "/run/pcilud/socket"
 
+/**
+ * pcilu_version - the version of the library that is running
+ *
+ * Return: "major.minor.patch". A function that the version at build had is in each
+ * later one of the same major number. The string is static.
+ */
+const char *pcilu_version(void);
+
 /* A connection to whatever gives out sessions, and one session */
 struct pcilu;
 struct pcilu_session;
+struct pcilu_request;
 
 /**
  * enum pcilu_mode - where sessions come from
- * @PCILU_AUTO: from the daemon if one listens, else from /dev/liveupdate
- * @PCILU_DAEMON: from the daemon only
- * @PCILU_DIRECT: from /dev/liveupdate only. The device can be open once in the
+ * @PCILU_MODE_AUTO: from the daemon if one listens, else from /dev/liveupdate
+ * @PCILU_MODE_DAEMON: from the daemon only
+ * @PCILU_MODE_DIRECT: from /dev/liveupdate only. The device can be open once in the
  *	system: it is opened for each request and closed again.
  */
 enum pcilu_mode {
-	PCILU_AUTO = 0,
-	PCILU_DAEMON = 1,
-	PCILU_DIRECT = 2,
+	PCILU_MODE_AUTO = 0,
+	PCILU_MODE_DAEMON = 1,
+	PCILU_MODE_DIRECT = 2,
 };
 
 /**
  * enum pcilu_direction - on which side of the kexec a session is
- * @PCILU_OUTGOING: made in this kernel, for the next one
- * @PCILU_INCOMING: made in the previous kernel, for this one
+ * @PCILU_DIRECTION_OUTGOING: made in this kernel, for the next one
+ * @PCILU_DIRECTION_INCOMING: made in the previous kernel, for this one
  */
 enum pcilu_direction {
-	PCILU_OUTGOING = 0,
-	PCILU_INCOMING = 1,
+	PCILU_DIRECTION_OUTGOING = 0,
+	PCILU_DIRECTION_INCOMING = 1,
 };
 
 /**
  * enum pcilu_state - what Live Update holds of a PCI device
- * @PCILU_NONE: nothing, the device is like any other
- * @PCILU_PRESERVED: preserved in this kernel, for the next one
- * @PCILU_INCOMING_DEVICE: preserved by the previous kernel, not retrieved yet
- * @PCILU_CLAIMED: retrieved by its owner, its session is not finished yet
- * @PCILU_LOST: preserved by the previous kernel, and another device or none was
+ * @PCILU_STATE_NONE: nothing, the device is like any other
+ * @PCILU_STATE_PRESERVED: preserved in this kernel, for the next one
+ * @PCILU_STATE_INCOMING: preserved by the previous kernel, not retrieved yet
+ * @PCILU_STATE_CLAIMED: retrieved by its owner, its session is not finished yet
+ * @PCILU_STATE_LOST: preserved by the previous kernel, and another device or none was
  *	found in its place
- * @PCILU_DEAD: was incoming, and has been stopped for good
+ * @PCILU_STATE_DEAD: was incoming, and has been stopped for good
  */
 enum pcilu_state {
-	PCILU_NONE = 0,
-	PCILU_PRESERVED = 1,
-	PCILU_INCOMING_DEVICE = 2,
-	PCILU_CLAIMED = 3,
-	PCILU_LOST = 4,
-	PCILU_DEAD = 5,
+	PCILU_STATE_NONE = 0,
+	PCILU_STATE_PRESERVED = 1,
+	PCILU_STATE_INCOMING = 2,
+	PCILU_STATE_CLAIMED = 3,
+	PCILU_STATE_LOST = 4,
+	PCILU_STATE_DEAD = 5,
 };
 
 /**
  * struct pcilu_session_info - one session that the daemon knows
- * @name: its name, with a NUL at the end
- * @direction: on which side of the kexec it is
+ * @size: bytes that the running library has filled in. A field that a later version
+ *	added is there if it ends within them.
+ * @direction: on which side of the kexec it is, &enum pcilu_direction
  * @held: 1 if the daemon has it open. An incoming session is not held until
  *	somebody retrieves it.
  * @uid: the user who created it
  * @pid: the process that got it last, 0 if none in this kernel. It may be gone.
+ * @name: its name, with a NUL at the end
  */
 struct pcilu_session_info {
+	uint32_t size;
+	uint32_t direction;
+	uint32_t held;
+	uint32_t uid;
+	int32_t pid;
 	char name[PCILU_NAME_SIZE];
-	enum pcilu_direction direction;
-	int held;
-	uid_t uid;
-	pid_t pid;
 };
 
 /**
  * pcilu_open - get ready to ask for sessions
  * @lu: where the connection is stored. The caller owns it and ends it with
  *	pcilu_close().
- * @mode: where sessions come from
+ * @mode: where sessions come from, &enum pcilu_mode
  *
  * Return: 0, or
  * -EINVAL	@lu is NULL or @mode is none of the modes
  * -ENOMEM	no memory
- * -ENOENT	%PCILU_DAEMON: no daemon. Otherwise: no daemon and no
+ * -ENOENT	%PCILU_MODE_DAEMON: no daemon. Otherwise: no daemon and no
  *		/dev/liveupdate; the kernel has no Live Update, or was booted without
  *		kho=on liveupdate=on.
- * -ECONNREFUSED %PCILU_DAEMON: nobody listens at the socket
+ * -ECONNREFUSED %PCILU_MODE_DAEMON: nobody listens at the socket
  * -EACCES	the caller may not use the socket or the device
  * -EPROTO	what listens is no pcilud, or one that speaks another version
  * -ETIMEDOUT	the daemon does not answer within 10 seconds
  * -EMFILE, -ENFILE  no more descriptors
  */
-int pcilu_open(struct pcilu **lu, enum pcilu_mode mode);
+int pcilu_open(struct pcilu **lu, uint32_t mode);
 
 /**
  * pcilu_close - end a connection
@@ -135,7 +161,7 @@ void pcilu_close(struct pcilu *lu);
  * pcilu_is_daemon - does the daemon give out the sessions?
  * @lu: the connection
  *
- * Return: 1 if it does, 0 if they come from /dev/liveupdate
+ * Return: 1 if it does, 0 if they come from /dev/liveupdate, or -EINVAL
  */
 int pcilu_is_daemon(const struct pcilu *lu);
 
@@ -163,6 +189,7 @@ int pcilu_is_daemon(const struct pcilu *lu);
  *		pcilu_session_list() tells. The next call connects again.
  * -ETIMEDOUT	the daemon does not answer within 10 seconds
  * -EPROTO	the daemon's answer makes no sense
+ * -EMFILE, -ENFILE  no more descriptors, here or in the daemon
  */
 int pcilu_session_create(struct pcilu *lu, const char *name,
 			 struct pcilu_session **session);
@@ -202,10 +229,71 @@ int pcilu_session_retrieve(struct pcilu *lu, const char *name,
 			   struct pcilu_session **session);
 
 /**
+ * enum pcilu_request_kind - what pcilu_request_start() asks for
+ * @PCILU_REQUEST_CREATE: what pcilu_session_create() does
+ * @PCILU_REQUEST_ATTACH: what pcilu_session_attach() does
+ * @PCILU_REQUEST_RETRIEVE: what pcilu_session_retrieve() does
+ */
+enum pcilu_request_kind {
+	PCILU_REQUEST_CREATE = 0,
+	PCILU_REQUEST_ATTACH = 1,
+	PCILU_REQUEST_RETRIEVE = 2,
+};
+
+/**
+ * pcilu_request_start - ask for a session from a main loop
+ * @lu: the connection, which is not kept busy by it
+ * @kind: what to ask for, &enum pcilu_request_kind
+ * @name: the name of the session
+ * @request: where the request is stored. The caller owns it and ends it with
+ *	pcilu_request_close().
+ *
+ * Neither this nor pcilu_request_take() waits for anybody. There is no time limit but
+ * the caller's.
+ *
+ * Return: 0, or
+ * -EINVAL	an argument is not valid
+ * -EOPNOTSUPP	sessions come from /dev/liveupdate, which makes its users wait
+ * -EAGAIN	too many others are asking: try again
+ * -ECONNRESET	the daemon is not there at the moment
+ * -EACCES, -ENOMEM, -EMFILE, -ENFILE  as in pcilu_session_create()
+ */
+int pcilu_request_start(struct pcilu *lu, uint32_t kind, const char *name,
+			struct pcilu_request **request);
+
+/**
+ * pcilu_request_fd - what to wait for
+ * @request: the request
+ *
+ * Return: a descriptor that can be read when there is an answer, the request's own;
+ * or -EINVAL
+ */
+int pcilu_request_fd(const struct pcilu_request *request);
+
+/**
+ * pcilu_request_take - take the answer
+ * @request: the request
+ * @session: where the session is stored, as in pcilu_session_create()
+ *
+ * Return: 0; -EAGAIN as long as there is no answer; or an error of the function that
+ * the request stands for, after which nothing more will come
+ */
+int pcilu_request_take(struct pcilu_request *request,
+		       struct pcilu_session **session);
+
+/**
+ * pcilu_request_close - end a request
+ * @request: the request, or NULL
+ *
+ * If no answer was taken, whether the session was made is not known.
+ */
+void pcilu_request_close(struct pcilu_request *request);
+
+/**
  * pcilu_session_from_fd - make a session object from a descriptor
  * @fd: a session's descriptor, for example inherited or from another agent. On
  *	success the object owns it.
- * @direction: on which side of the kexec it is
+ * @direction: on which side of the kexec it is, &enum pcilu_direction
  * @session: where it is stored, as in pcilu_session_create()
  *
  * Return: 0, or
@@ -213,7 +301,7 @@ int pcilu_session_retrieve(struct pcilu *lu, const char *name,
  * -EBADF	@fd is not open
  * -ENOMEM	no memory
  */
-int pcilu_session_from_fd(int fd, enum pcilu_direction direction,
+int pcilu_session_from_fd(int fd, uint32_t direction,
 			  struct pcilu_session **session);
 
 /**
@@ -230,7 +318,7 @@ void pcilu_session_close(struct pcilu_session *session);
  * pcilu_session_fd - the descriptor of a session
  * @session: the session
  *
- * Return: the descriptor. It stays the object's; duplicate it to keep it.
+ * Return: the descriptor, or -EINVAL. It stays the object's; duplicate it to keep it.
  */
 int pcilu_session_fd(const struct pcilu_session *session);
 
@@ -238,7 +326,7 @@ int pcilu_session_fd(const struct pcilu_session *session);
  * pcilu_session_name - the name of a session
  * @session: the session
  *
- * Return: the name, valid as long as the object
+ * Return: the name, valid as long as the object, or NULL
  */
 const char *pcilu_session_name(const struct pcilu_session *session);
 
@@ -246,10 +334,9 @@ const char *pcilu_session_name(const struct pcilu_session *session);
  * pcilu_session_direction - on which side of the kexec a session is
  * @session: the session
  *
- * Return: the direction
+ * Return: an &enum pcilu_direction, or -EINVAL
  */
-enum pcilu_direction
-pcilu_session_direction(const struct pcilu_session *session);
+int pcilu_session_direction(const struct pcilu_session *session);
 
 /**
  * pcilu_session_preserve_fd - preserve an open file for the next kernel
@@ -341,9 +428,9 @@ int pcilu_session_release(struct pcilu *lu, struct pcilu_session *session);
 /**
  * pcilu_session_list - the sessions that the daemon knows
  * @lu: the connection
- * @list: where the address of an array is stored; the caller frees it with free().
- *	NULL if there are none.
- * @count: where the number of its elements is stored
+ * @list: where the address of an array of pointers is stored, of which the last is
+ *	NULL; the caller frees it, with all that it points to, by one free()
+ * @count: where the number of sessions is stored, or NULL
  *
  * A caller sees the sessions whose names the policy lets it use.
  *
@@ -353,13 +440,13 @@ int pcilu_session_release(struct pcilu *lu, struct pcilu_session *session);
  * -ENOMEM	no memory
  * -ECONNRESET, -ETIMEDOUT, -EPROTO  as in pcilu_session_create()
  */
-int pcilu_session_list(struct pcilu *lu, struct pcilu_session_info **list,
+int pcilu_session_list(struct pcilu *lu, struct pcilu_session_info ***list,
 		       size_t *count);
 
 /**
  * pcilu_device_state - what Live Update holds of a PCI device
- * @bdf: its full address, domain:bus:device.function in hexadecimal digits, as in
- *	"0000:3b:00.0"
+ * @bdf: its full address, domain:bus:device.function in hexadecimal digits of either
+ *	case, as in "0000:3b:00.0"
  *
  * Return: an &enum pcilu_state, or
  * -EINVAL	@bdf is no full address

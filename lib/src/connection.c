@@ -51,12 +51,12 @@ static int find_device(void)
 	return access(path, R_OK | W_OK) ? -errno : 0;
 }
 
-int pcilu_open(struct pcilu **out, enum pcilu_mode mode)
+int pcilu_open(struct pcilu **out, uint32_t mode)
 {
 	struct pcilu *lu;
 	int err = -ENOENT;
 
-	if (!out || (unsigned int)mode > PCILU_DIRECT)
+	if (!out || mode > PCILU_MODE_DIRECT)
 		return -EINVAL;
 	*out = NULL;
 	lu = calloc(1, sizeof(*lu));
@@ -65,10 +65,11 @@ int pcilu_open(struct pcilu **out, enum pcilu_mode mode)
 	pthread_mutex_init(&lu->lock, NULL);
 	lu->sock = -1;
 
-	if (mode != PCILU_DIRECT)
+	if (mode != PCILU_MODE_DIRECT)
 		err = connect_daemon(lu);
 	/* A daemon that is there and refuses is an answer, no daemon is not */
-	if (mode != PCILU_DAEMON && (err == -ENOENT || err == -ECONNREFUSED))
+	if (mode != PCILU_MODE_DAEMON &&
+	    (err == -ENOENT || err == -ECONNREFUSED))
 		err = find_device();
 	if (err) {
 		pcilu_close(lu);
@@ -90,7 +91,12 @@ void pcilu_close(struct pcilu *lu)
 
 int pcilu_is_daemon(const struct pcilu *lu)
 {
-	return lu->daemon;
+	return lu ? lu->daemon : -EINVAL;
+}
+
+const char *pcilu_version(void)
+{
+	return PCILU_VERSION;
 }
 
 int pcilu_connection_call(struct pcilu *lu, struct pcilu_msg *request,
@@ -132,34 +138,66 @@ int pcilu_connection_session(struct pcilu *lu, enum pcilu_msg_type type,
 	return fd >= 0 ? fd : -EPROTO;
 }
 
-int pcilu_session_list(struct pcilu *lu, struct pcilu_session_info **list,
+/* One allocation: the pointers, then what they point to */
+static struct pcilu_session_info **pack(const struct pcilu_session_info *all,
+					size_t n)
+{
+	struct pcilu_session_info **list, *copy;
+	size_t i;
+
+	list = malloc((n + 1) * sizeof(*list) + n * sizeof(*copy));
+	if (!list)
+		return NULL;
+	copy = (struct pcilu_session_info *)(list + n + 1);
+	for (i = 0; i < n; i++) {
+		copy[i] = all[i];
+		list[i] = &copy[i];
+	}
+	list[n] = NULL;
+	return list;
+}
+
+/* The first session at or after @index, which becomes its index */
+static int next_session(struct pcilu *lu, uint32_t *index,
+			struct pcilu_session_info *info)
+{
+	struct pcilu_msg request, reply;
+	autoclose int fd = -1;
+	int err;
+
+	pcilu_msg_init(&request, PCILU_MSG_LIST, NULL);
+	request.index = *index;
+	err = pcilu_connection_call(lu, &request, &reply, &fd);
+	if (err)
+		return err;
+	/* Always forward, or a mad daemon could keep us here for good */
+	if (reply.index < *index || reply.index == UINT32_MAX || !reply.name[0])
+		return -EPROTO;
+	*index = reply.index;
+	*info = (struct pcilu_session_info){
+		.size = sizeof(*info),
+		.direction = reply.direction,
+		.held = !!(reply.flags & PCILU_MSG_F_HELD),
+		.uid = reply.uid,
+		.pid = reply.pid,
+	};
+	memcpy(info->name, reply.name, PCILU_NAME_SIZE);
+	return 0;
+}
+
+int pcilu_session_list(struct pcilu *lu, struct pcilu_session_info ***list,
 		       size_t *count)
 {
 	autofree struct pcilu_session_info *all = NULL;
 	size_t n = 0, room = 0;
 	uint32_t index = 0;
+	int err;
 
-	if (!lu || !list || !count)
+	if (!lu || !list)
 		return -EINVAL;
 	if (!lu->daemon)
 		return -EOPNOTSUPP;
-	for (;;) {
-		struct pcilu_msg request, reply;
-		autoclose int fd = -1;
-		int err;
-
-		pcilu_msg_init(&request, PCILU_MSG_LIST, NULL);
-		request.index = index;
-		err = pcilu_connection_call(lu, &request, &reply, &fd);
-		if (err == -ENOENT)
-			break;
-		if (err)
-			return err;
-		/* Always forward, or a mad daemon could keep us here for good */
-		if (reply.index < index || reply.index == UINT32_MAX ||
-		    !reply.name[0])
-			return -EPROTO;
-		index = reply.index + 1;
+	for (;; n++, index++) {
 		if (n == room) {
 			void *more = reallocarray(all, room ? room * 2 : 16,
 						  sizeof(*all));
@@ -169,15 +207,16 @@ int pcilu_session_list(struct pcilu *lu, struct pcilu_session_info **list,
 			all = more;
 			room = room ? room * 2 : 16;
 		}
-		all[n] = (struct pcilu_session_info){
-			.direction = reply.direction,
-			.held = !!(reply.flags & PCILU_MSG_F_HELD),
-			.uid = reply.uid,
-			.pid = reply.pid,
-		};
-		memcpy(all[n++].name, reply.name, PCILU_NAME_SIZE);
+		err = next_session(lu, &index, &all[n]);
+		if (err == -ENOENT)
+			break;
+		if (err)
+			return err;
 	}
-	*list = take_ptr(all);
-	*count = n;
+	*list = pack(all, n);
+	if (!*list)
+		return -ENOMEM;
+	if (count)
+		*count = n;
 	return 0;
 }

@@ -13,4 +13,8 @@ int pcilu_connection_call(struct pcilu *lu, struct pcilu_msg *request,
 int pcilu_connection_session(struct pcilu *lu, enum pcilu_msg_type type,
 			     const char *name);
 
+/* Makes a session's object, which takes over @fd unless it fails */
+int pcilu_session_new(int fd, uint32_t direction, const char *name,
+		      struct pcilu_session **session);
+
 #endif /* PCILU_INTERNAL_H */

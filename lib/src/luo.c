@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -41,29 +43,61 @@ _Static_assert(sizeof(struct luo_named) == 72, "an ABI");
 _Static_assert(sizeof(struct luo_token) == 16, "an ABI");
 _Static_assert(sizeof(struct luo_plain) == 8, "an ABI");
 
+/*
+ * Not interrupted: nobody could tell whether what was asked for is done. Signals wait
+ * until it is.
+ */
+static int request(int fd, unsigned long nr, void *arg)
+{
+	sigset_t all, before;
+	int ret, saved;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	ret = ioctl(fd, nr, arg);
+	saved = errno;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	errno = saved;
+	return ret;
+}
+
 /* Another opener holds the device for one request, so waiting is short */
-#define OPEN_TRIES 50
+#define OPEN_LIMIT_S 1
 #define OPEN_PAUSE_NS (20L * 1000 * 1000)
+
+static int is_before(const struct timespec *end)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec < end->tv_sec ||
+	       (t.tv_sec == end->tv_sec && t.tv_nsec < end->tv_nsec);
+}
 
 int luo_open(int wait)
 {
 	const struct timespec pause = { .tv_nsec = OPEN_PAUSE_NS };
 	autofree char *path = path_of("/dev/liveupdate");
-	int i, fd;
+	struct timespec end;
+	int fd;
 
 	if (!path)
 		return -ENOMEM;
-	for (i = 0;; i++) {
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += OPEN_LIMIT_S;
+	for (;;) {
 		fd = open(path, O_RDWR | O_CLOEXEC);
 		if (fd >= 0)
 			return fd;
-		if (errno != EBUSY || !wait || i + 1 == OPEN_TRIES)
+		if (errno == EINTR)
+			continue;
+		if (errno != EBUSY || !wait || !is_before(&end))
 			return -errno;
 		nanosleep(&pause, NULL);
 	}
 }
 
-static int named(int dev, unsigned long request, const char *name,
+static int named(int dev, unsigned long nr, const char *name,
 		 struct luo_named *arg)
 {
 	size_t len = strlen(name);
@@ -72,7 +106,7 @@ static int named(int dev, unsigned long request, const char *name,
 		return -EINVAL;
 	*arg = (struct luo_named){ .size = sizeof(*arg), .fd = -1 };
 	memcpy(arg->name, name, len);
-	return ioctl(dev, request, arg) ? -errno : 0;
+	return request(dev, nr, arg) ? -errno : 0;
 }
 
 int luo_session_create(int dev, const char *name)
@@ -102,7 +136,7 @@ int luo_preserve_fd(int session, int fd, uint64_t token)
 				 .fd = fd,
 				 .token = token };
 
-	return ioctl(session, LUO_PRESERVE_FD, &arg) ? -errno : 0;
+	return request(session, LUO_PRESERVE_FD, &arg) ? -errno : 0;
 }
 
 int luo_retrieve_fd(int session, uint64_t token)
@@ -111,14 +145,14 @@ int luo_retrieve_fd(int session, uint64_t token)
 				 .fd = -1,
 				 .token = token };
 
-	return ioctl(session, LUO_RETRIEVE_FD, &arg) ? -errno : arg.fd;
+	return request(session, LUO_RETRIEVE_FD, &arg) ? -errno : arg.fd;
 }
 
 int luo_finish(int session)
 {
 	struct luo_plain arg = { .size = sizeof(arg) };
 
-	return ioctl(session, LUO_FINISH, &arg) ? -errno : 0;
+	return request(session, LUO_FINISH, &arg) ? -errno : 0;
 }
 
 /*
@@ -135,7 +169,7 @@ int luo_is_incoming(int session)
 		.unknown = 1,
 	};
 
-	if (!ioctl(session, LUO_RETRIEVE_FD, &arg))
+	if (!request(session, LUO_RETRIEVE_FD, &arg))
 		return -EPROTO;
 	switch (errno) {
 	case EINVAL:
@@ -154,7 +188,7 @@ int luo_get_name(int session, char name[LUO_NAME_SIZE])
 		char name[LUO_NAME_SIZE];
 	} arg = { .head = { .size = sizeof(arg) } };
 
-	if (ioctl(session, LUO_GET_NAME, &arg))
+	if (request(session, LUO_GET_NAME, &arg))
 		return -errno;
 	memcpy(name, arg.name, LUO_NAME_SIZE);
 	name[LUO_NAME_SIZE - 1] = '\0';

@@ -52,6 +52,8 @@ ssize_t path_read(const char *path, size_t max, char **out)
 			return -ENOMEM;
 		buf = more;
 		n = read(fd, buf + len, room - len);
+		if (n < 0 && errno == EINTR)
+			continue;
 		if (n < 0)
 			return -errno;
 		if (n == 0)

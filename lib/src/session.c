@@ -15,7 +15,7 @@
 
 struct pcilu_session {
 	int fd;
-	enum pcilu_direction direction;
+	uint32_t direction;
 	char name[PCILU_NAME_SIZE];
 };
 
@@ -24,9 +24,8 @@ int pcilu_name_valid(const char *name)
 	return name && pcilu_msg_name_valid(name, PCILU_NAME_SIZE);
 }
 
-/* Takes over @fd unless it fails */
-static int session_new(int fd, enum pcilu_direction direction, const char *name,
-		       struct pcilu_session **session)
+int pcilu_session_new(int fd, uint32_t direction, const char *name,
+		      struct pcilu_session **session)
 {
 	struct pcilu_session *s = calloc(1, sizeof(*s));
 
@@ -40,7 +39,7 @@ static int session_new(int fd, enum pcilu_direction direction, const char *name,
 }
 
 static int session_get(struct pcilu *lu, enum pcilu_msg_type type,
-		       enum pcilu_direction direction, const char *name,
+		       uint32_t direction, const char *name,
 		       struct pcilu_session **session)
 {
 	autoclose int fd = -1;
@@ -54,7 +53,7 @@ static int session_get(struct pcilu *lu, enum pcilu_msg_type type,
 	fd = pcilu_connection_session(lu, type, name);
 	if (fd < 0)
 		return fd;
-	err = session_new(fd, direction, name, session);
+	err = pcilu_session_new(fd, direction, name, session);
 	if (!err)
 		take_fd(&fd);
 	return err;
@@ -63,29 +62,31 @@ static int session_get(struct pcilu *lu, enum pcilu_msg_type type,
 int pcilu_session_create(struct pcilu *lu, const char *name,
 			 struct pcilu_session **session)
 {
-	return session_get(lu, PCILU_MSG_CREATE, PCILU_OUTGOING, name, session);
+	return session_get(lu, PCILU_MSG_CREATE, PCILU_DIRECTION_OUTGOING, name,
+			   session);
 }
 
 int pcilu_session_attach(struct pcilu *lu, const char *name,
 			 struct pcilu_session **session)
 {
-	return session_get(lu, PCILU_MSG_ATTACH, PCILU_OUTGOING, name, session);
+	return session_get(lu, PCILU_MSG_ATTACH, PCILU_DIRECTION_OUTGOING, name,
+			   session);
 }
 
 int pcilu_session_retrieve(struct pcilu *lu, const char *name,
 			   struct pcilu_session **session)
 {
-	return session_get(lu, PCILU_MSG_RETRIEVE, PCILU_INCOMING, name,
-			   session);
+	return session_get(lu, PCILU_MSG_RETRIEVE, PCILU_DIRECTION_INCOMING,
+			   name, session);
 }
 
-int pcilu_session_from_fd(int fd, enum pcilu_direction direction,
+int pcilu_session_from_fd(int fd, uint32_t direction,
 			  struct pcilu_session **session)
 {
 	char name[LUO_NAME_SIZE];
 	int err, flags;
 
-	if (!session || (unsigned int)direction > PCILU_INCOMING)
+	if (!session || direction > PCILU_DIRECTION_INCOMING)
 		return -EINVAL;
 	*session = NULL;
 	flags = fcntl(fd, F_GETFD);
@@ -94,7 +95,7 @@ int pcilu_session_from_fd(int fd, enum pcilu_direction direction,
 	err = luo_get_name(fd, name);
 	if (err)
 		return err == -ENOTTY ? -EINVAL : err;
-	err = session_new(fd, direction, name, session);
+	err = pcilu_session_new(fd, direction, name, session);
 	if (!err)
 		fcntl(fd, F_SETFD, flags | FD_CLOEXEC);
 	return err;
@@ -110,18 +111,17 @@ void pcilu_session_close(struct pcilu_session *session)
 
 int pcilu_session_fd(const struct pcilu_session *session)
 {
-	return session->fd;
+	return session ? session->fd : -EINVAL;
 }
 
 const char *pcilu_session_name(const struct pcilu_session *session)
 {
-	return session->name;
+	return session ? session->name : NULL;
 }
 
-enum pcilu_direction
-pcilu_session_direction(const struct pcilu_session *session)
+int pcilu_session_direction(const struct pcilu_session *session)
 {
-	return session->direction;
+	return session ? (int)session->direction : -EINVAL;
 }
 
 int pcilu_session_preserve_fd(struct pcilu_session *session, int fd,
@@ -157,7 +157,7 @@ int pcilu_session_finish(struct pcilu *lu, struct pcilu_session *session)
 {
 	int err;
 
-	if (!session || session->direction != PCILU_INCOMING)
+	if (!session || session->direction != PCILU_DIRECTION_INCOMING)
 		return -EINVAL;
 	err = luo_finish(session->fd);
 	if (err)

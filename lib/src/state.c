@@ -11,9 +11,12 @@
 #include "pcilu.h"
 
 static const char *const words[] = {
-	[PCILU_NONE] = "none",	     [PCILU_PRESERVED] = "preserved",
-	[PCILU_CLAIMED] = "claimed", [PCILU_INCOMING_DEVICE] = "incoming",
-	[PCILU_LOST] = "lost",	     [PCILU_DEAD] = "dead",
+	[PCILU_STATE_NONE] = "none",
+	[PCILU_STATE_PRESERVED] = "preserved",
+	[PCILU_STATE_CLAIMED] = "claimed",
+	[PCILU_STATE_INCOMING] = "incoming",
+	[PCILU_STATE_LOST] = "lost",
+	[PCILU_STATE_DEAD] = "dead",
 };
 
 const char *pcilu_state_name(int state)
@@ -25,7 +28,7 @@ const char *pcilu_state_name(int state)
 /* The address becomes part of a path, so nothing but an address will do */
 static int is_bdf(const char *bdf)
 {
-	size_t domain = strspn(bdf, "0123456789abcdef");
+	size_t domain = strspn(bdf, "0123456789abcdefABCDEF");
 	const char *p = bdf + domain;
 
 	return domain >= 4 && domain <= 8 && p[0] == ':' &&
@@ -38,13 +41,17 @@ static int is_bdf(const char *bdf)
 int pcilu_device_state(const char *bdf)
 {
 	autofree char *dir = NULL, *path = NULL, *word = NULL;
+	char lower[sizeof("00000000:00:00.0")];
 	ssize_t n;
 	size_t i;
 
 	if (!bdf || !is_bdf(bdf))
 		return -EINVAL;
-	dir = path_of("/sys/bus/pci/devices/%s", bdf);
-	path = path_of("/sys/bus/pci/devices/%s/liveupdate/state", bdf);
+	for (i = 0; bdf[i]; i++)
+		lower[i] = (char)tolower((unsigned char)bdf[i]);
+	lower[i] = '\0';
+	dir = path_of("/sys/bus/pci/devices/%s", lower);
+	path = path_of("/sys/bus/pci/devices/%s/liveupdate/state", lower);
 	if (!dir || !path)
 		return -ENOMEM;
 	n = path_line(path, &word);

@@ -104,7 +104,7 @@ static int change(const struct options *o, const struct device *d, bool bind,
 	if (d->bridge)
 		return fail(ST_NO, "%s is a bridge, and bridges follow",
 			    d->bdf);
-	if (d->state > PCILU_NONE)
+	if (d->state > PCILU_STATE_NONE)
 		return fail(ST_NO, "%s is %s, and stays with its driver",
 			    d->bdf, pcilu_state_name(d->state));
 	if (bind == (d->driver && !strcmp(d->driver, VFIO_PCI)))

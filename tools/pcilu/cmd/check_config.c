@@ -23,7 +23,7 @@ static bool no_iommu(const struct preflight *pf)
 	for (i = 0; i < pf->devices.count; i++) {
 		const struct device *d = &pf->devices.dev[i];
 
-		if (d->state > PCILU_NONE && d->cdev &&
+		if (d->state > PCILU_STATE_NONE && d->cdev &&
 		    !strncmp(d->cdev, "noiommu-", 8))
 			return true;
 	}

@@ -36,7 +36,7 @@ static void check_live_update(struct preflight *pf)
 static void check_daemon(struct preflight *pf)
 {
 	struct pcilu *lu = NULL;
-	int err = pcilu_open(&lu, PCILU_DAEMON);
+	int err = pcilu_open(&lu, PCILU_MODE_DAEMON);
 
 	pcilu_close(lu);
 	if (!err)
@@ -50,12 +50,12 @@ static void check_daemon(struct preflight *pf)
 /* The owner is what tells an operator which machine would die */
 static void check_device(struct preflight *pf, const struct device *d)
 {
-	if (d->state == PCILU_NONE && d->owner)
+	if (d->state == PCILU_STATE_NONE && d->owner)
 		pf_add(pf, "in-use", PF_FAIL,
 		       "let its owner preserve it, or end its owner",
 		       "%s is in use by %s[%d], and nobody preserved it",
 		       d->bdf, d->owner_name, d->owner);
-	else if (d->state == PCILU_INCOMING_DEVICE || d->state == PCILU_CLAIMED)
+	else if (d->state == PCILU_STATE_INCOMING || d->state == PCILU_STATE_CLAIMED)
 		pf_add(pf, "unfinished", PF_WARN,
 		       "let its owner finish, pcilu status",
 		       "%s is not finished from the last live update and would be lost",
@@ -72,7 +72,7 @@ static void check_devices(struct preflight *pf)
 		if (!d->bridge)
 			check_device(pf, d);
 		told += d->state >= 0;
-		preserved += d->state == PCILU_PRESERVED && !d->bridge;
+		preserved += d->state == PCILU_STATE_PRESERVED && !d->bridge;
 	}
 	if (preserved)
 		pf_add(pf, "devices", PF_PASS, NULL,

@@ -160,9 +160,10 @@ static bool has_short_config(const struct probe *p)
 
 static bool is_unfinished(const struct probe *p)
 {
-	return p->dev->state == PCILU_INCOMING_DEVICE ||
-	       p->dev->state == PCILU_CLAIMED || p->dev->state == PCILU_LOST ||
-	       p->dev->state == PCILU_DEAD;
+	return p->dev->state == PCILU_STATE_INCOMING ||
+	       p->dev->state == PCILU_STATE_CLAIMED ||
+	       p->dev->state == PCILU_STATE_LOST ||
+	       p->dev->state == PCILU_STATE_DEAD;
 }
 
 static bool feature_unknown(const struct probe *p)
@@ -248,7 +249,7 @@ static void ask_kernel(struct device *dev)
 	dev->told = device_attr(dev->bdf, "liveupdate/refusal");
 	/* Of what is preserved it says just that */
 	if (!dev->told || !strcmp(dev->told, "none") ||
-	    dev->state == PCILU_PRESERVED)
+	    dev->state == PCILU_STATE_PRESERVED)
 		return;
 	remedy = strstr(dev->told, "; ");
 	if (remedy) {

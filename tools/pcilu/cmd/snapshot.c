@@ -71,7 +71,7 @@ static bool is_kept(const struct device *dev)
 	if (dev->state < 0)
 		return dev->bridge ||
 		       (dev->driver && !strcmp(dev->driver, "vfio-pci"));
-	return dev->state != PCILU_NONE;
+	return dev->state != PCILU_STATE_NONE;
 }
 
 struct json_object *snapshot_take(int *status)

@@ -16,8 +16,8 @@
 #include "table.h"
 
 static const char *const directions[] = {
-	[PCILU_OUTGOING] = "outgoing",
-	[PCILU_INCOMING] = "incoming",
+	[PCILU_DIRECTION_OUTGOING] = "outgoing",
+	[PCILU_DIRECTION_INCOMING] = "incoming",
 };
 
 static void close_lu(struct pcilu **lu)
@@ -54,22 +54,23 @@ static void add_session(struct json_object *array,
 static int add_sessions(struct json_object *doc, struct json_object *todo)
 {
 	__attribute__((cleanup(close_lu))) struct pcilu *lu = NULL;
-	autofree struct pcilu_session_info *list = NULL;
+	autofree struct pcilu_session_info **list = NULL;
 	struct json_object *array = add_array(doc, "sessions");
 	size_t i, n = 0;
 	char text[128];
 	int err;
 
-	err = pcilu_open(&lu, PCILU_DAEMON);
+	err = pcilu_open(&lu, PCILU_MODE_DAEMON);
 	if (!err)
 		err = pcilu_session_list(lu, &list, &n);
 	add_str(doc, "daemon", err ? strerror(-err) : "running");
 	for (i = 0; i < n; i++) {
-		add_session(array, &list[i]);
-		if (list[i].direction != PCILU_INCOMING)
+		add_session(array, list[i]);
+		if (list[i]->direction != PCILU_DIRECTION_INCOMING)
 			continue;
 		snprintf(text, sizeof(text), "session %s is to be %s",
-			 list[i].name, list[i].held ? "finished" : "retrieved");
+			 list[i]->name,
+			 list[i]->held ? "finished" : "retrieved");
 		json_object_array_add(todo, json_object_new_string(text));
 	}
 	return err == -ENOENT || err == -ECONNREFUSED ? 0 : err;
@@ -79,10 +80,10 @@ static const struct {
 	int state;
 	const char *text;
 } remains[] = {
-	{ PCILU_INCOMING_DEVICE, "is to be retrieved by its owner" },
-	{ PCILU_CLAIMED, "is to be finished by its owner" },
-	{ PCILU_LOST, "was lost: look at the kernel's log" },
-	{ PCILU_DEAD, "was stopped: reset or rebind it" },
+	{ PCILU_STATE_INCOMING, "is to be retrieved by its owner" },
+	{ PCILU_STATE_CLAIMED, "is to be finished by its owner" },
+	{ PCILU_STATE_LOST, "was lost: look at the kernel's log" },
+	{ PCILU_STATE_DEAD, "was stopped: reset or rebind it" },
 };
 
 static int add_devices(struct json_object *doc, struct json_object *todo)
@@ -96,7 +97,7 @@ static int add_devices(struct json_object *doc, struct json_object *todo)
 	if (err)
 		return err;
 	for (i = 0; i < d.count; i++) {
-		if (d.dev[i].state <= PCILU_NONE)
+		if (d.dev[i].state <= PCILU_STATE_NONE)
 			continue;
 		device_json(&d.dev[i], array);
 		for (j = 0; j < ARRAY_SIZE(remains); j++) {

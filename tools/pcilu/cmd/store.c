@@ -57,7 +57,7 @@ int store_save(const char *name, struct json_object *doc)
 	if (write(memfd, text, len) != (ssize_t)len)
 		return -ENOSPC;
 	/* Without the daemon the session would end with us */
-	err = pcilu_open(&lu, PCILU_DAEMON);
+	err = pcilu_open(&lu, PCILU_MODE_DAEMON);
 	if (!err)
 		err = fresh_session(lu, name, &session);
 	if (!err)
@@ -89,7 +89,7 @@ struct json_object *store_load(const char *name, int *err)
 	autosession *session = NULL;
 	autoclose int memfd = -1;
 
-	*err = pcilu_open(&lu, PCILU_DAEMON);
+	*err = pcilu_open(&lu, PCILU_MODE_DAEMON);
 	if (!*err)
 		*err = pcilu_session_retrieve(lu, name, &session);
 	if (*err)
@@ -107,7 +107,7 @@ void store_drop(const char *name)
 	autolu *lu = NULL;
 	autosession *session = NULL;
 
-	if (!pcilu_open(&lu, PCILU_DAEMON) &&
+	if (!pcilu_open(&lu, PCILU_MODE_DAEMON) &&
 	    !pcilu_session_attach(lu, name, &session))
 		pcilu_session_release(lu, session);
 }
@@ -117,7 +117,7 @@ void store_finish(const char *name)
 	autolu *lu = NULL;
 	autosession *session = NULL;
 
-	if (!pcilu_open(&lu, PCILU_DAEMON) &&
+	if (!pcilu_open(&lu, PCILU_MODE_DAEMON) &&
 	    !pcilu_session_retrieve(lu, name, &session))
 		pcilu_session_finish(lu, session);
 }

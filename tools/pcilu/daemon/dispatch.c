@@ -118,7 +118,7 @@ static int do_create(const struct call *c)
 
 	if (may_use(c))
 		return -EACCES;
-	if (registry_find(reg, PCILU_OUTGOING, name))
+	if (registry_find(reg, PCILU_DIRECTION_OUTGOING, name))
 		return -EEXIST;
 	err = may_add(c, NULL);
 	if (err)
@@ -126,8 +126,8 @@ static int do_create(const struct call *c)
 	fd = c->d->ops->create(c->d->ctx, name);
 	if (fd < 0)
 		return fd;
-	e = registry_add(reg, PCILU_OUTGOING, name, c->peer->uid, c->peer->pid,
-			 fd);
+	e = registry_add(reg, PCILU_DIRECTION_OUTGOING, name, c->peer->uid,
+			 c->peer->pid, fd);
 	if (!e) {
 		close(fd);
 		return -ENOSPC;
@@ -142,7 +142,8 @@ static int do_attach(const struct call *c)
 
 	if (may_use(c))
 		return -EACCES;
-	e = registry_find(c->d->registry, PCILU_OUTGOING, c->request->name);
+	e = registry_find(c->d->registry, PCILU_DIRECTION_OUTGOING,
+			  c->request->name);
 	return e && e->fd >= 0 ? give(c, e) : -ENOENT;
 }
 
@@ -155,7 +156,7 @@ static int do_retrieve(const struct call *c)
 
 	if (may_use(c))
 		return -EACCES;
-	e = registry_find(reg, PCILU_INCOMING, name);
+	e = registry_find(reg, PCILU_DIRECTION_INCOMING, name);
 	if (e && e->fd >= 0)
 		return give(c, e);
 	err = may_add(c, e);
@@ -169,8 +170,8 @@ static int do_retrieve(const struct call *c)
 	if (fd < 0)
 		return fd;
 	if (!e)
-		e = registry_add(reg, PCILU_INCOMING, name, c->peer->uid,
-				 c->peer->pid, fd);
+		e = registry_add(reg, PCILU_DIRECTION_INCOMING, name,
+				 c->peer->uid, c->peer->pid, fd);
 	if (!e) {
 		close(fd);
 		return -ENOSPC;

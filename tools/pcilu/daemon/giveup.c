@@ -45,11 +45,11 @@ static int ask(void)
 int give_up(void)
 {
 	__attribute__((cleanup(close_lu))) struct pcilu *lu = NULL;
-	autofree struct pcilu_session_info *list = NULL;
+	autofree struct pcilu_session_info **list = NULL;
 	size_t i, n = 0;
 	int err;
 
-	err = pcilu_open(&lu, PCILU_DAEMON);
+	err = pcilu_open(&lu, PCILU_MODE_DAEMON);
 	if (err == -ENOENT || err == -ECONNREFUSED)
 		return EX_OK; /* nobody has anything */
 	if (!err)
@@ -61,8 +61,9 @@ int give_up(void)
 	}
 	for (i = 0; i < n; i++)
 		log_msg(LOG_ERR, "%s session '%s' of user %u would be lost",
-			list[i].direction == PCILU_OUTGOING ? "outgoing" :
-							      "incoming",
-			list[i].name, list[i].uid);
+			list[i]->direction == PCILU_DIRECTION_OUTGOING ?
+				"outgoing" :
+				"incoming",
+			list[i]->name, list[i]->uid);
 	return n ? ask() : EX_OK;
 }

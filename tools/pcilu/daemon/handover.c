@@ -92,7 +92,7 @@ static void inherit(struct registry *reg, int left)
 		close(memfd);
 		return;
 	}
-	copy(reg, old, PCILU_OUTGOING, PCILU_INCOMING);
+	copy(reg, old, PCILU_DIRECTION_OUTGOING, PCILU_DIRECTION_INCOMING);
 	registry_free(old);
 }
 
@@ -132,8 +132,8 @@ static void preserve(struct registry *reg, int luo, const struct kept *left)
 					    TOKEN_REGISTRY);
 
 	store_put(STORE_TABLE, registry_fd(reg));
-	if (!err &&
-	    !registry_add(reg, PCILU_OUTGOING, OWN_SESSION, 0, getpid(), own))
+	if (!err && !registry_add(reg, PCILU_DIRECTION_OUTGOING, OWN_SESSION, 0,
+				  getpid(), own))
 		err = -ENOSPC;
 	if (err) {
 		log_msg(LOG_ERR,
@@ -163,8 +163,10 @@ static struct registry *make(int luo, int table, struct kept *left)
 	if (left->fd >= 0) {
 		inherit(reg, left->fd);
 	} else if (old) {
-		copy(reg, old, PCILU_OUTGOING, PCILU_OUTGOING);
-		copy(reg, old, PCILU_INCOMING, PCILU_INCOMING);
+		copy(reg, old, PCILU_DIRECTION_OUTGOING,
+		     PCILU_DIRECTION_OUTGOING);
+		copy(reg, old, PCILU_DIRECTION_INCOMING,
+		     PCILU_DIRECTION_INCOMING);
 	} else if (table >= 0) {
 		log_msg(LOG_ERR,
 			"the list of sessions that systemd kept is not understood: made anew from the sessions");
@@ -186,10 +188,10 @@ struct registry *handover_start(int luo, struct stored *s)
 	if (table >= 0 && own.fd >= 0)
 		reg = registry_from_fd(table);
 	if (reg) {
-		e = registry_find(reg, PCILU_OUTGOING, OWN_SESSION);
+		e = registry_find(reg, PCILU_DIRECTION_OUTGOING, OWN_SESSION);
 		if (!e)
-			e = registry_add(reg, PCILU_OUTGOING, OWN_SESSION, 0,
-					 getpid(), -1);
+			e = registry_add(reg, PCILU_DIRECTION_OUTGOING,
+					 OWN_SESSION, 0, getpid(), -1);
 		if (e)
 			e->fd = take_fd(&own.fd);
 		log_msg(LOG_NOTICE, "restarted with what systemd kept");

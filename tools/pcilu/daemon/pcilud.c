@@ -56,7 +56,7 @@ static int op_retrieve(void *ctx, const char *name)
 	const struct daemon *d = ctx;
 	char stored_as[STORE_NAME_SIZE];
 	struct entry e = {
-		.tag = store_tag(d->registry, PCILU_INCOMING, name),
+		.tag = store_tag(d->registry, PCILU_DIRECTION_INCOMING, name),
 	};
 
 	memcpy(e.name, name, strnlen(name, sizeof(e.name) - 1));
@@ -79,7 +79,8 @@ static bool op_has_room(void *ctx, uid_t uid)
 static unsigned int count(const struct daemon *d)
 {
 	return registry_count(d->registry) -
-	       !!registry_find(d->registry, PCILU_OUTGOING, OWN_SESSION);
+	       !!registry_find(d->registry, PCILU_DIRECTION_OUTGOING,
+			       OWN_SESSION);
 }
 
 static void tell_ready(struct daemon *d)
@@ -106,7 +107,8 @@ static void op_held(void *ctx, struct entry *e)
 	char name[STORE_NAME_SIZE];
 
 	e->tag = store_tag(d->registry, e->direction, e->name);
-	if (e->direction == PCILU_OUTGOING) { /* else it is there already */
+	if (e->direction ==
+	    PCILU_DIRECTION_OUTGOING) { /* else it is there already */
 		store_name(e, name);
 		store_put(name, e->fd);
 	}
@@ -170,7 +172,7 @@ static void forget_lost(struct registry *reg)
 	uint32_t i;
 
 	for (i = 0; (e = registry_next(reg, &i)); i++) {
-		if (e->direction != PCILU_OUTGOING || e->fd >= 0)
+		if (e->direction != PCILU_DIRECTION_OUTGOING || e->fd >= 0)
 			continue;
 		log_msg(LOG_ERR, "session '%s' was lost with the restart",
 			e->name);

@@ -16,7 +16,8 @@
 
 #define FLUSH_LIMIT_US (2ULL * 1000 * 1000)
 
-static const char letters[] = { [PCILU_OUTGOING] = 'o', [PCILU_INCOMING] = 'i' };
+static const char letters[] = { [PCILU_DIRECTION_OUTGOING] = 'o',
+				[PCILU_DIRECTION_INCOMING] = 'i' };
 static const char spare_letter = 'a';
 
 void store_name(const struct entry *e, char name[STORE_NAME_SIZE])
@@ -106,8 +107,9 @@ static void restore(const struct stored_fd *s, struct registry *reg)
 	struct entry *e;
 
 	if (incoming < 0) /* the kernel does not tell: as it was when stored */
-		incoming = s->name[0] == letters[PCILU_INCOMING];
-	direction = incoming ? PCILU_INCOMING : PCILU_OUTGOING;
+		incoming = s->name[0] == letters[PCILU_DIRECTION_INCOMING];
+	direction = incoming ? PCILU_DIRECTION_INCOMING :
+			       PCILU_DIRECTION_OUTGOING;
 	e = registry_find(reg, direction, name);
 	if (e && e->fd >= 0) {
 		log_msg(LOG_WARNING, "systemd kept '%s' twice", name);
