@@ -171,6 +171,11 @@ def test_zsh_completion_loads_and_names_every_command(host: Host) -> None:
 
 # --- units
 
+def systemd_version() -> int:
+    out = subprocess.run(["systemctl", "--version"], text=True, capture_output=True, check=True)
+    return int(out.stdout.split()[1])
+
+
 @pytest.mark.parametrize("unit", sorted(HERE.glob("systemd/*.s[eo][rc]*")), ids=lambda p: p.name)
 def test_unit_is_well_formed(unit: Path, tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
@@ -179,6 +184,8 @@ def test_unit_is_well_formed(unit: Path, tmp_path: Path) -> None:
         if other.suffix in (".service", ".socket"):
             text = re.sub(r"=(@?)/usr/(?:sbin|bin|libexec/pcilu)/(pcilu\S*)",
                           rf"=\1{TOOLS}/\2", other.read_text())
+            if systemd_version() < 254:     # it says that it does not know it, and goes on
+                text = re.sub(r"^FileDescriptorStorePreserve=.*\n", "", text, flags=re.M)
             (tmp_path / other.name).write_text(text)
     out = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
                           str(tmp_path / unit.name)], text=True, capture_output=True)
