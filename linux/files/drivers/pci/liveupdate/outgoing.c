@@ -10,6 +10,7 @@
 #include <linux/delay.h>
 #include <linux/io.h>
 #include <linux/iopoll.h>
+#include <linux/irqchip/arm-gic-v3-liveupdate.h>
 #include <linux/kexec.h>
 #include <linux/kexec_handover.h>
 #include <linux/kho_block.h>
@@ -89,10 +90,19 @@ static void slot_put(struct pci_liveupdate_record_ser *rec)
 int pci_lu_outgoing_create(struct liveupdate_flb_op_args *args)
 {
 	struct pci_liveupdate_header_ser *header;
+	int err;
+
+	if (!(pci_lu_break & PCI_LU_BREAK_GIC)) {
+		err = gic_liveupdate_preserve();
+		if (err)
+			return err;
+	}
 
 	header = kho_alloc_preserve(sizeof(*header));
-	if (IS_ERR(header))
+	if (IS_ERR(header)) {
+		gic_liveupdate_unpreserve();
 		return PTR_ERR(header);
+	}
 
 	header->version = pci_lu_abi_version;
 	header->record_size = sizeof(struct pci_liveupdate_record_ser);
@@ -125,6 +135,7 @@ void pci_lu_outgoing_destroy(struct liveupdate_flb_op_args *args)
 	}
 	kvfree(old.free);
 	kho_unpreserve_free(old.header);
+	gic_liveupdate_unpreserve();
 }
 
 /* Is any device preserved for the next kernel? */
