@@ -33,6 +33,10 @@ LISTED = {
     DEVICE + r": (resetting|reset done)": VFIO,
     DEVICE + r": unlocked secondary bus reset via: pci_reset_bus_function\+\S+":
         "stock Linux, of a function that only the port above can reset",
+    r"DMAR-IR: IRQ remapping was enabled on dmar\d+ but we are not in kdump mode":
+        "interrupts were remapped in the previous kernel, too",
+    r"cacheinfo: Unable to detect cache hierarchy for CPU \d+":
+        "QEMU's device tree of arm64 tells of no caches",
     # Issue G mends it; then this goes.
     r"GICv3: CPU\d+: Booted with LPIs enabled, memory probably corrupted":
         "every second kernel on arm64: the first one's GIC writes to memory that is given away",
@@ -58,6 +62,8 @@ NO_FREEZE = r"luo: Freeze failed for token\[.*\] handler\[vfio-pci-v1\]"
 ASLEEP = "Live Update: cannot be handed over: its user has put it in a low power state"
 UNBINDING = ("No device request channel registered", NO_FREEZE,
              "Live Update: cannot be (preserved|handed over): it is being unbound from its driver")
+NO_ROOM = (STOPPED, "memfd_luo: failed to setup file: ",
+           "Live Update: cannot be retrieved: no memory")
 UNIT_OFF = "DMAR: DMAR unit .* stays off despite the command line"
 
 # What no healthy kernel prints, whatever its level.

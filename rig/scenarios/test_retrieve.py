@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from rig import witness
+import pytest
+
+from rig import console, witness
 from rig.agent import Agent
 from rig.lab import Lab
 from rig.topology import Topology, edu, root_port
@@ -12,6 +14,7 @@ MASTER, LIVENESS = 0x4, 0x04
 MORE = 30       # places where there may be no memory
 
 
+@pytest.mark.console(*console.NO_ROOM)
 def test_no_open_files_left(vm: Lab, variant: str) -> None:
     machine = vm(Topology(root_port("rp0", edu("edu0"))), variant=variant)
     agent = Agent(machine).start().take("edu0")
@@ -34,6 +37,7 @@ def test_no_open_files_left(vm: Lab, variant: str) -> None:
     assert not witness.read(machine).cleared_master("edu0", 2)
 
 
+@pytest.mark.console(*console.NO_ROOM)
 def test_no_memory_for_a_while(vm: Lab) -> None:
     """Wherever it is missing for the device. Faults are what the debug kernel alone injects."""
     vm.injects_faults = True

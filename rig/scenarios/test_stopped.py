@@ -16,7 +16,7 @@ from typing import Callable
 
 import pytest
 
-from rig import config, topology, witness
+from rig import config, console, topology, witness
 from rig.agent import Agent
 from rig.frames import SIZE
 from rig.keeper import attempt, attribute, functions, state
@@ -26,6 +26,11 @@ from rig.receiver import Receiver
 from rig.tools import Borrower, ToolsMachine
 from rig.topology import Topology, downstream, nic, root_port, switch
 from rig.untouched import bar
+
+# Devices are lost, missed, removed and failed here.
+pytestmark = pytest.mark.console(
+    console.LOST, console.STOPPED, console.MISSED, console.GONE, *console.FATAL,
+    *console.UNNUMBERED, "Live Update: stopped, but", "MMCONFIG is disabled")
 
 BREAK = "/sys/module/pci_liveupdate/parameters/break"
 NO_IDENTITY, NO_REFUSALS, NO_STOP = 0x40, 0x20, 0x4000000

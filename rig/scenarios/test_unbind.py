@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import time
 
-from rig import witness
+import pytest
+
+from rig import console, witness
 from rig.agent import Agent
 from rig.keeper import attribute
 from rig.lab import Lab
 from rig.topology import Topology, edu, root_port
 
 
+@pytest.mark.console(*console.UNBINDING)
 def test_hanging_unbind_of_another_device_freezes_nobody(vm: Lab, variant: str) -> None:
     machine = vm(Topology(root_port("rp0", edu("kept")), root_port("rp1", edu("unbound")),
                           root_port("rp2", edu("removed"))), variant=variant)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import time
 
-from rig import witness
+import pytest
+
+from rig import console, witness
 from rig.agent import Agent
 from rig.keeper import attribute, state
 from rig.lab import Lab
@@ -16,6 +18,7 @@ TRIES = 60
 REFUSED = "is refused: a preserved device is here or below"
 
 
+@pytest.mark.console(console.ASLEEP, console.NO_FREEZE)
 def test_session_that_cannot_be_frozen_is_discarded(vm: Lab, variant: str) -> None:
     machine = vm(Topology(root_port("rp0", edu("mine")), root_port("rp1", edu("its"))),
                  variant=variant)
@@ -44,6 +47,7 @@ def test_session_that_cannot_be_frozen_is_discarded(vm: Lab, variant: str) -> No
     assert not trace.cleared_master("mine")
 
 
+@pytest.mark.console(console.REFUSED)
 def test_refusals_do_not_fill_the_log(vm: Lab) -> None:
     machine = vm(Topology(root_port("rp0", edu("edu0"))))
     agent = Agent(machine).start().take("edu0")
