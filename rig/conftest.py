@@ -46,7 +46,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Which lines of the list of warnings were printed, for nothing useless to stay in it."""
-    if not paths.EVIDENCE.exists() or terminalreporter.config.option.keyword:
+    config = terminalreporter.config
+    if not paths.EVIDENCE.exists() or config.option.keyword or hasattr(config, "workerinput"):
         return
     seen = console.listed(paths.EVIDENCE, BEGAN)
     (paths.EVIDENCE / "console.json").write_text(json.dumps(seen, indent=1) + "\n")

@@ -72,8 +72,8 @@ def table(rows: dict[str, Cost]) -> Iterator[str]:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """The table, and build/test/cost.json."""
-    if not _scenarios:
-        return
+    if not _scenarios or hasattr(terminalreporter.config, "workerinput"):
+        return      # xdist's workers come here, too
     subjects: dict[str, Cost] = {}
     for name, cost in _scenarios.items():
         file = name.split("::")[0]
