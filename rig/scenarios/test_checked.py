@@ -196,7 +196,7 @@ def test_kernel_with_another_version_of_kho_stops(vm: Lab, arch: str) -> None:
     # Control: with the version that it has the next kernel reads it.
     machine.kexec()
     assert state(machine, "edu0") == "incoming"
-    Agent(machine).start().take_back("edu0").preserve("edu0")
+    Agent(machine).take_back("edu0").preserve("edu0")
     machine.sh(f"echo 1 >{HOSTILE}/other_kho")
     log = stops(machine)
     assert "Live Update: KHO: " in log and "of another version" in log
