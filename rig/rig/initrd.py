@@ -93,11 +93,12 @@ def build(arch: str, variant: str, extra: dict[str, Path] | None = None,
                               "bin/next": paths.GUEST / "next",
                               "boot/kernel": first,
                               "boot/next": following if following.exists() else first}
+    # In the guest nothing is below /usr, wherever a Debian release has it.
     for name in WANTED:
-        files[name] = root / name
+        files[name] = next(p for p in (root / name, root / "usr" / name) if p.exists())
     links: dict[str, str] = {}
     for path in _libraries(root):
-        name = str(path.relative_to(root))
+        name = str(path.relative_to(root)).removeprefix("usr/")
         if path.is_symlink():
             links[name] = os.readlink(path)
         else:
