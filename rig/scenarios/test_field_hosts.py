@@ -161,14 +161,14 @@ def test_field_watchdog_resets_a_kernel_that_hangs(vm: Lab, locked: bool) -> Non
     receiver.start()
     receiver.sender.start()
     machine.sh(FED)
-    assert machine.sh("cat /sys/class/watchdog/watchdog0/state").out == "active\n"
     receiver.preserve()
     machine.kexec(extra=f"i6300esb.nowayout={int(locked)}")
     # A kernel that is up in time feeds it.
     machine.sh(FED)
     receiver.resume()
     receiver.ctl("finish")
-    time.sleep(2 * SECONDS + 1)
+    if locked:
+        time.sleep(2 * SECONDS + 1)
     assert_all_arrived(receiver)
     receiver.preserve()
     assert machine.load(extra=HANGS).rc == 0
