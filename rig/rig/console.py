@@ -27,6 +27,7 @@ LISTED = {
     r"TSC found unstable after boot, .*": CLOCK,
     r"Spurious LAPIC timer interrupt on cpu \d+": CLOCK,
     r"APIC timer disabled due to verification failure": CLOCK,
+    r"APIC frequency too slow, disabling apic timer": CLOCK,
     r"Could not switch to high resolution mode on CPU \d+": CLOCK,
     r"workqueue: \w+ hogged CPU for >\d+us .*": CLOCK,
     DEVICE + r": Adding kernel taint for vfio-noiommu (group on device|cdev)": VFIO,
