@@ -356,3 +356,38 @@ def test_bind_persists_by_a_rule_for_each_function(host: Host) -> None:
     host.config(NIC, nic(), driver="e1000e")
     assert not host.json("unbind", NIC, "--persist")["devices"][0]["persists"]
     assert NIC not in rules.read_text() and "# of the operator" in rules.read_text()
+
+
+# --- sessions and snapshots that nobody owns
+
+def test_orphaned_session_is_released_and_finished(host: Host) -> None:
+    sock = host.connect()
+    for name in ("vm-1", "vm-2"):
+        error, _, fds, _ = host.ask(sock, ph.message(ph.CREATE, name))
+        assert error == 0
+        os.close(fds[0])
+    owner = host.json("status")["sessions"][0]["pid"]
+    host.process(owner, "vmm")
+    out = host.pcilu("release", "vm-1")
+    assert out.returncode == 1 and f"has an owner, process {owner}" in out.stderr
+    shutil.rmtree(host.root / f"proc/{owner}")
+    assert host.json("release", "vm-1", "--dry-run")["dry_run"] and "vm-1" in host.luo.outgoing
+    assert host.json("release", "vm-1")["session"] == "vm-1"
+    sock.close()
+    host.wait(lambda: "vm-1" not in host.luo.outgoing)
+    assert host.pcilu("release", "vm-1").returncode == 10
+    assert host.pcilu("finish", "vm-2").returncode == 10        # it is outgoing
+    host.luo.kexec()
+    host.stop()
+    host.start()
+    assert host.json("finish", "vm-2")["session"] == "vm-2"
+    host.wait(lambda: "vm-2" not in host.luo.incoming)
+
+
+def test_verify_at_boot_misses_the_snapshot_that_should_have_come(host: Host) -> None:
+    for bdf, word in ((NIC, "incoming"), (PORT, "incoming")):
+        state(host, bdf, word)
+    out = host.pcilu("verify", "--boot")
+    assert out.returncode == 1 and "1 functions were handed over" in out.stderr
+    state(host, NIC, "none")
+    assert host.pcilu("verify", "--boot").returncode == 0       # control: an ordinary boot

@@ -598,7 +598,8 @@ def test_every_command_has_help(host: Host) -> None:
     lines = host.pcilu("--help").stdout.splitlines()
     commands = [line.split()[0] for line in lines if line.startswith("  ")]
     assert commands == ["list", "check", "preflight", "load", "unload", "exec", "snapshot",
-                        "verify", "update", "status", "bind", "unbind", "wait"]
+                        "verify", "update", "status", "bind", "unbind", "release",
+                        "finish", "wait"]
     for command in commands:
         out = host.pcilu(command, "--help")
         assert out.returncode == 0 and out.stdout.startswith(f"Usage: pcilu {command}")

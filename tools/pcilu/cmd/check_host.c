@@ -55,7 +55,8 @@ static void check_device(struct preflight *pf, const struct device *d)
 		       "let its owner preserve it, or end its owner",
 		       "%s is in use by %s[%d], and nobody preserved it",
 		       d->bdf, d->owner_name, d->owner);
-	else if (d->state == PCILU_STATE_INCOMING || d->state == PCILU_STATE_CLAIMED)
+	else if (d->state == PCILU_STATE_INCOMING ||
+		 d->state == PCILU_STATE_CLAIMED)
 		pf_add(pf, "unfinished", PF_WARN,
 		       "let its owner finish, pcilu status",
 		       "%s is not finished from the last live update and would be lost",

@@ -60,6 +60,8 @@ int cmd_status(const struct options *o);
 int cmd_unload(const struct options *o);
 int cmd_bind(const struct options *o);
 int cmd_unbind(const struct options *o);
+int cmd_release(const struct options *o);
+int cmd_finish(const struct options *o);
 int cmd_wait(const struct options *o);
 
 /* An exit status for an errno value, which may be negative */

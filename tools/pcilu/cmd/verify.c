@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "../../../lib/src/path.h"
+#include "../../../lib/include/pcilu.h"
 #include "cmd.h"
+#include "device.h"
 #include "json.h"
 #include "run.h"
 #include "snapshot.h"
@@ -206,6 +208,25 @@ static void print_result(struct json_object *doc)
 	       get_str(doc, "kernel_before"), get_str(doc, "kernel_after"));
 }
 
+/* What was handed over came with a snapshot, if pcilu update did it */
+static int without_snapshot(void)
+{
+	__attribute__((cleanup(devices_free))) struct devices d;
+	int i, n = 0, err = devices_scan(&d, NULL);
+
+	if (err)
+		return err;
+	for (i = 0; i < d.count; i++)
+		n += !d.dev[i].bridge && d.dev[i].state > PCILU_STATE_PRESERVED;
+	if (n)
+		return fail(
+			ST_NO,
+			"%d functions were handed over, and no snapshot came with them",
+			n);
+	puts("no snapshot was handed over");
+	return ST_YES;
+}
+
 static struct json_object *load_snapshot(const struct options *o, int *status)
 {
 	const char *from = o->input ? o->input : "session " SNAPSHOT_SESSION;
@@ -220,9 +241,7 @@ static struct json_object *load_snapshot(const struct options *o, int *status)
 		err = -EBADMSG;
 	json_object_put(doc);
 	if (o->boot && (err == -ENOENT || err == -ECONNREFUSED)) {
-		/* An ordinary boot */
-		puts("no snapshot was handed over");
-		*status = ST_YES;
+		*status = without_snapshot();
 		return NULL;
 	}
 	*status =

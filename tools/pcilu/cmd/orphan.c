@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+/* pcilu release and pcilu finish: one session whose owner does not do it any more. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../../../lib/include/pcilu.h"
+#include "../../../lib/src/path.h"
+#include "cmd.h"
+#include "json.h"
+#include "lock.h"
+
+static void close_lu(struct pcilu **lu)
+{
+	pcilu_close(*lu);
+}
+
+static void close_session(struct pcilu_session **s)
+{
+	pcilu_session_close(*s);
+}
+
+static int find(struct pcilu *lu, const char *name, uint32_t direction,
+		struct pcilu_session_info *out)
+{
+	autofree struct pcilu_session_info **list = NULL;
+	size_t i, n = 0;
+	int err = pcilu_session_list(lu, &list, &n);
+
+	if (err)
+		return err;
+	for (i = 0; i < n; i++) {
+		if (list[i]->direction != direction ||
+		    strcmp(list[i]->name, name) != 0)
+			continue;
+		*out = *list[i];
+		return 0;
+	}
+	return -ENOENT;
+}
+
+/* The process that got it last, if it is still there under that number */
+static bool owner_lives(const struct pcilu_session_info *info)
+{
+	autofree char *path = info->pid ? path_of("/proc/%d", info->pid) : NULL;
+
+	return path && !access(path, F_OK);
+}
+
+static int give_up(struct pcilu *lu, const char *name, uint32_t direction)
+{
+	__attribute__((cleanup(close_session))) struct pcilu_session *s = NULL;
+	int err;
+
+	if (direction == PCILU_DIRECTION_OUTGOING) {
+		err = pcilu_session_attach(lu, name, &s);
+		return err ? err : pcilu_session_release(lu, s);
+	}
+	err = pcilu_session_retrieve(lu, name, &s);
+	return err ? err : pcilu_session_finish(lu, s);
+}
+
+static int run(const struct options *o, uint32_t direction, const char *verb)
+{
+	__attribute__((cleanup(close_lu))) struct pcilu *lu = NULL;
+	struct pcilu_session_info info;
+	autojson *doc = NULL;
+	const char *name = o->nr_args == 1 ? o->args[0] : NULL;
+	int err;
+
+	if (!name)
+		return fail(ST_USAGE,
+			    "name one session, pcilu status lists them");
+	err = lock_take(o);
+	if (err)
+		return err;
+	err = pcilu_open(&lu, PCILU_MODE_DAEMON);
+	if (err)
+		return fail(status_of(err), "pcilud: %s", strerror(-err));
+	err = find(lu, name, direction, &info);
+	if (err)
+		return fail(status_of(err), "session %s: %s", name,
+			    err == -ENOENT ? "there is no such one" :
+					     strerror(-err));
+	if (owner_lives(&info) && !o->force)
+		return fail(
+			ST_NO,
+			"session %s has an owner, process %d; --force does it nevertheless",
+			name, info.pid);
+	if (!o->dry_run)
+		err = give_up(lu, name, direction);
+	if (err)
+		return fail(status_of(err), "session %s: %s", name,
+			    strerror(-err));
+	if (!o->json) {
+		printf("%s %s\n", o->dry_run ? "would" : "done:", verb);
+		return ST_YES;
+	}
+	doc = doc_new(verb);
+	add_str(doc, "session", name);
+	add_bool(doc, "dry_run", o->dry_run);
+	doc_print(doc);
+	return ST_YES;
+}
+
+int cmd_release(const struct options *o)
+{
+	return run(o, PCILU_DIRECTION_OUTGOING, "release");
+}
+
+int cmd_finish(const struct options *o)
+{
+	return run(o, PCILU_DIRECTION_INCOMING, "finish");
+}
