@@ -39,7 +39,8 @@ def test_there_are_three_packages() -> None:
     "usr/share/bash-completion/completions/pcilu", "usr/share/zsh/vendor-completions/_pcilu",
     "usr/share/man/man1/pcilu.1.gz", "usr/share/man/man3/libpcilu.3.gz",
     "usr/share/man/man5/pcilud.policy.5.gz", "usr/share/man/man8/pcilud.8.gz",
-    "usr/share/pcilu/schema/list.json", "usr/include/pcilu.h",
+    "usr/share/pcilu/schema/list.json", "usr/share/initramfs-tools/hooks/pcilu",
+    "etc/kernel/postinst.d/zz-pcilu", "usr/include/pcilu.h",
     "usr/share/doc/libpcilu-dev/examples/vmm.c", "usr/share/doc/libpcilu-dev/examples/lend.c"])
 def test_package_has(tree: Path, path: str) -> None:
     assert (tree / path).exists()

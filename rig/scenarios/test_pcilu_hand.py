@@ -236,3 +236,19 @@ def test_every_example_of_the_readme_and_the_guides_is_taken(host: Host) -> None
             assert out.returncode == 0, (page.name, line, out.stderr)
             found += 1
     assert found > 8
+
+
+# --- a kernel package is installed
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_kernel_package_leaves_the_verdict_of_its_preflight(host: Host, passes: bool) -> None:
+    release = "7.3.5-next"
+    image = host.write(f"boot/vmlinuz-{release}", bzimage() if passes else b"none")
+    host.write(f"boot/initrd.img-{release}", ph.initrd())
+    hook = TREE / "tools/pcilu/kernel/postinst"
+    out = host.run(str(hook), release, str(image))
+    assert out.returncode == 0 and ("would take over" in out.stdout) == passes
+    document = ph.checked((host.root / f"run/pcilu/preflight-{release}.json").read_text())
+    assert document["passed"] == passes and document["initrd"].endswith(f"initrd.img-{release}")
+    (host.root / "dev/liveupdate").unlink()             # control: nothing here to take over
+    assert host.run(str(hook), release, str(image)).stdout == ""
