@@ -252,3 +252,33 @@ def test_kernel_package_leaves_the_verdict_of_its_preflight(host: Host, passes: 
     assert document["passed"] == passes and document["initrd"].endswith(f"initrd.img-{release}")
     (host.root / "dev/liveupdate").unlink()             # control: nothing here to take over
     assert host.run(str(hook), release, str(image)).stdout == ""
+
+
+# --- metrics
+
+def metrics(host: Host) -> dict[str, float]:
+    """As a collector reads them: a type in front of each, a number behind."""
+    lines = host.pcilu("status", "--metrics").stdout.splitlines()
+    typed = {line.split()[2] for line in lines if line.startswith("# TYPE ")}
+    found = {}
+    for line in lines:
+        if not line.startswith("#"):
+            name, value = line.rsplit(" ", 1)
+            assert re.fullmatch(r'[a-z_]+(\{[a-z]+="[a-z]+"\})?', name)
+            assert name.split("{")[0] in typed
+            found[name] = float(value)
+    return found
+
+
+def test_status_as_metrics(host: Host) -> None:
+    found = metrics(host)
+    assert found['pcilu_devices{state="preserved"}'] == 2
+    assert found["pcilu_daemon_up"] == 0 and "pcilu_last_verify_ok" not in found
+    host.start()
+    assert host.pcilu("snapshot").returncode == 0
+    host.write(f"sys/bus/pci/devices/{NIC}/liveupdate/guard_count", "3\n")
+    host.write("run/pcilu/verify.json", '{"ok": false}')
+    found = metrics(host)
+    assert found["pcilu_daemon_up"] == 1 and found["pcilu_guarded_writes"] == 3
+    assert found['pcilu_sessions{direction="outgoing"}'] == 1
+    assert found["pcilu_last_verify_ok"] == 0

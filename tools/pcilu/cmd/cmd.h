@@ -32,6 +32,7 @@ struct options {
 	bool boot;
 	bool keep;
 	bool persist;
+	bool metrics;
 	bool reuse_cmdline;
 	bool no_systemd;
 	const char *slot;

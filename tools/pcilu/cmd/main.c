@@ -17,6 +17,7 @@ enum {
 	OPT_CMDLINE,
 	OPT_INITRD,
 	OPT_KEEP,
+	OPT_METRICS,
 	OPT_PERSIST,
 	OPT_REUSE,
 	OPT_STRICT,
@@ -38,6 +39,7 @@ static const struct option long_options[] = {
 	{ "json", no_argument, NULL, 'j' },
 	{ "keep", no_argument, NULL, OPT_KEEP },
 	{ "kernel", required_argument, NULL, OPT_KERNEL },
+	{ "metrics", no_argument, NULL, OPT_METRICS },
 	{ "no-systemd", no_argument, NULL, OPT_NO_SYSTEMD },
 	{ "output", required_argument, NULL, 'o' },
 	{ "persist", no_argument, NULL, OPT_PERSIST },
@@ -78,6 +80,7 @@ static const struct {
 	{ 'i', 'i', "-i, --input FILE", "read from a file, - is stdin" },
 	{ OPT_BOOT, 'B', "--boot", "for the unit: no snapshot is no failure" },
 	{ OPT_KEEP, 'P', "--keep", "do not finish the snapshot's session" },
+	{ OPT_METRICS, 'M', "--metrics", "as node_exporter reads it" },
 	{ OPT_PERSIST, 'Z', "--persist", "and at each boot" },
 	{ OPT_TIMEOUT, 'T', "--timeout SECONDS", "wait that long at most" },
 	{ 'n', 'n', "-n, --dry-run", "say what would be done, do nothing" },
@@ -119,7 +122,7 @@ static const struct command {
 	{ "update", cmd_update, IMAGE_OPTIONS "nfN", false,
 	  "[--kernel IMAGE [--initrd F] --cmdline S|--reuse-cmdline]",
 	  "preflight, snapshot, load and exec; the newest kernel by default" },
-	{ "status", cmd_status, "", false, "",
+	{ "status", cmd_status, "M", false, "[--metrics]",
 	  "sessions, devices, and what remains to be done" },
 	{ "bind", cmd_bind, "snZ", true, "[--persist] SLOT...",
 	  "give functions to vfio-pci, and see that it has them" },
@@ -248,6 +251,9 @@ static int set_option(struct options *o, int value, const char *arg)
 		break;
 	case OPT_KEEP:
 		o->keep = true;
+		break;
+	case OPT_METRICS:
+		o->metrics = true;
 		break;
 	case OPT_PERSIST:
 		o->persist = true;

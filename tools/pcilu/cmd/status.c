@@ -218,6 +218,8 @@ int cmd_status(const struct options *o)
 		return status;
 	if (o->json)
 		doc_print(doc);
+	else if (o->metrics)
+		metrics_print(doc);
 	else
 		status_print(doc);
 	return ST_YES;

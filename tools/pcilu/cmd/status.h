@@ -8,5 +8,7 @@
 /* NULL with an exit status after a message */
 struct json_object *status_doc(int *status);
 void status_print(struct json_object *doc);
+/* The same for node_exporter */
+void metrics_print(struct json_object *doc);
 
 #endif /* PCILU_STATUS_H */

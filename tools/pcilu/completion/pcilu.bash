@@ -47,7 +47,7 @@ _pcilu()
 		__ltrim_colon_completions "$cur" ;;
 	release|finish) COMPREPLY=($(compgen -W "--dry-run --force $always" -- "$cur")) ;;
 	wait) COMPREPLY=($(compgen -W "--timeout $always" -- "$cur")) ;;
-	status) COMPREPLY=($(compgen -W "$always" -- "$cur")) ;;
+	status) COMPREPLY=($(compgen -W "--metrics $always" -- "$cur")) ;;
 	esac
 }
 
