@@ -68,11 +68,13 @@ static bool op_has_room(void *ctx, uid_t uid)
 {
 	const struct daemon *d = ctx;
 	int probe = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+	bool may;
 
 	if (probe < 0)
 		return false;
+	may = server_may_use(&d->limits, uid, probe);
 	close(probe);
-	return server_may_use(&d->limits, uid, probe);
+	return may;
 }
 
 /* But for our own */

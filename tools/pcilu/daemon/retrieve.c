@@ -68,7 +68,7 @@ int retrieve_session(int luo, const char *name, const char *stored_as)
 	if (!getenv("NOTIFY_SOCKET")) /* nobody who would keep it */
 		return luo_session_retrieve(luo, name);
 	s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		 MAP_SHARED | MAP_ANONYMOUS, 0, 0);
 	if (s == MAP_FAILED)
 		return -errno;
 	s->arg.fd = -1;
