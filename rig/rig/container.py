@@ -33,9 +33,9 @@ def needs() -> None:
 class Container:
     """Runs a script when it is up; what that finds out goes to /test."""
 
-    def __init__(self, folder: Path, script: str) -> None:
+    def __init__(self, folder: Path, script: str, *suite: str) -> None:
         self.root, self.test = folder / "root", folder / "root/test"
-        debian.install(self.root)
+        debian.install(self.root, *suite)
         self.test.mkdir()
         shutil.copy(TOOLS / "shim.so", self.test)
         for unit in ("pcilud", "pcilu-keeper", "pcilu-verify"):

@@ -25,21 +25,22 @@ def write(root: Path, path: str, text: str, mode: int = 0o644) -> None:
     os.chmod(file, mode)
 
 
-def base() -> Path:
+def base(*suite: str) -> Path:
     """The Debian without our packages; kept in the cache. Skips where there can be none."""
     if not DEBS or not (TOOLS / "vmm").exists():
         pytest.skip("no packages or tools: make deb; make tools")
     if os.geteuid() != 0 or not shutil.which("mmdebstrap"):
         pytest.skip("needs root and mmdebstrap")
-    out = subprocess.run([str(paths.TREE / "scripts/debian-root")], text=True, capture_output=True)
+    out = subprocess.run([str(paths.TREE / "scripts/debian-root"), *suite], text=True,
+                         capture_output=True)
     if out.returncode:
         pytest.skip(f"no Debian root: {out.stderr.strip()}")
     return Path(out.stdout.strip())
 
 
-def install(root: Path) -> None:
+def install(root: Path, *suite: str) -> None:
     """A copy of it at `root`, with our packages and the library's examples installed."""
-    subprocess.run(["cp", "-a", "--reflink=auto", str(base()), str(root)], check=True)
+    subprocess.run(["cp", "-a", "--reflink=auto", str(base(*suite)), str(root)], check=True)
     for deb in DEBS:
         shutil.copy(deb, root)
     # Its dependencies are there but for those that only set up.

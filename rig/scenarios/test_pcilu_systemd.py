@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import FULL
 from rig import container
 from rig.container import FAKE, Container
 
@@ -63,6 +64,14 @@ sessions remove
 systemctl start vmm-stop vmm-late
 """
 
+STOP = """
+systemctl --version > version
+systemctl stop pcilud
+systemctl show -P ActiveState pcilud > stopped
+systemctl start pcilud
+sessions stopped
+"""
+
 END = """
 [ -e no-keeper ] || systemctl start pcilu-keeper
 systemctl is-active pcilu-keeper > keeper
@@ -87,11 +96,15 @@ def needs() -> None:
     container.needs()
 
 
-def test_sessions_live_through_all_and_until_the_jump(tmp_path: Path) -> None:
-    debian = Container(tmp_path, BEGIN + TROUBLE + END)
+def write_vmms(debian: Container) -> None:
     for name, order in (("vmm-stop", "After"), ("vmm-late", "Before")):
         debian.write(f"etc/systemd/system/{name}.service",
                      VMM.format(order=order, name=name, fake=FAKE))
+
+
+def test_sessions_live_through_all_and_until_the_jump(tmp_path: Path) -> None:
+    debian = Container(tmp_path, BEGIN + TROUBLE + END)
+    write_vmms(debian)
     debian.run()
     assert debian.text("uid").strip() not in ("", "0")
     # From the store of systemd, whatever it was that made it start again.
@@ -119,3 +132,22 @@ def test_control_without_the_keeper_sessions_end_before_the_jump(tmp_path: Path)
     assert debian.text("keeper") == "inactive\n"
     assert "pcilu-keeper" not in debian.text("survivors")
     assert "vm-1" in debian.luo.created and not debian.carried("vm-1")
+
+
+@pytest.mark.skipif(not FULL, reason="make test-full runs it")
+@pytest.mark.parametrize("suite,keeps", [((), False), (("sid",), True)], ids=["own", "unstable"])
+def test_stopped_daemon_gets_its_sessions_from_a_later_systemd(tmp_path: Path,
+                                                               suite: tuple[str, ...],
+                                                               keeps: bool) -> None:
+    """From systemd 254 on. Control: the one of Debian 12 gives them up when the unit is stopped."""
+    debian = Container(tmp_path, BEGIN + TROUBLE + STOP + END, *suite)
+    write_vmms(debian)
+    debian.run()
+    version = int(debian.text("version").split()[1])
+    if not suite and version >= 254:
+        pytest.skip(f"this Debian has systemd {version}")
+    assert debian.text("stopped") == "inactive\n"
+    assert debian.sessions("stopped.json") == ({"vm-1", "pcilu.snapshot"} if keeps else set())
+    for name in ("restarted", "killed", "often", "policy", "user", "socket", "socket-again"):
+        assert debian.sessions(f"{name}.json") == {"vm-1", "pcilu.snapshot"}, name
+    assert debian.carried("vmm-stop") and debian.carried("vm-1") == keeps
