@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
-from rig import gic
+from rig import console, gic
 from rig.agent import Agent
 from rig.lab import Lab
 from rig.machine import LIVE_UPDATE, Machine
@@ -60,18 +61,18 @@ def jump_with_a_loud_device(agent: Agent) -> tuple[float, float]:
     bus, slot = int(bdf[5:7], 16), int(bdf[8:10], 16)
     bar = machine.sh(f"head -n 1 /sys/bus/pci/devices/{bdf}/resource")
     raise_ = int(bar.out.split()[0], 0) + RAISE
-    console = machine.folder / "console.log"
+    log = machine.folder / "console.log"
     agent.preserve("kept")
     assert machine.load().rc == 0
     machine.leave()
     deadline = time.monotonic() + machine.timeout
-    while console.read_bytes().count(b"] Bye!") < machine.boot:
+    while log.read_bytes().count(b"] Bye!") < machine.boot:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     gone = time.time()
     machine.write(ECAM + (bus << 20 | slot << 15) + COMMAND, MASTER | MEMORY)
     # The first words of the next kernel come when its GIC is set up, and before it looks for PCI.
-    while console.read_bytes().count(b"] Linux version ") <= machine.boot:
+    while log.read_bytes().count(b"] Linux version ") <= machine.boot:
         assert time.monotonic() < deadline
         machine.write(raise_, 1)
     machine.wait_boot(machine.boot + 1)
@@ -113,9 +114,9 @@ def test_gic_is_stopped_before_its_memory_is_given_away(vm: Lab, smp: int) -> No
         assert has_properties(machine, where[0])
         for address in where[1:]:
             assert not any(gic.memory(machine, address, gic.TABLE))
-        console = (machine.folder / "console.log").read_text(errors="replace")
-        assert CORRUPTED not in console
-        assert console.count("using reserved LPI pending table") == smp * (machine.boot - 1)
+        text = (machine.folder / "console.log").read_text(errors="replace")
+        assert CORRUPTED not in text
+        assert text.count("using reserved LPI pending table") == smp * (machine.boot - 1)
         # Interrupts arrive, on each CPU.
         agent.take_back("kept")
         agent.take("loud")
@@ -128,7 +129,7 @@ def test_gic_is_stopped_before_its_memory_is_given_away(vm: Lab, smp: int) -> No
 
 
 def test_control_gic_that_is_not_stopped_uses_memory_of_the_next_kernel(vm: Lab) -> None:
-    vm.expect_splat(CORRUPTED)
+    vm.expect_splat(console.GIVEN_AWAY.pattern)
     agent = start(vm, 1, GIVEN_AWAY)
     machine = agent.machine
     where = tables(gic.events(machine), 1)
@@ -140,3 +141,16 @@ def test_control_gic_that_is_not_stopped_uses_memory_of_the_next_kernel(vm: Lab)
     assert [e for e in log if e.time > gone and e.offset == gic.PROPBASER]
     assert not has_properties(machine, where[0])
     assert CORRUPTED in (machine.folder / "console.log").read_text(errors="replace")
+
+
+def test_gic_that_is_not_stopped_is_noticed_where_a_device_was_preserved(tmp_path: Path) -> None:
+    """The message is stock Linux's where none was. No machine."""
+    log = tmp_path / "console.log"
+    preserved = "<6>[    3.0] vfio-pci 0000:01:00.0: Live Update: preserved; DMA will go on\n"
+    given_up = "<6>[    3.1] vfio-pci 0000:01:00.0: Live Update: no longer preserved\n"
+    kernel = "<5>[    0.0] Linux version 7.3.4\n"
+    said = f"<4>[    0.0] GICv3: CPU0: {CORRUPTED}\n"
+    for before, wrong in (("", 0), (preserved, 1), (preserved + given_up, 0),
+                          (preserved + kernel, 0)):
+        log.write_text(kernel + before + kernel + said)
+        assert len(console.read(log).wrong) == wrong, before
