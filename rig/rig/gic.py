@@ -7,7 +7,6 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 from .machine import Machine
 
@@ -76,9 +75,3 @@ def memory(machine: Machine, address: int, size: int) -> bytes:
         path = Path(folder) / "memory"
         machine.qmp("pmemsave", val=address, size=size, filename=str(path))
         return path.read_bytes()
-
-
-def between(log: list[Event], start: float, end: float,
-            wanted: Callable[[Event], bool]) -> list[Event]:
-    """Events of a time."""
-    return [event for event in log if start < event.time < end and wanted(event)]

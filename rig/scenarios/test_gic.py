@@ -20,7 +20,7 @@ CORRUPTED = "Booted with LPIs enabled, memory probably corrupted"
 COMMAND, MASTER, MEMORY = 0x4, 0x4, 0x2
 RAISE, ACKNOWLEDGE = 0x60, 0x64     # of edu (QEMU's docs/specs/edu.txt)
 ECAM = 0x4010000000                 # of QEMU's virt machine
-PROPERTIES = {0xA2, 0xA3}           # Linux's default priority, group 1, off or on
+ENABLED, GROUP1 = 0x1, 0x2          # bits of an interrupt's properties; above is its priority
 
 
 def start(vm: Lab, smp: int, more: str = "") -> Agent:
@@ -90,7 +90,8 @@ def tables(log: list[gic.Event], smp: int) -> list[int]:
 
 def has_properties(machine: Machine, address: int) -> bool:
     """Is that memory what Linux tells the GIC about each interrupt, all of it?"""
-    return set(gic.memory(machine, address, gic.TABLE)) <= PROPERTIES
+    values = {byte & ~ENABLED for byte in gic.memory(machine, address, gic.TABLE)}
+    return len(values) == 1 and bool(values.pop() & GROUP1)
 
 
 @pytest.mark.parametrize("smp", [1, 2])
@@ -105,8 +106,8 @@ def test_gic_is_stopped_before_its_memory_is_given_away(vm: Lab, smp: int) -> No
         gone, probed = jump_with_a_loud_device(agent)
         log = gic.events(machine)
         # The device did send, and the ITS did not look at its tables, which are in free memory.
-        gap = [e.kind for e in log if gone < e.time < probed]
-        assert gap.count("its_translation_write") > 10
+        gap = [e.kind for e in log if gone < e.time < probed and e.kind.startswith("its_")]
+        assert len(gap) > 3
         assert set(gap) == {"its_translation_write"}
         # The next kernel has the tables as they were, and tells the redistributors nothing.
         assert not [e for e in log if e.time > gone and e.kind == "redist_write"
@@ -137,9 +138,11 @@ def test_control_gic_that_is_not_stopped_uses_memory_of_the_next_kernel(vm: Lab)
     gone, probed = jump_with_a_loud_device(agent)
     log = gic.events(machine)
     gap = [e.kind for e in log if gone < e.time < probed]
-    assert gap.count("its_ite_read") > 10
-    assert [e for e in log if e.time > gone and e.offset == gic.PROPBASER]
-    assert not has_properties(machine, where[0])
+    assert gap.count("its_ite_read") > 3
+    assert [e for e in log if e.time > gone and e.kind == "redist_write"
+            and e.offset == gic.PROPBASER]
+    # By chance the next kernel's table may be in the same place.
+    assert tables(log, 1) == where or not has_properties(machine, where[0])
     assert CORRUPTED in (machine.folder / "console.log").read_text(errors="replace")
 
 
