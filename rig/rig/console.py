@@ -29,6 +29,9 @@ LISTED = {
     r"APIC (timer disabled|frequency too slow|calibration not consistent).*": CLOCK,
     r"sched: DL replenish lagged too much": CLOCK,
     r"Could not switch to high resolution mode on CPU \d+": CLOCK,
+    r"Unstable clock detected, switching default tracing clock to \"global\"|"
+    r"If you want to keep using the local clock, then add:|"
+    r" *\"trace_clock=local\"|on the kernel command line": CLOCK,
     r"workqueue: \w+ hogged CPU for >\d+us .*": CLOCK,
     DEVICE + r": Adding kernel taint for vfio-noiommu (group on device|cdev)": VFIO,
     DEVICE + r": (resetting|reset done)": VFIO,
