@@ -169,3 +169,33 @@ def test_control_removing_with_nothing_preserved(host: Host) -> None:
     assert give_up(host).returncode == 0
     host.stop()
     assert give_up(host).returncode == 0
+
+
+# --- no jump without a keeper
+
+def exec_through_systemd(host: Host) -> subprocess.CompletedProcess[str]:
+    (host.root / "run/systemd/system").mkdir(parents=True, exist_ok=True)
+    tool = host.write("bin/systemctl", f"#!/bin/sh\necho \"$@\" >> {host.root}/systemctl.log\n")
+    tool.chmod(0o755)
+    host.write("sys/kernel/kexec_loaded", "1\n")
+    return host.pcilu("exec", "--force")
+
+
+def test_exec_does_not_jump_without_a_keeper_while_something_is_preserved(host: Host) -> None:
+    host.standard()
+    host.stop()
+    (host.root / "run/pcilud/socket").unlink()
+    out = exec_through_systemd(host)
+    assert out.returncode == 1 and "0000:0" in out.stderr and "no keeper" in out.stderr
+    assert not (host.root / "systemctl.log").exists()
+
+
+def test_control_exec_with_a_keeper_or_with_nothing_preserved(host: Host) -> None:
+    host.standard()
+    assert exec_through_systemd(host).returncode == 0
+    assert (host.root / "systemctl.log").read_text() == "start pcilu-keeper.service\nkexec\n"
+    host.stop()
+    (host.root / "run/pcilud/socket").unlink()
+    for state in (host.root / "sys/bus/pci/devices").glob("*/liveupdate/state"):
+        state.write_text("none\n")
+    assert exec_through_systemd(host).returncode == 0

@@ -14,7 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../../lib/include/pcilu.h"
 #include "../../../lib/src/path.h"
+#include "device.h"
 #include "json.h"
 #include "kexec.h"
 #include "run.h"
@@ -167,6 +169,22 @@ static int run_program(const char *const *argv)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
 }
 
+/* A function that is preserved: its address, which stays valid; NULL if none is */
+static int first_preserved(const char **bdf)
+{
+	__attribute__((cleanup(devices_free))) struct devices d;
+	static char address[sizeof(d.dev[0].bdf)];
+	int i, err = devices_scan(&d, NULL);
+
+	for (i = 0; !err && i < d.count && !*bdf; i++) {
+		if (d.dev[i].state != PCILU_STATE_PRESERVED)
+			continue;
+		memcpy(address, d.dev[i].bdf, sizeof(address));
+		*bdf = address;
+	}
+	return err;
+}
+
 /* Units stop in order; what they held, the keeper holds */
 static int jump_by_systemd(void)
 {
@@ -175,9 +193,17 @@ static int jump_by_systemd(void)
 	static const char *const stop[] = { "systemctl", "stop", KEEPER, NULL };
 	static const char *const jump[] = { "systemctl", "kexec", NULL };
 	autofree char *socket = path_of("/run/pcilud/socket");
+	const char *lost = NULL;
 	bool daemon = socket && !access(socket, F_OK);
-	int err;
+	int err = daemon ? 0 : first_preserved(&lost);
 
+	if (err)
+		return err;
+	if (lost)
+		return fail(
+			ST_NO,
+			"%s is preserved, and no pcilud and no keeper would hold its session while systemd stops everybody: start pcilud, or exec --no-systemd",
+			lost);
 	if (daemon) {
 		err = run_program(start);
 		if (err)
