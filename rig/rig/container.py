@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -34,6 +35,8 @@ class Container:
     """Runs a script when it is up; what that finds out goes to /test."""
 
     def __init__(self, folder: Path, script: str, *suite: str) -> None:
+        # Later ones run on the unified hierarchy alone, whatever this machine has.
+        self.env = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"} if suite else {}
         self.root, self.test = folder / "root", folder / "root/test"
         debian.install(self.root, *suite)
         self.test.mkdir()
@@ -55,7 +58,8 @@ class Container:
         out = subprocess.run(
             ["systemd-nspawn", "--register=no", "--keep-unit", "-q", "-b", "-D", str(self.root),
              f"--bind={self.root}/device:/dev/liveupdate"], stdin=subprocess.DEVNULL, text=True,
-            capture_output=True, timeout=300)
+            capture_output=True, timeout=300,
+            env={**os.environ, **self.env})
         self.write("test/console", out.stdout + out.stderr)
         self.luo.close()
 
