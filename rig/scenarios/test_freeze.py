@@ -7,7 +7,7 @@ from rig import config, witness
 from rig.agent import Agent
 from rig.lab import Lab
 from rig.machine import Machine
-from rig.topology import Topology, edu, root_port
+from rig.topology import Topology, edu
 
 DEVICES = 8
 CPUS = 2
@@ -31,8 +31,8 @@ def spin(machine: Machine) -> int:
 
 def test_realtime_task_does_not_hold_up_the_freeze(vm: Lab) -> None:
     ids = [f"edu{n}" for n in range(DEVICES)]
-    machine = vm(Topology(*(root_port(f"rp{n}", edu(id)) for n, id in enumerate(ids))),
-                 smp=CPUS, first=TOLD)
+    # No ports: the threads of their interrupts may be where they do not get to run to their end.
+    machine = vm(Topology(*(edu(id) for id in ids)), smp=CPUS, first=TOLD)
     agent = Agent(machine).start().take(*ids, pages=2)
     agent.do(*(f"arm {id} msi 1" for id in ids))
     agent.preserve(*ids)
