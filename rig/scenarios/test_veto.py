@@ -44,7 +44,8 @@ def test_session_that_cannot_be_frozen_is_discarded(vm: Lab, variant: str) -> No
     # It is the other's that was stopped.
     trace = witness.read(machine)
     assert trace.cleared_master("its", 1, shutdown=True)
-    assert not trace.cleared_master("mine")
+    assert not trace.cleared_master("mine", 1, shutdown=True)
+    assert not trace.cleared_master("mine", 2)
 
 
 @pytest.mark.console(console.REFUSED)
