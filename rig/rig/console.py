@@ -53,7 +53,8 @@ NO_KHO = "luo: Disabling liveupdate because KHO is disabled"
 REFUSED_IMAGE = "luo: kexec refused: session .*close the session$"
 LOST = (r"Live Update: .*(it is left alone and cannot be retrieved|"
         r"cannot be retrieved: it is gone, or another device is in its place)")
-MISSED = "Live Update: .* was preserved by the previous kernel and has not been found"
+MISSED = (r"Live Update: .*(was preserved by the previous kernel and has not been found|"
+          r"is gone, or does not answer: the next kernel may miss it)")
 STOPPED = "Live Update: is stopped: "
 REFUSED = "Live Update: .* is refused: a preserved device is here or below"
 GONE = "Live Update: no longer preserved as it was: it is being removed"

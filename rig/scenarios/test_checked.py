@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from conftest import FULL
 
-from rig import config, initrd, paths
+from rig import config, console, initrd, paths
 from rig.agent import Agent
 from rig.keeper import attribute, state
 from rig.lab import Lab
@@ -19,22 +19,23 @@ CHECKS = 0x2000000      # hand over records that nobody checked
 ROUNDS = 10_000 if FULL else 40
 BATCH = 20
 EIO = -5
+PANIC = "Kernel panic|Call Trace"
 SUBORDINATE, BAR0 = 0x1A, 0x10
 LIVENESS = 0x04
 
 
-def console(machine: Machine) -> str:
+def said(machine: Machine) -> str:
     return (machine.folder / "console.log").read_text(errors="replace")
 
 
 def stops(machine: Machine, image: str = "next", extra: str = "") -> str:
     """A jump into a kernel that panics and resets the machine; what it says."""
-    before = len(console(machine))
+    before = len(said(machine))
     loaded = machine.load(image, extra)
     assert loaded.rc == 0, loaded.out
     machine.leave()
     machine.wait_exit()
-    log = console(machine)[before:]
+    log = said(machine)[before:]
     assert "Kernel panic" in log and "Rebooting through the firmware" in log, log[-4000:]
     return log
 
@@ -56,6 +57,8 @@ def preserve_once(agent: Agent, id: str) -> str:
     return errno
 
 
+@pytest.mark.console(console.REFUSED,
+                     "Live Update: cannot be preserved: it is being reset")
 def test_preserving_while_another_thread_resets(vm: Lab, variant: str) -> None:
     """The device answers all ones for a while after each reset, and has no addresses for longer."""
     machine = vm(tree(), variant=variant, smp=2)
@@ -64,7 +67,8 @@ def test_preserving_while_another_thread_resets(vm: Lab, variant: str) -> None:
     reset = attribute(machine, "nvme0", "reset")
     # Each reset has two lines in the log, for which a serial console takes longer than for it.
     machine.sh(f"dmesg -n 1; echo {bdf} >{HOSTILE}/deaf")
-    machine.sh(f"while :; do echo 1 >{reset}; sleep 0.002; done >/dev/null 2>&1 & echo $! >/tmp/resets")
+    machine.sh(f"while :; do echo 1 >{reset}; sleep 0.002; done >/dev/null 2>&1 & "
+               "echo $! >/tmp/resets")
 
     rounds = ("session s vm0", "preserve s 1 nvme0", "close s")
     preserved = 0
@@ -83,12 +87,13 @@ def test_preserving_while_another_thread_resets(vm: Lab, variant: str) -> None:
     assert state(machine, "nvme0") == "preserved"
     machine.kexec()
     assert state(machine, "nvme0") == "incoming"
-    assert "no handler in this kernel does" not in console(machine)
+    assert "no handler in this kernel does" not in said(machine)
 
 
+@pytest.mark.console(PANIC,
+                     "Live Update: cannot be preserved: it is gone, or does not answer")
 def test_device_that_does_not_answer_is_not_preserved(vm: Lab) -> None:
     """And if it were, the control, the next kernel would stop."""
-    vm.expect_splat("Kernel panic|Call Trace")
     machine = vm(tree())
     agent = Agent(machine).start().take("nvme0")
     reset = attribute(machine, "nvme0", "reset")
@@ -103,9 +108,14 @@ def test_device_that_does_not_answer_is_not_preserved(vm: Lab) -> None:
     assert "cannot be read" in stops(machine)
 
 
+@pytest.mark.console(PANIC,
+                     console.LOST,
+                     "Live Update: cannot be preserved: .* bus numbers",
+                     "Live Update: cannot be preserved: the machine has a CardBus bridge",
+                     "Live Update: cannot be handed over: its BAR differs",
+                     "luo: Freeze failed for FLB 'pci'")
 def test_what_differs_is_refused_before_the_jump(vm: Lab, variant: str) -> None:
     """Bus numbers at preserve, addresses at the kexec; controls: what would have come of it."""
-    vm.expect_splat("Kernel panic|Call Trace")
     machine = vm(tree(), variant=variant)
     bdf = machine.topology.bdf
     agent = Agent(machine).start().take("edu0", "test0")
@@ -133,7 +143,7 @@ def test_what_differs_is_refused_before_the_jump(vm: Lab, variant: str) -> None:
     config.write(machine, bdf["edu0"], BAR0, elsewhere)
     refused = machine.jump()
     assert refused is not None and refused.json()["rc"] == EIO
-    assert "its BAR differs from what was preserved" in console(machine)
+    assert "its BAR differs from what was preserved" in said(machine)
     config.write(machine, bdf["edu0"], BAR0, there)
     agent.write("edu0", LIVENESS, 0x1234)
     assert agent.read("edu0", LIVENESS) == ~0x1234 & 0xFFFFFFFF
@@ -173,11 +183,11 @@ def small() -> Topology:
     return Topology(root_port("rp0", edu("edu0")))
 
 
+@pytest.mark.console(PANIC)
 def test_kernel_without_the_feature_stops(vm: Lab) -> None:
     """Live Update is on, and nobody there knows of PCI devices."""
     if not (paths.kernel_dir("x86_64", "off") / paths.IMAGE["x86_64"]).exists():
         pytest.skip("no kernel without the feature: make kernel VARIANT=off")
-    vm.expect_splat("Kernel panic|Call Trace")
     machine = vm(small(), kind=WithOff)
     # Control: with nothing preserved it boots.
     machine.kexec("off")
@@ -189,9 +199,11 @@ def test_kernel_without_the_feature_stops(vm: Lab) -> None:
     assert "PCI host bridge to bus" not in log
 
 
+@pytest.mark.console(PANIC,
+                     "disabling KHO revival",
+                     "setup: handover FDT .* is incompatible")
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
 def test_kernel_with_another_version_of_kho_stops(vm: Lab, arch: str) -> None:
-    vm.expect_splat("Kernel panic|Call Trace")
     machine = vm(small(), arch=arch)
     held(machine)
     # Control: with the version that it has the next kernel reads it.
@@ -204,12 +216,13 @@ def test_kernel_with_another_version_of_kho_stops(vm: Lab, arch: str) -> None:
     assert "PCI host bridge to bus" not in log
 
 
+@pytest.mark.console("No registered handler for compatible")
 def test_kernel_without_the_handler_says_so(vm: Lab) -> None:
     """The device is known, and the driver whose file it is is missing: nothing is given away."""
     machine = vm(small())
     held(machine)
     machine.kexec(extra="initcall_blacklist=vfio_pci_init")
-    log = console(machine)
+    log = said(machine)
     assert "2 files of the previous kernel depend on 'pci'" not in log
     assert "1 files of the previous kernel depend on 'pci', and no handler in this kernel" in log
     assert state(machine, "edu0") == "incoming"
