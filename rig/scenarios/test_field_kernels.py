@@ -130,7 +130,7 @@ def test_field_another_compiler_lays_records_out_alike(tmp_path: Path, compiler:
         assert good > 3
         for text, rc in ((source, 0), (source + "\nstatic_assert(sizeof(u64) == 4, \"\");", 1)):
             out = subprocess.run([*compiler.split(), "-std=gnu11", "-fsyntax-only",
-                                  "-xc", "-", f"-I{tmp_path}",
+                                  "-ffreestanding", "-xc", "-", f"-I{tmp_path}",
                                   f"-I{paths.TREE / 'linux/files/include'}"],
                                  input=text, text=True, capture_output=True)
             assert (out.returncode != 0) == rc, (header.name, out.stderr)
