@@ -65,7 +65,8 @@ DMA_FAULT = r"DMAR: (DRHD: handling fault status|\[DMA (Read|Write) )"
 UNNUMBERED = ("Live Update: bus numbers .* and none are assigned while devices are preserved",
               "pciehp: Hotplug bridge without secondary bus")
 BUS_RESET = "unlocked secondary bus reset via: lu_reset_all"     # hostile code
-NO_FREEZE = r"luo: Freeze failed for token\[.*\] handler\[vfio-pci-v1\]"
+NO_FREEZE = (r"luo: (Freeze failed for token\[.*\] handler\[vfio-pci-v1\]|"
+             r"kexec refused: session .* cannot be frozen)")
 ASLEEP = "Live Update: cannot be handed over: its user has put it in a low power state"
 UNBINDING = ("No device request channel registered", NO_FREEZE,
              "Live Update: cannot be (preserved|handed over): it is being unbound from its driver")

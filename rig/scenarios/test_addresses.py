@@ -170,7 +170,7 @@ TAKEN = {"firmware": "memmap=4K#{:#x}", "early": "reserve={:#x},4096"}
 
 
 @pytest.mark.parametrize("by", TAKEN)
-@pytest.mark.console(console.LOST)
+@pytest.mark.console(console.LOST, console.STOPPED)
 def test_bar_that_something_else_has_is_left_alone(vm: Lab, variant: str, by: str) -> None:
     """In the incoming kernel the first page of BAR 0 is taken before there is a PCI bus."""
     machine = vm(topology.plain(), variant=variant)
@@ -185,7 +185,7 @@ def apertures(machine: Machine) -> list[range]:
     return [range(start, end + 1) for start, end in ends]
 
 
-@pytest.mark.console(console.LOST)
+@pytest.mark.console(console.LOST, console.STOPPED)
 def test_bar_outside_of_the_host_bridges_window_is_left_alone(vm: Lab, variant: str) -> None:
     """A reservation across the border of a window makes the kernel do without the window."""
     machine = vm(topology.plain(), variant=variant)
@@ -196,13 +196,13 @@ def test_bar_outside_of_the_host_bridges_window_is_left_alone(vm: Lab, variant: 
     assert_lost(machine, *lost)
 
 
-@pytest.mark.console(console.LOST, "MMCONFIG is disabled")
+@pytest.mark.console(console.LOST, console.STOPPED, "MMCONFIG is disabled")
 def test_device_that_cannot_be_verified_is_left_alone(vm: Lab, variant: str) -> None:
     machine = vm(topology.plain(), variant=variant)
     assert_lost(machine, *lose(machine, "pci=nommconf"))
 
 
-@pytest.mark.console(console.LOST)
+@pytest.mark.console(console.LOST, console.STOPPED)
 def test_other_device_in_its_place_is_left_alone(vm: Lab, variant: str) -> None:
     """The record names another Device ID: to the incoming kernel the device was exchanged."""
     machine = vm(topology.plain(), variant=variant,
@@ -210,7 +210,7 @@ def test_other_device_in_its_place_is_left_alone(vm: Lab, variant: str) -> None:
     assert_lost(machine, *lose(machine, ""))
 
 
-@pytest.mark.console(console.LOST, "pci-host-generic")
+@pytest.mark.console(console.LOST, console.STOPPED, "pci-host-generic")
 def test_device_below_a_host_bridge_that_fails_on_arm64_is_left_alone(vm: Lab) -> None:
     """A window that is not free makes a generic host bridge give up: nothing is enumerated."""
     machine = vm(topology.plain(), arch="arm64")

@@ -33,7 +33,6 @@ def test_bars_of_an_unclaimed_device_are_out_of_reach(vm: Lab, variant: str) -> 
     assert "busy" in machine.run(f"{ports} 2>&1").out
     # Control: finished, it is like any other.
     keeper.take_back()
-    machine.sh(f"echo 1 >{attribute(machine, KEPT, 'enable')}")
     machine.json(f"pci_cfg peek {keeper.bdf} 0 {NIC_STATUS}")
     machine.sh(ports)
 
