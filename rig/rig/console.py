@@ -35,12 +35,15 @@ LISTED = {
     r"workqueue: \w+ hogged CPU for >\d+us .*": CLOCK,
     DEVICE + r": Adding kernel taint for vfio-noiommu (group on device|cdev)": VFIO,
     DEVICE + r": (resetting|reset done)": VFIO,
-    DEVICE + r": unlocked secondary bus reset via: pci_reset_bus_function\+\S+":
+    DEVICE + r": unlocked secondary bus reset via: (pci_reset_bus_function|pciehp_reset_slot)\+\S+":
         "stock Linux, of a function that only the port above can reset",
     r"DMAR-IR: IRQ remapping was enabled on dmar\d+ but we are not in kdump mode":
         "interrupts were remapped in the previous kernel, too",
     r"cacheinfo: Unable to detect cache hierarchy for CPU \d+":
         "QEMU's device tree of arm64 tells of no caches",
+    r"pci-host-generic \S+: Memory resource size exceeds max for 32 bits":
+        "the window of QEMU's arm64 machine that lies above 4 GiB",
+    r"PCI: Unknown option `(assign-busses|nocrs)'": "hostile words of x86, on arm64",
 }
 
 # Stock Linux after a kexec on arm64. While a device is preserved its GIC is taken over.
@@ -56,6 +59,8 @@ LOST = (r"Live Update: .*(it is left alone and cannot be retrieved|"
 MISSED = (r"Live Update: .*(was preserved by the previous kernel and has not been found|"
           r"is gone, or does not answer: the next kernel may miss it)")
 STOPPED = "Live Update: is stopped: "
+KEPT = ("Live Update: .* cannot be stopped: .*; its session is not finished and keeps its memory",
+        r"luo: Unable to finish session \[.*\] on release: -16; it can be retrieved again")
 REFUSED = "Live Update: .* is refused: a preserved device is here or below"
 GONE = "Live Update: no longer preserved as it was: it is being removed"
 FATAL = (r"pcieport \S+: (AER: +TLP Header|PCIe Bus Error| +device \[.*error status| +\[ *\d+\] )",
@@ -69,7 +74,8 @@ NO_FREEZE = (r"luo: (Freeze failed for token\[.*\] handler\[vfio-pci-v1\]|"
              r"kexec refused: session .* cannot be frozen)")
 ASLEEP = "Live Update: cannot be handed over: its user has put it in a low power state"
 UNBINDING = ("No device request channel registered", NO_FREEZE,
-             "Live Update: cannot be (preserved|handed over): it is being unbound from its driver")
+             "Live Update: cannot be (preserved|handed over): it is being (unbound|reset)",
+             "kexec refused: it is being bound, unbound or removed")
 NO_ROOM = (STOPPED, "memfd_luo: failed to setup file: ",
            "Live Update: cannot be retrieved: no memory")
 UNIT_OFF = "DMAR: DMAR unit .* stays off despite the command line"

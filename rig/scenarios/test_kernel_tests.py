@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from rig import topology
+from rig import console, topology
 from rig.lab import Lab
 
 TAP = re.compile(r"^\s*(not ok|ok) \d+ (.*)$", re.M)
@@ -18,6 +18,7 @@ def assert_passed(out: str) -> None:
     assert "\nok " in out and "\nnot ok" not in out, out
 
 
+@pytest.mark.console(console.REFUSED, "Test should be marked slow")
 def test_kunit_suites_pass(vm: Lab) -> None:
     vm.expect_drops()
     machine = vm(topology.plain(), variant="debug", cmdline="kho=on liveupdate=on kunit.autorun=1")
