@@ -197,6 +197,6 @@ def test_trace_events_and_states_tell_of_each_step(vm: Lab, arch: str, variant: 
     owner.ctl("finish")
     assert state(machine, KEPT) == "none"
     assert events(machine) == adopted | {("refuse", KEPT, "pci-stub"),
-                                         ("claim", KEPT, "retrieved"),
+                                         ("claim", KEPT, "opened"),
                                          ("finish", KEPT, "finished")}
     owner.ctl("quit")
