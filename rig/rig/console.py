@@ -43,6 +43,7 @@ LISTED = {
         "QEMU's device tree of arm64 tells of no caches",
     r"pci-host-generic \S+: Memory resource size exceeds max for 32 bits":
         "the window of QEMU's arm64 machine that lies above 4 GiB",
+    r"\w+: \d+ callbacks suppressed": "what has been said often, and counts where it is said",
     r"PCI: Unknown option `(assign-busses|nocrs)'": "hostile words of x86, on arm64",
 }
 

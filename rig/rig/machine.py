@@ -105,7 +105,8 @@ class Machine:
         self._hardware = Hardware(**hardware)
         iommu = self._hardware.iommu
         self._iommu: dict[str, str] = iommu if isinstance(iommu, dict) else {}
-        self._trace = TRACE + (["vtd_dmar_fault"] if iommu else []) + (trace or [])
+        faults = ["vtd_dmar_fault"] if iommu and arch == "x86_64" else []
+        self._trace = TRACE + faults + (trace or [])
         self._needs = (*needs.split(), *(name for name in self._iommu if name in qemu.FEATURES))
         self._kernel = kernel or paths.kernel_dir(arch, variant)
         self._process: subprocess.Popen[bytes] | None = None
