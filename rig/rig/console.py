@@ -43,6 +43,9 @@ LISTED = {
         "QEMU's device tree of arm64 tells of no caches",
     r"pci-host-generic \S+: Memory resource size exceeds max for 32 bits":
         "the window of QEMU's arm64 machine that lies above 4 GiB",
+    r"ACPI: IRQ \d+ override to edge\(!\), high\(!\)": "QEMU's tables, from 10 on",
+    r"pci_bus \S+: Unknown NUMA node; performance will be reduced":
+        "QEMU's host bridge is near no memory node",
     r"\w+: \d+ callbacks suppressed": "what has been said often, and counts where it is said",
     r"PCI: Unknown option `(assign-busses|nocrs)'": "hostile words of x86, on arm64",
 }

@@ -149,6 +149,8 @@ HANGS = "rdinit=/nowhere panic=0"
 
 
 @pytest.mark.parametrize("locked", [True, False], ids=["locked", "control"])
+@pytest.mark.console("rdinit=/nowhere", "/dev/root: Can't lookup", "VFS: ", "correct .root=. boot",
+                     "List of all bdev filesystems", r"\]  ext[34]$", r"\] *$")
 def test_field_watchdog_resets_a_kernel_that_hangs(vm: Lab, locked: bool) -> None:
     """If nothing can stop it. Otherwise its driver does before the jump, and nobody is watching."""
     vm.expect_splat("Kernel panic|Call Trace|i6300ESB timer .*: nowayout already set")

@@ -223,7 +223,7 @@ LATE = "fw_devlink.strict=1 initcall_blacklist=arm_smmu_driver_init"
 
 
 @pytest.mark.parametrize("variant", [variant for arch, variant in KERNELS if arch == "arm64"])
-@pytest.mark.console("deferred probe timeout, ignoring dependency")
+@pytest.mark.console("deferred probe timeout, ignoring dependency", console.MISSED, *console.KEPT)
 def test_device_whose_host_comes_late_is_waited_for(vm: Lab, variant: str) -> None:
     """The host bridge of a Device Tree waits for an IOMMU that has no driver, until it gives up."""
     machine = vm(Topology(root_port("rp0", nic(KEPT)), root_port("rp1", nic("other"))),

@@ -46,13 +46,13 @@ ARM = {
     "UEFI": "test -d /sys/firmware/efi",
     "ITS": "dmesg | grep -q 'ITS \\[mem 0x'",
     "CPUs": "test $(nproc) = 2",
-    "nodes": "test -d /sys/devices/system/node/node1",
 }
 
 
 @pytest.mark.parametrize("wanted", [True, False], ids=["all", "control"])
 def test_arm64_has_what_it_is_given(vm: Lab, wanted: bool) -> None:
-    options = {"firmware": "uefi", "smp": 2, "nodes": 2}
+    # Not with nodes: AAVMF's tables tell of no node for its flash, and Linux believes none then.
+    options = {"firmware": "uefi", "smp": 2}
     machine = vm(topology.plain(), arch="arm64", **(options if wanted else {}))
     # A machine with a device tree has an ITS as well.
     assert succeeds(machine, ARM) == (set(ARM) if wanted else {"ITS"})

@@ -377,6 +377,7 @@ def test_last_session_ends_while_a_device_is_being_added(vm: Lab, variant: str) 
 HOST = "/sys/bus/platform/drivers/pci-host-generic"
 
 
+@pytest.mark.console(console.REFUSED)
 def test_host_bridge_stays_while_something_below_is_preserved(vm: Lab) -> None:
     machine = vm(topology.plain(), arch="arm64")
     host = machine.sh(f"cd {HOST}; echo *.pcie").out.strip()

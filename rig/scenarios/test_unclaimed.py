@@ -56,6 +56,7 @@ def test_driver_that_was_kept_away_gets_the_device_in_the_end(vm: Lab, variant: 
     assert driver(machine, KEPT) == "pci-stub"
 
 
+@pytest.mark.console("Firmware left e100 interrupts enabled")
 def test_quirk_leaves_interrupts_of_a_network_adapter_alone(vm: Lab) -> None:
     machine = vm(Topology(Device(EEPRO100, KEPT, {"netdev": f"net-{KEPT}", "romfile": ""})))
     agent = Agent(machine).start().take(KEPT)
