@@ -34,6 +34,7 @@
 #include <linux/align.h>
 #include <linux/cleanup.h>
 #include <linux/cpu.h>
+#include <linux/cpufeature.h>
 #include <linux/cpuhotplug.h>
 #include <linux/init.h>
 #include <linux/irqchip/arm-gic-v3.h>
@@ -47,8 +48,6 @@
 #include <linux/pfn.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
-
-#include <asm/cpufeature.h>
 
 static struct {
 	struct rdists *rdists;

@@ -142,6 +142,7 @@ static bool lu_copy_root(struct pci_bus *bus, u32 domain, u8 nr)
  * @why: set if it cannot be told who is there
  *
  * Context: process context. Takes pci_bus_sem, then pci_lu_rwsem, for reading.
+ * Return: who answers; %LU_UNKNOWN if a bridge on the way cannot be asked.
  */
 static enum lu_answer lu_reach(struct pci_bus *bus, u32 domain, u16 bdf, const char **why)
 {
