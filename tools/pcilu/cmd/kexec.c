@@ -176,11 +176,13 @@ static int first_preserved(const char **bdf)
 	static char address[sizeof(d.dev[0].bdf)];
 	int i, err = devices_scan(&d, NULL);
 
-	for (i = 0; !err && i < d.count && !*bdf; i++) {
+	*bdf = NULL;
+	for (i = 0; !err && i < d.count; i++) {
 		if (d.dev[i].state != PCILU_STATE_PRESERVED)
 			continue;
 		memcpy(address, d.dev[i].bdf, sizeof(address));
 		*bdf = address;
+		break;
 	}
 	return err;
 }
