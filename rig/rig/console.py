@@ -28,6 +28,7 @@ LISTED = {
     r"Spurious LAPIC timer interrupt on cpu \d+": CLOCK,
     r"APIC (timer disabled|frequency too slow|calibration not consistent).*": CLOCK,
     r"sched: DL replenish lagged too much": CLOCK,
+    r"APIC: Stale IRR: [\da-f,]+": "stock Linux, of a timer that fired during the kexec",
     r"Could not switch to high resolution mode on CPU \d+": CLOCK,
     r"Unstable clock detected, switching default tracing clock to \"global\"|"
     r"If you want to keep using the local clock, then add:|"
