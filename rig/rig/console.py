@@ -27,7 +27,8 @@ LISTED = {
     r"TSC found unstable after boot, .*": CLOCK,
     r"Spurious LAPIC timer interrupt on cpu \d+": CLOCK,
     r"APIC (timer disabled|frequency too slow|calibration not consistent).*": CLOCK,
-    r"sched: DL replenish lagged too much": CLOCK,
+    r"sched: (DL replenish lagged too much|RT throttling activated)": CLOCK,
+    r"perf: interrupt took too long .*": CLOCK,
     r"APIC: Stale IRR: [\da-f,]+": "stock Linux, of a timer that fired during the kexec",
     r"Could not switch to high resolution mode on CPU \d+": CLOCK,
     r"Unstable clock detected, switching default tracing clock to \"global\"|"
