@@ -49,6 +49,8 @@ LISTED = {
     r"pci_bus \S+: Unknown NUMA node; performance will be reduced":
         "QEMU's host bridge is near no memory node",
     r"\w+: \d+ callbacks suppressed": "what has been said often, and counts where it is said",
+    DEVICE + r": pciehp: (Cannot get irq -1 for the hotplug controller|"
+    r"Notification initialization failed \(-1\))": "ports on arm64 without interrupts",
     r"PCI: Unknown option `(assign-busses|nocrs)'": "hostile words of x86, on arm64",
 }
 
