@@ -145,6 +145,7 @@ static struct pcilu_session_info **pack(const struct pcilu_session_info *all,
 	struct pcilu_session_info **list, *copy;
 	size_t i;
 
+	/* NOLINTNEXTLINE(bugprone-sizeof-expression): room for pointers is meant */
 	list = malloc((n + 1) * sizeof(*list) + n * sizeof(*copy));
 	if (!list)
 		return NULL;

@@ -174,15 +174,19 @@ static void follow(struct keeper *k, int signals)
 			       { .events = POLLIN } };
 
 	for (;;) {
+		bool failed;
+
 		p[1].fd = k->sock;
 		if (poll(p, 2, k->sock < 0 ? RETRY_MS : -1) < 0 &&
 		    errno != EINTR)
 			return;
 		if (p[0].revents)
 			return;
-		if (k->sock >= 0 && p[1].revents && take_news(k))
-			drop_connection(k);
-		else if (k->sock < 0 && begin(k))
+		if (k->sock >= 0)
+			failed = p[1].revents && take_news(k);
+		else
+			failed = begin(k);
+		if (failed)
 			drop_connection(k);
 		else
 			say(k);
