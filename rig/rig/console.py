@@ -16,6 +16,7 @@ from pathlib import Path
 from . import paths
 
 WARNING = 4     # the kernel's number; what is worse has a lower one
+DAEMON = 3 << 3     # from here on it is a daemon that speaks, through /dev/kmsg
 
 # Lines of a level that healthy kernels of ours print, whole, and why that is all right. What only
 # some scenarios cause they name themselves (the console marker, Lab.expect_splat).
@@ -129,7 +130,7 @@ def read(console: Path, expected: list[str] | None = None, faults: bool = False)
             # A program that writes to the console may have left a line unfinished.
             at = re.search(r"<\d+>\[", line)
             prefix, text = LINE.fullmatch(line[at.start():] if at else line).groups()
-            level = int(prefix) % 8 if prefix else WARNING + 1
+            level = int(prefix) % 8 if prefix and int(prefix) < DAEMON else WARNING + 1
             if change := PRESERVED.search(text):
                 preserved += 1 if change[1].startswith("preserved") else -1
             elif text.startswith("Linux version "):

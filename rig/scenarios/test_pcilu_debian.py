@@ -178,7 +178,7 @@ def test_update_through_systemd(vm: Lab) -> None:
 def test_control_update_through_systemd_without_preserving_loses_frames(vm: Lab) -> None:
     machine = debian(vm)
     receiver = Borrower(machine).receive("--no-preserve-device", ring=8192)
-    machine.update(guide(machine, 5)[1])
+    machine.update(f"{guide(machine, 5)[1]} --accept in-use")
     assert machine.pcilu("status")["last_verify"] == "kept"     # there was no device to keep
     time.sleep(1)
     dma = witness.read(machine).dma()

@@ -49,14 +49,17 @@ bool persist_has(const char *bdf)
 
 static int write_rules(const char *text)
 {
+	autofree char *udev = path_of("/etc/udev");
 	autofree char *dir = path_of("/etc/udev/rules.d");
 	autofree char *path = path_of(RULES);
 	autofree char *temp = path_of(RULES ".new");
 	autofclose FILE *f = NULL;
 
-	if (!dir || !path || !temp)
+	if (!udev || !dir || !path || !temp)
 		return -ENOMEM;
-	if (mkdir(dir, 0755) && errno != EEXIST)
+	/* Where udev is not installed there is nothing yet */
+	if ((mkdir(udev, 0755) && errno != EEXIST) ||
+	    (mkdir(dir, 0755) && errno != EEXIST))
 		return -errno;
 	f = fopen(temp, "we");
 	if (!f)
