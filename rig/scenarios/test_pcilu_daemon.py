@@ -18,6 +18,7 @@ from typing import Iterator
 import pytest
 
 from rig import pcilu_host as ph
+from rig.daemon_client import listing
 from rig.pcilu_host import Host, TOOLS
 
 pytestmark = pytest.mark.skipif(not (TOOLS / "pcilud").exists(),
@@ -37,18 +38,6 @@ def session(host: Host, kind: int, name: str) -> tuple[int, int]:
     with host.connect() as sock:
         error, _, fds, _ = host.ask(sock, ph.message(kind, name))
         return error, fds[0] if fds else -1
-
-
-def listing(host: Host) -> dict[tuple[str, int], dict[str, int]]:
-    found, index = {}, 0
-    with host.connect() as sock:
-        while True:
-            error, name, _, fields = host.ask(sock, ph.message(ph.LIST, index=index))
-            if error == errno.ENOENT:
-                return found
-            assert error == 0
-            found[name, fields["direction"]] = fields
-            index = fields["index"] + 1
 
 
 # --- sessions live and die as they should
