@@ -44,9 +44,9 @@
 #include <linux/acpi.h>
 #include <linux/iopoll.h>
 #include <linux/kexec.h>
+#include <linux/mutex.h>
 #include <linux/of.h>
 #include <linux/reboot.h>
-#include <linux/slab.h>
 
 #include "../pci.h"
 #include "internal.h"
@@ -346,15 +346,17 @@ static int lu_stop(struct pci_bus *bus, u32 domain, u16 bdf, bool ask_only)
 	return 0;
 }
 
+/* Too large for the stack, and a lack of memory must not keep a device running */
+static DEFINE_MUTEX(lu_way_lock);
+static struct pci_bus lu_way;
+
 static int lu_stop_or_ask(u32 domain, u16 bdf, bool ask_only)
 {
 	if (pci_lu_break & PCI_LU_BREAK_STOP || lu_is_settled(domain, bdf))
 		return 0;
 
-	struct pci_bus *bus __free(kfree) = kzalloc_obj(*bus);
-
-	return bus ? lu_stop(bus, domain, bdf, ask_only) :
-		     lu_cannot(domain, bdf, "out of memory");
+	guard(mutex)(&lu_way_lock);
+	return lu_stop(&lu_way, domain, bdf, ask_only);
 }
 
 /**
