@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rig import config, witness
 from rig.agent import Agent
 from rig.lab import Lab
@@ -29,6 +31,7 @@ def spin(machine: Machine) -> int:
     return int(machine.json("rt_spin 1")["pid"])
 
 
+@pytest.mark.console("pci_liveupdate_drain: cpus=")
 def test_realtime_task_does_not_hold_up_the_freeze(vm: Lab) -> None:
     ids = [f"edu{n}" for n in range(DEVICES)]
     # No ports: the threads of their interrupts may be where they do not get to run to their end.

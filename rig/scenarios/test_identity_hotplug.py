@@ -72,6 +72,7 @@ def test_request_to_unplug_is_refused(vm: Lab, arch: str) -> None:
                "done", timeout=60)
 
 
+@pytest.mark.console(*console.UNNUMBERED)
 def test_added_bridge_gets_no_bus_numbers_until_the_finish(vm: Lab) -> None:
     """On arm64, whose kernel leaves room for it below each root port when it is told to."""
     machine = vm(Topology(root_port("rp0", nic(KEPT)), root_port("rp1")), arch="arm64",

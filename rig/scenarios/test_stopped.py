@@ -309,6 +309,8 @@ def test_control_device_that_is_not_stopped_writes_to_freed_memory(vm: Lab, name
     assert errno == "" and written(receivers[0]) > 100 and master(receivers[0])
 
 
+@pytest.mark.console("PCI: (Fatal: No config space access|System does not support PCI)",
+                     "ACPI Error: ")
 def test_kernel_that_has_no_way_to_a_device_stops(vm: Lab) -> None:
     """With pci=off nobody can stop anything, not even at the next shutdown."""
     vm.expect_splat("Kernel panic|Call Trace")

@@ -77,7 +77,7 @@ def test_removed_device_cannot_be_preserved(vm: Lab, variant: str) -> None:
     machine.sh(f"(echo 1 >{attribute(machine, 'edu0', 'remove')}; echo gone >/tmp/removed) "
                ">/dev/null 2>&1 &")
     time.sleep(1)
-    assert agent.refused("preserve s 1 edu0") == "EAGAIN"
+    assert agent.refused("preserve s 1 edu0") == "ENODEV"
     agent.do("close edu0")
     machine.sh("for i in $(seq 100); do test -e /tmp/removed && exit 0; sleep 0.1; done; exit 1")
     agent.do("close s")
