@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The guest's file system: busybox, kexec-tools, the guest programs and the kernels, as a cpio."""
+"""The guest's file system: busybox, kexec-tools, guest programs and the next kernel, as a cpio."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from pathlib import Path
 
 from . import paths
 
-PACKAGES = ["busybox-static", "kexec-tools"]
-# What kexec-tools may be linked with; the rest of its dependencies only matters to its set-up.
+# Every kexec has two digests made of all of it, one of them by code that nothing speeds up.
+PACKAGES = ["busybox-static", "kexec-tools", "libuuid1"]
+# What the programs may be linked with; the rest of their dependencies only matters to set-up.
 LIBRARIES = re.compile(r"libc6|zlib1g|liblzma5|libzstd1|libxen[a-z]+[0-9.]*(t64)?")
 WANTED = ["bin/busybox", "sbin/kexec"]
 DIRECTORIES = ["bin", "boot", "dev", "etc", "lib", "opt", "opt/bin", "proc", "run", "sbin", "sys",
@@ -43,7 +44,7 @@ class Archive:
 
 def _unpacked(arch: str) -> Path:
     """Debian's busybox-static and kexec-tools with its libraries, unpacked and kept in build/."""
-    root = paths.BUILD / f"{arch}-debs"
+    root = paths.BUILD / f"{arch}-debs-{zlib.crc32(' '.join(PACKAGES).encode()):08x}"
     if (root / ".done").exists():
         return root
     debs: list[str] = []
@@ -71,8 +72,9 @@ def _unpacked(arch: str) -> Path:
 
 
 def _libraries(root: Path) -> list[Path]:
-    """The loader and the shared objects that kexec-tools needs, found by name below the root."""
-    keep = re.compile(r"(ld-linux|libc\.|libz|liblz|libxen(call|ctrl|dev|evt|foreign|gnt|tool)).*")
+    """The loader and the shared objects of the programs, found by name below the root."""
+    keep = re.compile(r"(ld-linux|libc\.|libuuid|libz|liblz|"
+                      r"libxen(call|ctrl|dev|evt|foreign|gnt|tool)).*")
     return sorted(p for p in root.glob("**/lib*/**/*.so*") if keep.match(p.name))
 
 
@@ -84,15 +86,13 @@ def build(arch: str, variant: str, extra: dict[str, Path] | None = None,
     """
     kernel = folder or paths.kernel_dir(arch, variant)
     image = paths.IMAGE[arch]
-    first = kernel / image
     following = kernel / "next" / image
     root = _unpacked(arch)
 
     files: dict[str, Path] = {"init": paths.GUEST / "init",
                               "bin/agent": paths.GUEST / "agent",
                               "bin/next": paths.GUEST / "next",
-                              "boot/kernel": first,
-                              "boot/next": following if following.exists() else first}
+                              "boot/next": following if following.exists() else kernel / image}
     # In the guest nothing is below /usr, wherever a Debian release has it.
     for name in WANTED:
         files[name] = next(p for p in (root / name, root / "usr" / name) if p.exists())

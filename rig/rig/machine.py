@@ -402,7 +402,7 @@ class Machine:
         """Panic. A crash kernel must have been loaded with `load_crash`."""
         self._send("echo c >/proc/sysrq-trigger")
 
-    def load_crash(self, image: str = "kernel", extra: str = "") -> Result:
+    def load_crash(self, image: str = "next", extra: str = "") -> Result:
         """Load a crash kernel with a small initrd made of what is in the running one."""
         self.sh("cd / && (find bin sbin lib lib64 usr opt init; echo dev; echo dev/console; "
                 "echo dev/null; echo proc; echo sys; echo tmp; echo run) 2>/dev/null "

@@ -192,7 +192,7 @@ def test_kernel_without_the_feature_stops(vm: Lab) -> None:
     machine = vm(small(), kind=WithOff)
     # Control: with nothing preserved it boots.
     machine.kexec("off")
-    machine.kexec("kernel")
+    machine.kexec()
     held(machine)
     log = stops(machine, "off")
     assert "handed over running hardware ('pci')" in log
