@@ -30,8 +30,11 @@ LISTED = {
     r"APIC (timer disabled|frequency too slow|calibration not consistent).*": CLOCK,
     r"sched: (DL replenish lagged too much|RT throttling activated)": CLOCK,
     r"perf: interrupt took too long .*": CLOCK,
-    r"APIC: Stale IRR: [\da-f,]+": "stock Linux, of a timer that fired during the kexec",
-    r"Could not switch to high resolution mode on CPU \d+": CLOCK,
+    r"APIC: Stale I[RS]R: [\da-f,]+": "stock Linux, of a timer that fired during the kexec",
+    r"Could not switch to high resolution mode on CPU \d+| *\w+ is not functional\.": CLOCK,
+    r"(Unable to calibrate against PIT|HPET/PMTIMER calibration failed|PIT calibration deviates).*":
+        CLOCK,
+    r"hpet: Lost \d+ RTC interrupts": CLOCK,
     r"Unstable clock detected, switching default tracing clock to \"global\"|"
     r"If you want to keep using the local clock, then add:|"
     r" *\"trace_clock=local\"|on the kernel command line": CLOCK,
