@@ -27,6 +27,7 @@
 #define LUO_RETRIEVE_FD LUO_IOCTL(0x41)
 #define LUO_FINISH LUO_IOCTL(0x42)
 #define LUO_GET_NAME LUO_IOCTL(0x43)
+#define LUO_DISCARD LUO_IOCTL(0x44)
 
 struct luo_token {
 	uint32_t size;
@@ -153,6 +154,13 @@ int luo_finish(int session)
 	struct luo_plain arg = { .size = sizeof(arg) };
 
 	return request(session, LUO_FINISH, &arg) ? -errno : 0;
+}
+
+int luo_discard(int session)
+{
+	struct luo_plain arg = { .size = sizeof(arg) };
+
+	return request(session, LUO_DISCARD, &arg) ? -errno : 0;
 }
 
 /*

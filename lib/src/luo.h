@@ -35,6 +35,12 @@ int luo_retrieve_fd(int session, uint64_t token);
 int luo_finish(int session);
 
 /*
+ * Unpreserves what is in an outgoing session and lets nothing into it again. -ENOTTY: the
+ * kernel cannot.
+ */
+int luo_discard(int session);
+
+/*
  * On which side of the kexec a session is: 1 if the previous kernel handed it over,
  * 0 if it was made in this one. Changes nothing.
  */

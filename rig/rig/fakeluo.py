@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Callable
 
 CREATE, RETRIEVE, PRESERVE, RETRIEVE_FD, FINISH, GET_NAME = 0x00, 0x01, 0x40, 0x41, 0x42, 0x43
+DISCARD = 0x44
 OPEN, KEXEC_LOAD, REBOOT = 0x100, 0x101, 0x102
 UNLOAD = 1      # KEXEC_FILE_UNLOAD
 REQUEST = struct.Struct("=IiQQ4096s")
@@ -37,6 +38,7 @@ class Session:
     incoming: bool = False
     retrieved: bool = False
     finished: bool = False
+    discarded: bool = False
 
     def drop(self) -> None:
         for fd in self.files.values():
@@ -58,6 +60,7 @@ class FakeLuo:
         self.loaded: bytes | None = None    # the image, as it was when it was loaded
         self.unloads = 0
         self.before_load: Callable[[], object] = lambda: None
+        self.before_reboot: Callable[[], object] = lambda: None     # may refuse
         self.kexec_loaded: Path | None = None       # the file in sysfs that tells
         self.reboots: list[int] = []
         self.load_error = 0
@@ -170,6 +173,7 @@ class FakeLuo:
                 raise Refused(self.load_error)
             self._load(text, arg, bool(token), fds)
         elif op == REBOOT:
+            self.before_reboot()
             self.reboots.append(arg & 0xffffffff)
         elif op in (CREATE, RETRIEVE):
             if sock is not self.opener:
@@ -214,9 +218,14 @@ class FakeLuo:
     def _file(self, session: Session, op: int, token: int, fds: list[int]) -> tuple[bytes, int]:
         if op == GET_NAME:
             return session.name.encode(), -1
-        if session.incoming != (op != PRESERVE):
+        if session.incoming != (op not in (PRESERVE, DISCARD)):
             raise Refused(errno.EINVAL)
-        if op == PRESERVE:
+        if op == DISCARD:
+            session.discarded = True
+            session.drop()
+        elif op == PRESERVE:
+            if session.discarded:
+                raise Refused(errno.ESHUTDOWN)
             if token in session.files:
                 raise Refused(errno.EEXIST)
             if not os.readlink(f"/proc/self/fd/{fds[0]}").startswith("/memfd:"):

@@ -599,7 +599,7 @@ def test_every_command_has_help(host: Host) -> None:
     commands = [line.split()[0] for line in lines if line.startswith("  ")]
     assert commands == ["list", "check", "preflight", "load", "unload", "exec", "snapshot",
                         "verify", "update", "status", "bind", "unbind", "release",
-                        "finish", "wait"]
+                        "discard", "finish", "wait"]
     for command in commands:
         out = host.pcilu(command, "--help")
         assert out.returncode == 0 and out.stdout.startswith(f"Usage: pcilu {command}")

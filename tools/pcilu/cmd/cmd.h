@@ -62,6 +62,7 @@ int cmd_unload(const struct options *o);
 int cmd_bind(const struct options *o);
 int cmd_unbind(const struct options *o);
 int cmd_release(const struct options *o);
+int cmd_discard(const struct options *o);
 int cmd_finish(const struct options *o);
 int cmd_wait(const struct options *o);
 

@@ -20,6 +20,7 @@
 #include "json.h"
 #include "kexec.h"
 #include "run.h"
+#include "veto.h"
 
 #define KEEPER "pcilu-keeper.service"
 
@@ -226,11 +227,21 @@ static int jump_by_systemd(void)
 /* Whoever holds sessions goes on to hold them: nobody is stopped */
 static int jump_alone(void)
 {
+	autofree char *session = NULL;
+	int err, log = veto_watch();
+
 	sync();
 	reboot(CMD_KEXEC);
-	return fail(status_of(errno), "the kernel refuses the kexec: %s%s",
-		    strerror(errno),
-		    errno == EINVAL ?
+	err = errno;
+	session = veto_session(log);
+	if (session)
+		return fail(
+			status_of(err),
+			"the kernel refuses the kexec: session %s cannot be frozen (%s): its owner mends that, or pcilu discard --force %s goes on without what is in it",
+			session, strerror(err), session);
+	return fail(status_of(err), "the kernel refuses the kexec: %s%s",
+		    strerror(err),
+		    err == EINVAL ?
 			    "; its log names the session and the remedy" :
 			    "");
 }

@@ -130,6 +130,8 @@ static const struct command {
 	  "give them back to their own drivers" },
 	{ "release", cmd_release, "nf", true, "[--force] SESSION",
 	  "give up a session that has no owner: it is not preserved" },
+	{ "discard", cmd_discard, "nf", true, "[--force] SESSION",
+	  "unpreserve what is in a session, whoever has it: it stands in the way" },
 	{ "finish", cmd_finish, "nf", true, "[--force] SESSION",
 	  "finish a handed-over session that has no owner" },
 	{ "wait", cmd_wait, "T", false, "[--timeout SECONDS]",

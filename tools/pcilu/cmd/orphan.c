@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* pcilu release and pcilu finish: one session whose owner does not do it any more. */
+/*
+ * pcilu release, finish and discard: one session whose owner does not do it any more, or
+ * is not asked.
+ */
 
 #include <errno.h>
 #include <stdio.h>
@@ -7,6 +10,7 @@
 #include <unistd.h>
 
 #include "../../../lib/include/pcilu.h"
+#include "../../../lib/src/luo.h"
 #include "../../../lib/src/path.h"
 #include "cmd.h"
 #include "json.h"
@@ -49,20 +53,35 @@ static bool owner_lives(const struct pcilu_session_info *info)
 	return path && !access(path, F_OK);
 }
 
-static int give_up(struct pcilu *lu, const char *name, uint32_t direction)
+static int release(struct pcilu *lu, const char *name)
 {
 	__attribute__((cleanup(close_session))) struct pcilu_session *s = NULL;
-	int err;
+	int err = pcilu_session_attach(lu, name, &s);
 
-	if (direction == PCILU_DIRECTION_OUTGOING) {
-		err = pcilu_session_attach(lu, name, &s);
-		return err ? err : pcilu_session_release(lu, s);
-	}
-	err = pcilu_session_retrieve(lu, name, &s);
+	return err ? err : pcilu_session_release(lu, s);
+}
+
+static int finish(struct pcilu *lu, const char *name)
+{
+	__attribute__((cleanup(close_session))) struct pcilu_session *s = NULL;
+	int err = pcilu_session_retrieve(lu, name, &s);
+
 	return err ? err : pcilu_session_finish(lu, s);
 }
 
-static int run(const struct options *o, uint32_t direction, const char *verb)
+/* Whoever has a descriptor of it keeps that, and no use of it */
+static int discard(struct pcilu *lu, const char *name)
+{
+	__attribute__((cleanup(close_session))) struct pcilu_session *s = NULL;
+	int err = pcilu_session_attach(lu, name, &s);
+
+	if (!err)
+		err = luo_discard(pcilu_session_fd(s));
+	return err ? err : pcilu_session_release(lu, s);
+}
+
+static int run(const struct options *o, uint32_t direction, const char *verb,
+	       int (*give_up)(struct pcilu *lu, const char *name))
 {
 	__attribute__((cleanup(close_lu))) struct pcilu *lu = NULL;
 	struct pcilu_session_info info;
@@ -90,10 +109,12 @@ static int run(const struct options *o, uint32_t direction, const char *verb)
 			"session %s has an owner, process %d; --force does it nevertheless",
 			name, info.pid);
 	if (!o->dry_run)
-		err = give_up(lu, name, direction);
+		err = give_up(lu, name);
 	if (err)
 		return fail(status_of(err), "session %s: %s", name,
-			    strerror(-err));
+			    err == -ENOTTY ?
+				    "this kernel does not discard sessions" :
+				    strerror(-err));
 	if (!o->json) {
 		printf("%s %s\n", o->dry_run ? "would" : "done:", verb);
 		return ST_YES;
@@ -107,10 +128,15 @@ static int run(const struct options *o, uint32_t direction, const char *verb)
 
 int cmd_release(const struct options *o)
 {
-	return run(o, PCILU_DIRECTION_OUTGOING, "release");
+	return run(o, PCILU_DIRECTION_OUTGOING, "release", release);
 }
 
 int cmd_finish(const struct options *o)
 {
-	return run(o, PCILU_DIRECTION_INCOMING, "finish");
+	return run(o, PCILU_DIRECTION_INCOMING, "finish", finish);
+}
+
+int cmd_discard(const struct options *o)
+{
+	return run(o, PCILU_DIRECTION_OUTGOING, "discard", discard);
 }

@@ -10,7 +10,7 @@ _pcilu()
 	local always="--json --verbose --help --version"
 	if [ "$cword" -eq 1 ]; then
 		COMPREPLY=($(compgen -W "list check preflight load unload exec snapshot verify update \
-			status bind unbind release finish wait --json --verbose --help --version" -- "$cur"))
+			status bind unbind release discard finish wait --json --verbose --help --version" -- "$cur"))
 		return
 	fi
 	case $prev in
@@ -45,7 +45,7 @@ _pcilu()
 		_get_comp_words_by_ref -n : cur
 		COMPREPLY=($(compgen -W "$(_pcilu_slots) --slot --persist --dry-run $always" -- "$cur"))
 		__ltrim_colon_completions "$cur" ;;
-	release|finish) COMPREPLY=($(compgen -W "--dry-run --force $always" -- "$cur")) ;;
+	release|discard|finish) COMPREPLY=($(compgen -W "--dry-run --force $always" -- "$cur")) ;;
 	wait) COMPREPLY=($(compgen -W "--timeout $always" -- "$cur")) ;;
 	status) COMPREPLY=($(compgen -W "--metrics $always" -- "$cur")) ;;
 	esac
