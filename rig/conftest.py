@@ -8,6 +8,7 @@ import os
 import random
 import re
 import time
+from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
@@ -76,6 +77,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--drawn", action="store_true",
                      help="only what PCILU_SEED draws, on release kernels (make soak)")
+    parser.addoption("--but", metavar="FILE",
+                     help="with --drawn: not these again, one a line, unless a seed changes them")
 
 
 def on_debug(item: pytest.Item) -> bool:
@@ -104,7 +107,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """A default run draws some of what is dear; a choice by name and FULL take it all."""
     left_out: set[pytest.Item] = set()
     if config.option.drawn:
-        left_out = {item for item in items if not is_drawn(item) or "debug" in item.name}
+        done = Path(config.option.but).read_text().splitlines() if config.option.but else []
+        left_out = {item for item in items if not is_drawn(item) or "debug" in item.name
+                    or item.nodeid in done and not item.get_closest_marker("drawn")}
     elif not FULL and not config.option.keyword:
         for belongs, count in ((on_debug, DEBUG_SAMPLE), (is_rare, RARE_SAMPLE)):
             group = [item for item in items if belongs(item)]
