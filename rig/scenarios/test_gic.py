@@ -23,11 +23,11 @@ ECAM = 0x4010000000                 # of QEMU's virt machine
 ENABLED, GROUP1 = 0x1, 0x2          # bits of an interrupt's properties; above is its priority
 
 
-def start(vm: Lab, smp: int, more: str = "") -> Agent:
+def start(vm: Lab, smp: int, more: str = "", firmware: str = "") -> Agent:
     """One device to preserve, and one that goes on talking although it was told to stop."""
     # What is given away is zeroed. Nothing else is in the way of the kernel's first allocations.
     machine = vm(Topology(root_port("rp0", edu("kept")), root_port("rp1", edu("loud"))),
-                 kind=Reachable, arch="arm64", smp=smp, trace=gic.TRACE,
+                 kind=Reachable, arch="arm64", smp=smp, trace=gic.TRACE, firmware=firmware,
                  cmdline=f"{LIVE_UPDATE} init_on_free=1 {more}")
     agent = Agent(machine).start().take("kept", "loud")
     agent.set_command("kept", MASTER)
@@ -94,9 +94,11 @@ def has_properties(machine: Machine, address: int) -> bool:
     return len(values) == 1 and bool(values.pop() & GROUP1)
 
 
-@pytest.mark.parametrize("smp", [1, 2])
-def test_gic_is_stopped_before_its_memory_is_given_away(vm: Lab, smp: int) -> None:
-    agent = start(vm, smp)
+@pytest.mark.parametrize("smp,firmware", [(1, ""), (2, ""), (2, "uefi")],
+                         ids=["1", "2", "2-uefi"])
+def test_gic_is_stopped_before_its_memory_is_given_away(vm: Lab, smp: int, firmware: str) -> None:
+    """With a Device Tree, and with ACPI and UEFI, which hands on what is reserved by itself."""
+    agent = start(vm, smp, firmware=firmware)
     machine = agent.machine
     log = gic.events(machine)
     where = tables(log, smp)
