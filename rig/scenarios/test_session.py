@@ -145,6 +145,9 @@ def test_retrieve_needs_the_rights_of_opening(vm: Lab, variant: str) -> None:
     assert receiver.ready["unprivileged"]["errno"] == "EPERM"
     # Control: with CAP_SYS_RAWIO it is given out, and the refusal is not held against it.
     assert receiver.ready["retrieved"] == ["memory", "device"]
+    # A second descriptor of what is given out takes the same.
+    assert receiver.ready["unprivileged_again"]["errno"] == "EPERM"
+    assert receiver.ready["again"]["rc"] == 0
     assert receiver.receives()
     receiver.ctl("finish")
     receiver.ctl("quit")

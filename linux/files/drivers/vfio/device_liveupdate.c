@@ -5,9 +5,32 @@
  */
 
 #include <linux/anon_inodes.h>
+#include <linux/device_cgroup.h>
 #include <linux/vfio.h>
 
 #include "vfio.h"
+
+/**
+ * vfio_device_cdev_may_open - could the calling task open the cdev?
+ * @device: device, of which the caller has a file, or that is registered
+ *
+ * As far as that does not depend on which of its device nodes would be opened.
+ *
+ * Context: Process context, of the task that is to get a file of @device.
+ * Return: 0 if it could, -EPERM if it is a no-IOMMU device and the task lacks
+ * CAP_SYS_RAWIO, or if the task's device cgroup denies reading or writing.
+ */
+int vfio_device_cdev_may_open(struct vfio_device *device)
+{
+	dev_t devt = device->device.devt;
+
+	if (vfio_device_is_noiommu(device) && !capable(CAP_SYS_RAWIO))
+		return -EPERM;
+
+	return devcgroup_check_permission(DEVCG_DEV_CHAR, MAJOR(devt), MINOR(devt),
+					  DEVCG_ACC_READ | DEVCG_ACC_WRITE);
+}
+EXPORT_SYMBOL_GPL(vfio_device_cdev_may_open);
 
 /**
  * vfio_device_cdev_getfile - make a device file without a device node
@@ -21,13 +44,18 @@
  * Context: Process context, of the task that is given the file. @device must not
  * be released meanwhile, e.g. because its parent is locked.
  * Return: the file, or an ERR_PTR: -ENODEV if @device is being unregistered,
- * -EPERM if it is a no-IOMMU device and the task lacks CAP_SYS_RAWIO, -ENOMEM or
- * another error of the file system.
+ * -EPERM as vfio_device_cdev_may_open() says, -ENOMEM or another error of the
+ * file system.
  */
 struct file *vfio_device_cdev_getfile(struct vfio_device *device)
 {
 	struct vfio_device_file *df;
 	struct file *filep;
+	int ret;
+
+	ret = vfio_device_cdev_may_open(device);
+	if (ret)
+		return ERR_PTR(ret);
 
 	df = vfio_df_cdev_alloc(device);
 	if (IS_ERR(df))

@@ -58,9 +58,9 @@
  *
  * retrieve
  *   Gives a device file for the incoming device, under the rights that open(2)
- *   asks for. Until finish it is the only one that can be bound, and its user
- *   finds the device untouched: VFIO takes it over with reads only. (An open
- *   that fails half way, for lack of memory, stops the device.)
+ *   asks for, whoever had it before. Until finish it is the only one that can be
+ *   bound, and its user finds the device untouched: VFIO takes it over with reads
+ *   only. (An open that fails half way, for lack of memory, stops the device.)
  *
  * quiesce
  *   Before memory of the session may be freed, stops and resets a device that
@@ -400,7 +400,7 @@ static struct file *lu_retrieve_locked(struct pci_dev *pdev,
 	if (IS_ERR(file))
 		pci_notice_ratelimited(pdev, "cannot be retrieved: %s\n",
 				       PTR_ERR(file) == -EPERM ?
-				       "a device without an IOMMU takes CAP_SYS_RAWIO" :
+				       "no right to open it: CAP_SYS_RAWIO, or its cgroup" :
 				       "no memory, or it is being unbound");
 	else
 		lu_set_ser(vdev, ser);
@@ -446,6 +446,12 @@ static int vfio_pci_lu_retrieve(struct liveupdate_file_op_args *args)
 
 	args->file = file;
 	return 0;
+}
+
+/* For all who ask after the first */
+static int vfio_pci_lu_may_retrieve(struct liveupdate_file_op_args *args)
+{
+	return vfio_device_cdev_may_open(vfio_device_from_file(args->file));
 }
 
 /*
@@ -550,6 +556,7 @@ static const struct liveupdate_file_ops vfio_pci_lu_ops = {
 	.settle		= vfio_pci_lu_settle,
 	.unfreeze	= vfio_pci_lu_unfreeze,
 	.retrieve	= vfio_pci_lu_retrieve,
+	.may_retrieve	= vfio_pci_lu_may_retrieve,
 	.can_finish	= vfio_pci_lu_can_finish,
 	.quiesce	= vfio_pci_lu_quiesce,
 	.finish		= vfio_pci_lu_finish,

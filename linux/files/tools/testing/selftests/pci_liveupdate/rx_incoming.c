@@ -218,6 +218,17 @@ static int set_rawio(bool on)
 	return 0;
 }
 
+static int try_unprivileged(struct rx *rx, struct json *j, const char *key)
+{
+	int ret = set_rawio(false);
+
+	if (ret)
+		return rx_fail(RX_USAGE, "drop CAP_SYS_RAWIO", ret, NULL);
+	try_retrieve(rx, j, key, RX_TOKEN_DEVICE);
+	set_rawio(true);
+	return RX_OK;
+}
+
 int rx_resume(struct rx *rx)
 {
 	struct json j = {};
@@ -233,15 +244,16 @@ int rx_resume(struct rx *rx)
 	if (rx->opt.token_wrong)
 		try_retrieve(rx, &j, "wrong_token", WRONG_TOKEN);
 	if (rx->opt.unprivileged) {
-		int ret = set_rawio(false);
-
-		if (ret)
-			return rx_fail(RX_USAGE, "drop CAP_SYS_RAWIO", ret, NULL);
-		try_retrieve(rx, &j, "unprivileged", RX_TOKEN_DEVICE);
-		set_rawio(true);
+		code = try_unprivileged(rx, &j, "unprivileged");
+		if (code)
+			return code;
 	}
 
 	code = retrieve_files(rx, &j);
+	if (!code && rx->opt.unprivileged) {
+		code = try_unprivileged(rx, &j, "unprivileged_again");
+		try_retrieve(rx, &j, "again", RX_TOKEN_DEVICE);
+	}
 	if (!code && rx->m.h && rx->v.cdev >= 0 && !rx->opt.no_map)
 		code = pin_memory(rx, &j);
 	if (!code && rx->v.cdev >= 0)
