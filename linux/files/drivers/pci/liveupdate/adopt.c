@@ -60,7 +60,7 @@ bool __pci_liveupdate_keeps(struct pci_dev *dev, enum pci_lu_keep what)
 	bool endpoint = dev->hdr_type == PCI_HEADER_TYPE_NORMAL;
 	u8 scope = lu_kept[what].scope;
 
-	if (pci_lu_break & PCI_LU_BREAK_KEEP(what))
+	if (pci_lu_break & pci_lu_break_keep(what))
 		return false;
 	if (!(scope & (endpoint ? LU_ENDPOINTS : LU_BRIDGES)))
 		return false;

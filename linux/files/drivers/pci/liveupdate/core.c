@@ -63,8 +63,8 @@ DEFINE_STATIC_KEY_FALSE(pci_lu_used_key);
 #undef MODULE_PARAM_PREFIX
 #define MODULE_PARAM_PREFIX "pci_liveupdate."
 
-unsigned int pci_lu_break;
-module_param_named(break, pci_lu_break, uint, 0600);
+unsigned long pci_lu_break;
+module_param_named(break, pci_lu_break, ulong, 0600);
 
 unsigned int pci_lu_abi_version = PCI_LIVEUPDATE_ABI_VERSION;
 module_param_named(abi_version, pci_lu_abi_version, uint, 0600);

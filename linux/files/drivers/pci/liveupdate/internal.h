@@ -218,14 +218,18 @@ static inline unsigned long pci_lu_key(u32 domain, u16 bdf)
 #define PCI_LU_BREAK_STOP		BIT(26)	/* free memory of devices that may be running */
 #define PCI_LU_BREAK_GIC		BIT(27)	/* give a GIC's tables away */
 
-/* Do not keep that, see enum pci_lu_keep */
-#define PCI_LU_BREAK_KEEP(what)		BIT(8 + (what))
+/* Do not keep that, see enum pci_lu_keep: bits 8 to 23, and on from 32 */
+static inline unsigned long pci_lu_break_keep(enum pci_lu_keep what)
+{
+	static_assert(PCI_LU_KEEP_NR <= 16 + BITS_PER_LONG - 32);
+	return what < 16 ? BIT(8 + what) : BIT(16 + what);
+}
 
 #ifdef CONFIG_PCI_LIVEUPDATE_DEBUG
-extern unsigned int pci_lu_break;
+extern unsigned long pci_lu_break;
 extern unsigned int pci_lu_abi_version;
 #else
-#define pci_lu_break		0u
+#define pci_lu_break		0ul
 #define pci_lu_abi_version	PCI_LIVEUPDATE_ABI_VERSION
 #endif
 

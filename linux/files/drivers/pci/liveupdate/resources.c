@@ -379,7 +379,7 @@ static void lu_reserve_lost(struct pci_bus *bus, struct pci_lu_incoming *in)
 bool pci_liveupdate_claim_resources(struct pci_bus *bus)
 {
 	if (!static_branch_unlikely(&pci_lu_incoming_key) ||
-	    pci_lu_break & PCI_LU_BREAK_KEEP(PCI_LU_KEEP_ADDRESSES))
+	    pci_lu_break & pci_lu_break_keep(PCI_LU_KEEP_ADDRESSES))
 		return false;
 
 	guard(rwsem_write)(&pci_lu_rwsem);
