@@ -148,6 +148,20 @@ bool pci_lu_incoming_below(struct pci_bus *bus,
 			   void (*fn)(struct pci_bus *bus, struct pci_lu_incoming *in));
 
 /* stop.c */
+
+/**
+ * enum pci_lu_answer - what a read at the place of a record tells
+ * @PCI_LU_SOMEBODY: a function answers
+ * @PCI_LU_NOBODY:   none is there, or all that is there has been reset
+ * @PCI_LU_UNKNOWN:  it cannot be told
+ */
+enum pci_lu_answer { PCI_LU_SOMEBODY, PCI_LU_NOBODY, PCI_LU_UNKNOWN };
+
+enum pci_lu_answer pci_lu_ask_bridge(struct pci_bus *bus,
+				     const struct pci_liveupdate_record_ser *rec,
+				     const char **why);
+bool pci_lu_end_dma(struct pci_bus *bus, unsigned int devfn, u8 express, u16 off,
+		    bool *drained);
 void pci_lu_leaves(struct pci_dev *dev);
 void pci_lu_stop_boot_without_access(void);
 

@@ -62,54 +62,53 @@
 #define LU_DRAIN_STEP_US	USEC_PER_MSEC
 #define LU_DRAIN_US		(1500 * USEC_PER_MSEC)
 
-/**
- * enum lu_answer - what a read at the place of a record tells
- * @LU_SOMEBODY:  a function answers
- * @LU_NOBODY:	  none is there, or all that is there has been reset
- * @LU_UNKNOWN:	  it cannot be told
- */
-enum lu_answer { LU_SOMEBODY, LU_NOBODY, LU_UNKNOWN };
-
-static enum lu_answer lu_ask(struct pci_bus *bus, unsigned int devfn, const char **why)
+static enum pci_lu_answer lu_ask(struct pci_bus *bus, unsigned int devfn, const char **why)
 {
 	u32 id;
 
 	if (pci_bus_read_config_dword(bus, devfn, PCI_VENDOR_ID, &id)) {
 		*why = "its registers cannot be read";
-		return LU_UNKNOWN;
+		return PCI_LU_UNKNOWN;
 	}
 	if (id == LU_NOT_READY) {
 		*why = "it, or a bridge above it, is not ready after a reset";
-		return LU_UNKNOWN;
+		return PCI_LU_UNKNOWN;
 	}
-	return PCI_POSSIBLE_ERROR(id) ? LU_NOBODY : LU_SOMEBODY;
+	return PCI_POSSIBLE_ERROR(id) ? PCI_LU_NOBODY : PCI_LU_SOMEBODY;
 }
 
-/* Does what a bridge was recorded to forward still get through it? */
-static enum lu_answer lu_ask_bridge(struct pci_bus *bus,
-				    const struct pci_liveupdate_record_ser *rec,
-				    const char **why)
+/**
+ * pci_lu_ask_bridge - does what a bridge was recorded to forward get through it?
+ * @bus: bus that it is on, or one through which its registers can be reached
+ * @rec: its record
+ * @why: set if it cannot be told
+ *
+ * Return: %PCI_LU_SOMEBODY if it does.
+ */
+enum pci_lu_answer pci_lu_ask_bridge(struct pci_bus *bus,
+				     const struct pci_liveupdate_record_ser *rec,
+				     const char **why)
 {
 	unsigned int devfn = rec->bdf & 0xff;
-	enum lu_answer answer;
+	enum pci_lu_answer answer;
 	u8 secondary, subordinate;
 	u16 cmd;
 
 	answer = lu_ask(bus, devfn, why);
-	if (answer != LU_SOMEBODY)
+	if (answer != PCI_LU_SOMEBODY)
 		return answer;
 
 	pci_bus_read_config_byte(bus, devfn, PCI_SECONDARY_BUS, &secondary);
 	pci_bus_read_config_byte(bus, devfn, PCI_SUBORDINATE_BUS, &subordinate);
 	if (secondary == rec->secondary && subordinate == rec->subordinate)
-		return LU_SOMEBODY;
+		return PCI_LU_SOMEBODY;
 
 	/* Reset, or new: a reset goes on to all that is below (PCIe r6.0, sec 6.6.1) */
 	pci_bus_read_config_word(bus, devfn, PCI_COMMAND, &cmd);
 	if (!secondary && !subordinate && !(cmd & PCI_COMMAND_MASTER))
-		return LU_NOBODY;
+		return PCI_LU_NOBODY;
 	*why = "a bridge above it has other bus numbers";
-	return LU_UNKNOWN;
+	return PCI_LU_UNKNOWN;
 }
 
 /*
@@ -142,17 +141,17 @@ static bool lu_copy_root(struct pci_bus *bus, u32 domain, u8 nr)
  * @why: set if it cannot be told who is there
  *
  * Context: process context. Takes pci_bus_sem, then pci_lu_rwsem, for reading.
- * Return: who answers; %LU_UNKNOWN if a bridge on the way cannot be asked.
+ * Return: who answers; %PCI_LU_UNKNOWN if a bridge on the way cannot be asked.
  */
-static enum lu_answer lu_reach(struct pci_bus *bus, u32 domain, u16 bdf, const char **why)
+static enum pci_lu_answer lu_reach(struct pci_bus *bus, u32 domain, u16 bdf, const char **why)
 {
 	struct pci_lu_incoming *in;
-	enum lu_answer answer;
+	enum pci_lu_answer answer;
 	unsigned long key;
 
 	if (!lu_copy_root(bus, domain, PCI_BUS_NUM(bdf))) {
 		*why = "no host bridge leads there, or it has not been scanned";
-		return LU_UNKNOWN;
+		return PCI_LU_UNKNOWN;
 	}
 
 	guard(rwsem_read)(&pci_lu_rwsem);
@@ -166,8 +165,8 @@ static enum lu_answer lu_reach(struct pci_bus *bus, u32 domain, u16 bdf, const c
 		    PCI_BUS_NUM(bdf) < rec->secondary || PCI_BUS_NUM(bdf) > rec->subordinate)
 			continue;
 		bus->number = PCI_BUS_NUM(rec->bdf);
-		answer = lu_ask_bridge(bus, rec, why);
-		if (answer != LU_SOMEBODY)
+		answer = pci_lu_ask_bridge(bus, rec, why);
+		if (answer != PCI_LU_SOMEBODY)
 			return answer;
 	}
 	bus->number = PCI_BUS_NUM(bdf);
@@ -182,12 +181,18 @@ static bool lu_is_draining(struct pci_bus *bus, unsigned int devfn, int at)
 	return !PCI_POSSIBLE_ERROR(status) && status & PCI_EXP_DEVSTA_TRPND;
 }
 
-/*
- * Clear bits of Command, one of which is Bus Master. @express is where the PCI
- * Express Capability is, if there is one. Returns false if Bus Master stays on.
+/**
+ * pci_lu_end_dma - clear bits of Command, one of which is Bus Master
+ * @bus: bus through which the registers of the function can be reached
+ * @devfn: device << 3 | function
+ * @express: where its PCI Express Capability is, 0 if it has none
+ * @off: the bits
+ * @drained: set to false if requests are outstanding in the end
+ *
+ * Return: false if Bus Master stays on.
  */
-static bool lu_end_dma(struct pci_bus *bus, unsigned int devfn, u8 express, u16 off,
-		       bool *drained)
+bool pci_lu_end_dma(struct pci_bus *bus, unsigned int devfn, u8 express, u16 off,
+		    bool *drained)
 {
 	bool draining = false;
 	u16 cmd;
@@ -230,8 +235,8 @@ bool pci_liveupdate_stop_dma(struct pci_dev *dev)
 	bool stopped, drained;
 
 	pci_liveupdate_bypass_begin(&bypass, dev);
-	stopped = lu_end_dma(dev->bus, dev->devfn, dev->pcie_cap, PCI_COMMAND_MASTER,
-			     &drained);
+	stopped = pci_lu_end_dma(dev->bus, dev->devfn, dev->pcie_cap, PCI_COMMAND_MASTER,
+				 &drained);
 	dev->is_busmaster = 0;
 	pci_liveupdate_bypass_end(&bypass);
 	return stopped && drained;
@@ -271,7 +276,7 @@ void pci_lu_leaves(struct pci_dev *dev)
 
 	if (!lu_has_addresses(dev))
 		off |= LU_DECODE;
-	if (!lu_end_dma(dev->bus, dev->devfn, dev->pcie_cap, off, &drained))
+	if (!pci_lu_end_dma(dev->bus, dev->devfn, dev->pcie_cap, off, &drained))
 		return;		/* asked again when its session ends */
 	set_bit(PCI_LU_STOPPED, &dev->lu_flags);
 	dev->is_busmaster = 0;
@@ -322,11 +327,11 @@ static int lu_stop(struct pci_bus *bus, u32 domain, u16 bdf, bool ask_only)
 	u8 express;
 
 	switch (lu_reach(bus, domain, bdf, &why)) {
-	case LU_UNKNOWN:
+	case PCI_LU_UNKNOWN:
 		return lu_cannot(domain, bdf, why);
-	case LU_NOBODY:
+	case PCI_LU_NOBODY:
 		return 0;
-	case LU_SOMEBODY:
+	case PCI_LU_SOMEBODY:
 		break;
 	}
 	if (ask_only)
@@ -337,7 +342,7 @@ static int lu_stop(struct pci_bus *bus, u32 domain, u16 bdf, bool ask_only)
 	if (!lu_has_addresses(dev))
 		off |= LU_DECODE;
 	express = pci_bus_find_capability(bus, bdf & 0xff, PCI_CAP_ID_EXP);
-	if (!lu_end_dma(bus, bdf & 0xff, express, off, &drained))
+	if (!pci_lu_end_dma(bus, bdf & 0xff, express, off, &drained))
 		return lu_cannot(domain, bdf, "Bus Master stays on");
 	if (dev)
 		dev->is_busmaster = 0;
