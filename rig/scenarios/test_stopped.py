@@ -170,6 +170,8 @@ def machine_for(vm: Lab, reason: Reason, variant: str = "release", extra: str = 
     """Preserve one NIC for each end, and let the reason have its way."""
     if reason.splat:
         vm.expect_splat(reason.splat)
+    for line in () if reason.stopped else console.KEPT:
+        vm.expect_splat(line)
     machine: Hand = vm(Topology(*[root_port(f"rp-{end}", nic(f"nic-{end}")) for end in ALL]),
                        kind=Hand, variant=variant, first=reason.first, rate=100)
     receivers = [Owner(machine, id) for id in nics()]
