@@ -33,6 +33,14 @@ static int cmd_retrieve_session(struct agent_call *c)
 	return new_session(c, luo_session_retrieve(c->argv[0]));
 }
 
+/* From whoever started this process, who got it from a daemon */
+static int cmd_inherit_session(struct agent_call *c)
+{
+	int fd = dup(agent_number(c, 0, 3));
+
+	return new_session(c, fd < 0 ? -errno : fd);
+}
+
 static int cmd_preserve(struct agent_call *c)
 {
 	struct agent_thing *t = agent_find(c->agent, c->argv[1], AGENT_ANY);
@@ -106,6 +114,7 @@ static int cmd_close(struct agent_call *c)
 
 const struct agent_command agent_file_commands[] = {
 	{ "session", cmd_session, AGENT_NEW, 1, "SESSION NAME; create it" },
+	{ "inherit-session", cmd_inherit_session, AGENT_NEW, 0, "SESSION [FD]; 3 if not given" },
 	{ "retrieve-session", cmd_retrieve_session, AGENT_NEW, 1, "SESSION NAME" },
 	{ "preserve", cmd_preserve, AGENT_SESSION, 2, "SESSION TOKEN THING" },
 	{ "retrieve", cmd_retrieve, AGENT_SESSION, 3, "SESSION TOKEN device|memory|file THING" },
