@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The screen that firmware set up is nobody's console once its adapter is preserved."""
+
+from __future__ import annotations
+
+import time
+
+from rig.keeper import Keeper
+from rig.lab import Lab
+from rig.machine import Machine
+from rig.topologies import KEPT
+from rig.topology import Device, Topology, root_port
+from rig.untouched import touched
+
+
+def screens(machine: Machine) -> list[str]:
+    """The frame buffers of firmware that this kernel offers to drivers."""
+    return machine.sh("find /sys/bus/platform/devices -name '*framebuffer*'").out.split()
+
+
+def test_screen_of_a_preserved_adapter_is_left_alone(vm: Lab) -> None:
+    machine = vm(Topology(root_port("rp0", Device("VGA", KEPT))), firmware="uefi")
+    assert screens(machine)
+    # Control: kexec passes it on, as long as the adapter is this kernel's.
+    machine.kexec()
+    assert screens(machine)
+    keeper = Keeper(machine)
+    keeper.preserve()
+    machine.kexec()
+    assert not screens(machine)
+    assert touched(machine, KEPT, time.time(), 3) == []
+    keeper.take_back()
