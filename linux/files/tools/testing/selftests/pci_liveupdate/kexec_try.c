@@ -133,6 +133,8 @@ static int unload(unsigned long flags)
 static int jump(void)
 {
 	sync();
+	/* From here on the machine's console tells the time */
+	sysfs_write("/dev/kmsg", "<5>kexec_try: exec");
 	if (reboot(LINUX_REBOOT_CMD_KEXEC))
 		return -errno;
 	return 0;
