@@ -34,6 +34,7 @@ pytestmark = pytest.mark.console(
 BREAK = "/sys/module/pci_liveupdate/parameters/break"
 NO_IDENTITY, NO_REFUSALS, NO_STOP = 0x40, 0x20, 0x4000000
 COMMAND, SERR = 0x04, 0x100
+NO_KEXEC = "Live Update: no kexec while a device is running that cannot be stopped"
 BAR0, BUS_NUMBERS, INTERRUPT_LINE = 0x10, 0x18, 0x3C
 DESCRIPTOR = struct.Struct("<QHHBBH")       # buffer, length, _, status, errors, VLAN
 DONE = 1
@@ -170,7 +171,7 @@ def machine_for(vm: Lab, reason: Reason, variant: str = "release", extra: str = 
     """Preserve one NIC for each end, and let the reason have its way."""
     if reason.splat:
         vm.expect_splat(reason.splat)
-    for line in () if reason.stopped else console.KEPT:
+    for line in () if reason.stopped else (*console.KEPT, NO_KEXEC):
         vm.expect_splat(line)
     machine: Hand = vm(Topology(*[root_port(f"rp-{end}", nic(f"nic-{end}")) for end in ALL]),
                        kind=Hand, variant=variant, first=reason.first, rate=100)
