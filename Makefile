@@ -15,7 +15,7 @@ help:
 	@echo 'make test-full        the same with every combination, not a sample'
 	@echo 'make soak [SEEDS=20]  what PCILU_SEED draws, on release kernels, with one seed after the other'
 	@echo 'make test-host [SUITE=trixie] [T=expr]  demo and test on a bare Debian, from a clean clone'
-	@echo 'make kernel [ARCH=x86_64|arm64] [VARIANT=release|debug|debian|off|stock]'
+	@echo 'make kernel [ARCH=x86_64|arm64] [VARIANT=release|debug|debian|off|stock|first]'
 	@echo 'make tools            pcilu, pcilud and libpcilu, in build/tools'
 	@echo 'make shell            an interactive VM with a PCI topology and the tools in it'
 	@echo 'make check            checkpatch, kernel-doc, sparse, W=1, linters'
@@ -51,8 +51,10 @@ demo shell:
 
 # What the scenarios boot. For a quick T=, name fewer: TEST_KERNELS=x86_64-release, or
 # none: T=pcilu TEST_KERNELS=
+# The first release comes from the history, which a shallow clone has not got.
 TEST_KERNELS ?= x86_64-release x86_64-debug arm64-release x86_64-stock x86_64-off \
-	x86_64-debian $(if $(filter-out 0,$(FULL)),arm64-debug arm64-stock)
+	x86_64-debian $(shell git cat-file -e c4a04c8 2>/dev/null && echo x86_64-first) \
+	$(if $(filter-out 0,$(FULL)),arm64-debug arm64-stock)
 TEST_ARCHES  := $(sort $(patsubst %-release,%,$(filter %-release,$(TEST_KERNELS))))
 
 # Each part under scripts/spent, so that the table in the end tells what a run costs.
