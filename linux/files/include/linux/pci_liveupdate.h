@@ -65,6 +65,8 @@ void pci_liveupdate_unregister_flb(struct liveupdate_file_handler *fh);
 int pci_liveupdate_preserve(struct pci_dev *dev);
 void pci_liveupdate_unpreserve(struct pci_dev *dev);
 bool pci_liveupdate_is_outgoing(struct pci_dev *dev);
+u32 pci_liveupdate_abi_pin(void);
+u32 pci_liveupdate_abi(void);
 
 bool pci_liveupdate_is_incoming(struct pci_dev *dev);
 struct pci_dev *pci_liveupdate_find(u32 domain, u16 bdf);
@@ -81,6 +83,7 @@ void pci_liveupdate_finish(struct pci_dev *dev);
 
 enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev);
 
+size_t pci_liveupdate_state_size(const struct pci_saved_state *state);
 size_t pci_liveupdate_pack_state(const struct pci_saved_state *state, void *buf,
 				 size_t size);
 struct pci_saved_state *pci_liveupdate_unpack_state(struct pci_dev *dev, const void *buf,

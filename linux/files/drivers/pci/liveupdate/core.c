@@ -53,8 +53,6 @@
 #define CREATE_TRACE_POINTS
 #include <trace/events/pci_liveupdate.h>
 
-static_assert(CONFIG_PCI_LIVEUPDATE_ABI == PCI_LIVEUPDATE_ABI_VERSION);
-
 DECLARE_RWSEM(pci_lu_rwsem);
 DEFINE_STATIC_KEY_FALSE(pci_lu_incoming_key);
 DEFINE_STATIC_KEY_FALSE(pci_lu_used_key);
@@ -66,7 +64,8 @@ DEFINE_STATIC_KEY_FALSE(pci_lu_used_key);
 unsigned long pci_lu_break;
 module_param_named(break, pci_lu_break, ulong, 0600);
 
-unsigned int pci_lu_abi_version = PCI_LIVEUPDATE_ABI_VERSION;
+/* The number that is handed over, whatever it would be */
+unsigned int pci_lu_abi_version;
 module_param_named(abi_version, pci_lu_abi_version, uint, 0600);
 #endif
 

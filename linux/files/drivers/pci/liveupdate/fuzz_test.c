@@ -298,13 +298,14 @@ static bool fuzz_preserve(struct pci_dev *dev, bool blindly)
 }
 
 /*
- * Everything that freeze, and then the next kernel, asks of what is handed over;
- * NULL if they are content.
+ * Everything that freeze, and then the next kernel, asks of what is handed over in a
+ * version; NULL if they are content.
  */
-static const char *fuzz_incoming(void)
+static const char *fuzz_incoming(u32 version)
 {
 	struct pci_lu_error err;
 
+	fz->header.version = version;
 	if (pci_lu_header_check(&fz->header, &err) ||
 	    pci_lu_records_check(&fz->header, fz->slots, FUZZ_FUNCS, &err))
 		return err.why;
@@ -347,13 +348,13 @@ struct fuzz_count {
 static void fuzz_round(struct kunit *test, u64 seed, bool blindly, struct fuzz_count *count)
 {
 	unsigned int refused = 0;
-	bool damaged;
 	const char *why;
+	bool damaged;
+	u32 version;
 
 	memset(fz, 0, sizeof(*fz));
 	prandom_seed_state(&fz->rnd, seed);
 	fuzz_topology();
-	fz->header.version = PCI_LIVEUPDATE_ABI_VERSION;
 	fz->header.record_size = sizeof(fz->recs[0]);
 	fz->header.records = PAGE_SIZE;
 	for (int i = 0; i < FUZZ_FUNCS; i++)
@@ -374,7 +375,13 @@ static void fuzz_round(struct kunit *test, u64 seed, bool blindly, struct fuzz_c
 			refused++;
 	}
 	count->refused += refused;
-	why = fuzz_incoming();
+	/* In each version from that which all of this takes on */
+	version = PCI_LIVEUPDATE_ABI_OLDEST;
+	for (int i = 0; i < FUZZ_FUNCS; i++)
+		if (!pci_lu_slot_is_free(&fz->recs[i]))
+			version = max(version, pci_lu_abi_of(&fz->recs[i]));
+	for (why = NULL; !why && version <= PCI_LIVEUPDATE_ABI_VERSION; version++)
+		why = fuzz_incoming(version);
 	count->stopped += !!why;
 
 	if (!blindly)

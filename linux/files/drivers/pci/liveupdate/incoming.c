@@ -50,8 +50,9 @@ static void __noreturn incoming_unreadable(const struct pci_lu_error *err, u32 v
 			 PCI_FUNC(err->rec->bdf));
 
 	liveupdate_fatal("PCI",
-			 "devices are running on behalf of the previous kernel, but %s cannot be read: %s (version %#x here, %#x handed over); live update into a kernel with CONFIG_PCI_LIVEUPDATE_ABI=%#x instead",
-			 who, err->why, PCI_LIVEUPDATE_ABI_VERSION, version, version);
+			 "devices are running on behalf of the previous kernel, but %s cannot be read: %s (versions %#x to %#x are read here, %#x was handed over); live update into a kernel that reads this, and can do what it says, instead",
+			 who, err->why, PCI_LIVEUPDATE_ABI_OLDEST, PCI_LIVEUPDATE_ABI_VERSION,
+			 version);
 }
 
 static int incoming_add(struct pci_liveupdate_record_ser *rec)

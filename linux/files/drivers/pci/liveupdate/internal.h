@@ -52,6 +52,15 @@ extern struct rw_semaphore pci_lu_rwsem;
 /* core.c */
 extern struct liveupdate_flb pci_lu_flb;
 
+/* abi.c */
+extern unsigned int pci_lu_abi_oldest;
+extern unsigned int pci_lu_abi_newest;
+bool pci_lu_abi_known(u32 version);
+const char *pci_lu_abi_check(const struct pci_liveupdate_record_ser *rec, u32 version);
+const char *pci_lu_abi_no_code(const struct pci_liveupdate_record_ser *rec);
+u32 pci_lu_abi_of(const struct pci_liveupdate_record_ser *rec);
+u32 pci_lu_abi_of_set(struct kho_block_set *set);
+
 /* record.c */
 void pci_lu_record_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec);
 const char *pci_lu_record_take(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec);
@@ -131,6 +140,7 @@ int pci_lu_outgoing_create(struct liveupdate_flb_op_args *args);
 int pci_lu_outgoing_freeze(struct liveupdate_flb_op_args *args);
 void pci_lu_outgoing_destroy(struct liveupdate_flb_op_args *args);
 bool pci_lu_outgoing_active(void);
+u32 pci_lu_outgoing_abi(const struct pci_liveupdate_record_ser *rec);
 
 /* incoming.c */
 int pci_lu_incoming_retrieve(struct liveupdate_flb_op_args *args);
@@ -231,6 +241,7 @@ static inline unsigned long pci_lu_key(u32 domain, u16 bdf)
 #define PCI_LU_BREAK_CHECKS		BIT(25)	/* hand over records that nobody checked */
 #define PCI_LU_BREAK_STOP		BIT(26)	/* free memory of devices that may be running */
 #define PCI_LU_BREAK_GIC		BIT(27)	/* give a GIC's tables away */
+#define PCI_LU_BREAK_VERDICT		BIT(28)	/* say what only version 2 can */
 
 /* Do not keep that, see enum pci_lu_keep: bits 8 to 23, and on from 32 */
 static inline unsigned long pci_lu_break_keep(enum pci_lu_keep what)
@@ -244,7 +255,7 @@ extern unsigned long pci_lu_break;
 extern unsigned int pci_lu_abi_version;
 #else
 #define pci_lu_break		0ul
-#define pci_lu_abi_version	PCI_LIVEUPDATE_ABI_VERSION
+#define pci_lu_abi_version	0u
 #endif
 
 #endif /* _PCI_LIVEUPDATE_INTERNAL_H */

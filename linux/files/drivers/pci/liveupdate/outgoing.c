@@ -26,6 +26,8 @@
 /**
  * struct lu_outgoing - the set of records that the next kernel inherits
  * @header: what is handed over, NULL while nothing is preserved
+ * @floor:  version that is not gone below, because structures beside the records
+ *	    have been laid out for it
  * @set:    memory of the records; grows, and is freed as a whole
  * @tail:   where the next new slot is
  * @nr_slots: slots taken from @set so far, free ones included
@@ -34,6 +36,7 @@
  */
 static struct lu_outgoing {
 	struct pci_liveupdate_header_ser *header;
+	u32 floor;
 	struct kho_block_set set;
 	struct kho_block_set_it tail;
 	u64 nr_slots;
@@ -104,12 +107,12 @@ int pci_lu_outgoing_create(struct liveupdate_flb_op_args *args)
 		return PTR_ERR(header);
 	}
 
-	header->version = pci_lu_abi_version;
 	header->record_size = sizeof(struct pci_liveupdate_record_ser);
 
 	scoped_guard(rwsem_write, &pci_lu_rwsem) {
 		kho_block_set_init(&lu_out.set, sizeof(struct pci_liveupdate_record_ser));
 		lu_out.header = header;
+		lu_out.floor = pci_lu_abi_oldest;
 	}
 	static_branch_enable(&pci_lu_used_key);		/* for good */
 	pci_lu_guard_start();
@@ -143,6 +146,80 @@ bool pci_lu_outgoing_active(void)
 {
 	guard(rwsem_read)(&pci_lu_rwsem);
 	return lu_out.header && lu_out.header->nr_records;
+}
+
+/**
+ * pci_liveupdate_abi_pin - which version must a driver's own structure fit?
+ *
+ * For drivers whose structures come in the same versions, when they set aside
+ * memory for one. What is handed over in the end is not older.
+ *
+ * Context: process context, from the preserve callback of a file handler. Takes
+ * pci_lu_rwsem.
+ * Return: PCI_LIVEUPDATE_ABI_V*.
+ */
+u32 pci_liveupdate_abi_pin(void)
+{
+	guard(rwsem_write)(&pci_lu_rwsem);
+	lu_out.floor = max(lu_out.floor, READ_ONCE(pci_lu_abi_oldest));
+	return lu_out.floor;
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_abi_pin);
+
+/**
+ * pci_liveupdate_abi - in which version is it handed over?
+ *
+ * Context: process context, from the settle callback of a file handler. Takes
+ * pci_lu_rwsem.
+ * Return: PCI_LIVEUPDATE_ABI_V*.
+ */
+u32 pci_liveupdate_abi(void)
+{
+	guard(rwsem_read)(&pci_lu_rwsem);
+	return lu_out.header->version;
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_abi);
+
+/**
+ * pci_lu_outgoing_abi - the oldest version that this can be handed over in
+ * @rec: record of the outgoing set
+ *
+ * Whatever pci_liveupdate.abi_oldest is set to from now on.
+ *
+ * Context: pci_lu_rwsem held.
+ * Return: PCI_LIVEUPDATE_ABI_V*.
+ */
+u32 pci_lu_outgoing_abi(const struct pci_liveupdate_record_ser *rec)
+{
+	return max(lu_out.floor, pci_lu_abi_of(rec));
+}
+
+/* Who has loaded the next kernel may have said what it reads */
+static int lu_abi_refuses(struct pci_dev *dev)
+{
+	u32 version = max(pci_lu_outgoing_abi(dev->lu_outgoing), READ_ONCE(pci_lu_abi_oldest));
+	u32 newest = READ_ONCE(pci_lu_abi_newest);
+
+	if (version <= newest)
+		return 0;
+	pci_err(dev, "cannot be preserved: that takes version %#x of the hand-over, and the next kernel is said to read none after %#x; load another kernel, or set pci_liveupdate.abi_newest\n",
+		version, newest);
+	return -EOPNOTSUPP;
+}
+
+static int lu_choose_abi(void)
+{
+	u32 version = max3(lu_out.floor, READ_ONCE(pci_lu_abi_oldest),
+			   pci_lu_abi_of_set(&lu_out.set));
+	u32 newest = READ_ONCE(pci_lu_abi_newest);
+
+	if (version > newest) {
+		pr_err("no kexec: what is preserved takes version %#x of the hand-over, and the next kernel is said to read none after %#x; load another kernel, or set pci_liveupdate.abi_newest\n",
+		       version, newest);
+		return -EOPNOTSUPP;
+	}
+	lu_out.header->version = pci_lu_abi_version ?: version;
+	return 0;
 }
 
 /* A reset of the slowest kind ends within this time, or has failed */
@@ -237,7 +314,8 @@ static int lu_path_get(struct pci_dev *dev, enum pci_liveupdate_dma dma)
 		pci_lu_guard_update(it);
 		pci_dev_get(it);
 	}
-	dev->lu_outgoing->dma = dma;
+	dev->lu_outgoing->dma = pci_lu_break & PCI_LU_BREAK_VERDICT ?
+				PCI_LIVEUPDATE_DMA_TRANSLATED : dma;
 	return 0;
 }
 
@@ -298,6 +376,11 @@ static int lu_preserve_locked(struct pci_dev *dev)
 		}
 		if (!err) {
 			err = lu_path_get(dev, dma);
+			if (!err) {
+				err = lu_abi_refuses(dev);
+				if (err)
+					lu_path_put(dev, NULL);
+			}
 			if (err)
 				pm_runtime_put(&dev->dev);
 		}
@@ -334,7 +417,8 @@ static int lu_preserve_locked(struct pci_dev *dev)
  * are being scanned or devices removed right now, or the machine is about to
  * sleep; -EAGAIN if it is being reset, bound or unbound; -EINVAL if it is a
  * bridge, not in D0, or its driver has not registered the File-Lifecycle-Bound
- * object; -EOPNOTSUPP if such a device or host cannot be kept yet; -EIO if its
+ * object; -EOPNOTSUPP if such a device or host cannot be kept yet, or not in a
+ * version of the hand-over that the next kernel is said to read; -EIO if its
  * registers, or those of a bridge above it, are not what this kernel knows, or
  * bus numbers contradict each other; -ENODEV if it is gone; -ENOSPC or -ENOMEM if
  * there is no room for its records.
@@ -398,8 +482,13 @@ int pci_lu_outgoing_freeze(struct liveupdate_flb_op_args *args)
 	u64 nr;
 	int err;
 
+	scoped_guard(rwsem_write, &pci_lu_rwsem)
+		err = lu_choose_abi();
+	if (err)
+		return err;
+
 	/* A test wants to hand over something wrong */
-	if (pci_lu_break & (PCI_LU_BREAK_CHECKS | PCI_LU_BREAK_IDENTITY))
+	if (pci_lu_break & (PCI_LU_BREAK_CHECKS | PCI_LU_BREAK_IDENTITY | PCI_LU_BREAK_VERDICT))
 		return 0;
 
 	for_each_pci_dev(dev) {

@@ -310,13 +310,14 @@ static const char *record_check_bridge(const struct pci_liveupdate_record_ser *r
 	return NULL;
 }
 
-static const char *record_check(const struct pci_liveupdate_record_ser *rec)
+static const char *record_check(const struct pci_liveupdate_record_ser *rec, u32 version)
 {
 	const char *why;
 	bool bridge;
 
-	if (rec->flags & ~PCI_LIVEUPDATE_F_ALL)
-		return "unknown flags";
+	why = pci_lu_abi_check(rec, version) ?: pci_lu_abi_no_code(rec);
+	if (why)
+		return why;
 	if (rec->hdr_type > PCI_HEADER_TYPE_BRIDGE)
 		return "unknown header type";
 	bridge = rec->hdr_type == PCI_HEADER_TYPE_BRIDGE;
@@ -325,16 +326,14 @@ static const char *record_check(const struct pci_liveupdate_record_ser *rec)
 		return "flags that do not fit the header type";
 	if (!bridge && rec->use_count != 1)
 		return "device preserved more than once";
-	if (rec->dma >= PCI_LIVEUPDATE_DMA_NR || (bridge && rec->dma))
-		return "unknown DMA verdict";
+	if (bridge && rec->dma)
+		return "DMA verdict for a bridge";
 	if (rec->windows & ~PCI_LIVEUPDATE_WIN_ALL)
 		return "unknown window kinds";
 	if (rec->claimed & ~(u8)GENMASK(PCI_LIVEUPDATE_ROM_BAR, 0))
 		return "unknown BARs claimed";
 	if (rec->class > 0xffffff)
 		return "class code wider than 24 bits";
-	if (rec->reserved0 || memchr_inv(rec->reserved, 0, sizeof(rec->reserved)))
-		return "reserved fields in use";
 
 	why = record_check_bridge(rec);
 	return why ?: record_check_bars(rec);
@@ -418,7 +417,7 @@ const char *pci_lu_record_take(struct pci_dev *dev, struct pci_liveupdate_record
 	if (PCI_POSSIBLE_ERROR(id) || PCI_POSSIBLE_ERROR(rec->vendor))
 		return "it does not answer";
 
-	why = record_check(rec);
+	why = record_check(rec, PCI_LIVEUPDATE_ABI_VERSION);
 	if (!why)
 		why = record_doubt_bars(dev, rec);
 	return why ?: record_doubt_buses(dev, rec);
@@ -542,8 +541,8 @@ int pci_lu_header_check(const struct pci_liveupdate_header_ser *hdr,
 {
 	*err = (struct pci_lu_error){};
 
-	if (hdr->version != PCI_LIVEUPDATE_ABI_VERSION) {
-		err->why = "version of another kind of kernel";
+	if (!pci_lu_abi_known(hdr->version)) {
+		err->why = "it is of a version that this kernel does not read";
 		return -EPROTO;
 	}
 	if (hdr->record_size != sizeof(struct pci_liveupdate_record_ser))
@@ -561,7 +560,7 @@ int pci_lu_header_check(const struct pci_liveupdate_header_ser *hdr,
 
 /**
  * pci_lu_records_check - can these records be believed?
- * @hdr: checked header
+ * @hdr: checked header, which tells by the rules of which version
  * @slots: all slots of the record set, free ones included
  * @nr_slots: number of @slots
  * @err: filled in on failure
@@ -592,7 +591,7 @@ int pci_lu_records_check(const struct pci_liveupdate_header_ser *hdr,
 			err->why = "free slot with content";
 			return -EINVAL;
 		}
-		err->why = record_check(slots[i]);
+		err->why = record_check(slots[i], hdr->version);
 		if (err->why)
 			return -EINVAL;
 		nr_ranges += record_ranges(slots[i], ranges + nr_ranges);

@@ -271,13 +271,18 @@ KUNIT_ARRAY_PARAM(lu_damage, damages, damage_name);
 static void lu_damaged(struct kunit *test)
 {
 	const struct damage *damage = test->param_value;
-	struct fake *fake = fake_set(test);
-	struct pci_lu_error err;
 
-	KUNIT_ASSERT_EQ(test, check(fake, &err), 0);
-	damage->apply(fake);
-	KUNIT_EXPECT_EQ(test, check(fake, &err), -EINVAL);
-	KUNIT_EXPECT_STREQ(test, err.why, damage->why);
+	for (u32 version = PCI_LIVEUPDATE_ABI_OLDEST; version <= PCI_LIVEUPDATE_ABI_VERSION;
+	     version++) {
+		struct fake *fake = fake_set(test);
+		struct pci_lu_error err;
+
+		fake->header.version = version;
+		KUNIT_ASSERT_EQ(test, check(fake, &err), 0);
+		damage->apply(fake);
+		KUNIT_EXPECT_EQ(test, check(fake, &err), -EINVAL);
+		KUNIT_EXPECT_STREQ(test, err.why, damage->why);
+	}
 }
 
 /* What looks odd but is right: nested buses, the same place in another domain */

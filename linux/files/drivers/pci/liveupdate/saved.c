@@ -17,6 +17,23 @@ static const struct pci_cap_saved_data *lu_next(const struct pci_cap_saved_data 
 }
 
 /**
+ * pci_liveupdate_state_size - how much room does a saved state take?
+ * @state: from pci_store_saved_state()
+ *
+ * Context: any.
+ * Return: bytes that pci_liveupdate_pack_state() writes.
+ */
+size_t pci_liveupdate_state_size(const struct pci_saved_state *state)
+{
+	size_t size = sizeof(struct pci_liveupdate_state_ser);
+
+	for (const struct pci_cap_saved_data *cap = state->cap; cap->size; cap = lu_next(cap))
+		size += sizeof(struct pci_liveupdate_state_cap_ser) + ALIGN(cap->size, 8);
+	return size;
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_state_size);
+
+/**
  * pci_liveupdate_pack_state - write a saved state for the next kernel
  * @state: from pci_store_saved_state()
  * @buf: where to; a &struct pci_liveupdate_state_ser
@@ -31,7 +48,7 @@ size_t pci_liveupdate_pack_state(const struct pci_saved_state *state, void *buf,
 	struct pci_liveupdate_state_ser *ser = buf;
 	size_t done = sizeof(*ser);
 
-	if (size < done)
+	if (size < pci_liveupdate_state_size(state))
 		return 0;
 
 	*ser = (struct pci_liveupdate_state_ser){};
@@ -41,8 +58,6 @@ size_t pci_liveupdate_pack_state(const struct pci_saved_state *state, void *buf,
 		struct pci_liveupdate_state_cap_ser *out = buf + done;
 		size_t room = ALIGN(cap->size, 8);
 
-		if (size - done < sizeof(*out) + room)
-			return 0;
 		*out = (struct pci_liveupdate_state_cap_ser){
 			.id = cap->cap_nr,
 			.flags = cap->cap_extended ? PCI_LIVEUPDATE_STATE_EXTENDED : 0,

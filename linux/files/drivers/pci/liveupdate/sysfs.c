@@ -59,6 +59,17 @@ static ssize_t refusal_show(struct device *dev, struct device_attribute *attr, c
 }
 static DEVICE_ATTR_ADMIN_RO(refusal);
 
+static ssize_t abi_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct pci_dev *pdev = to_pci_dev(dev);
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	if (!pdev->lu_outgoing)
+		return sysfs_emit(buf, "none\n");
+	return sysfs_emit(buf, "%#x\n", pci_lu_outgoing_abi(pdev->lu_outgoing));
+}
+static DEVICE_ATTR_RO(abi);
+
 static ssize_t guard_count_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%u\n", pci_lu_guard_count(to_pci_dev(dev)));
@@ -69,6 +80,7 @@ static struct attribute *lu_attrs[] = {
 	&dev_attr_state.attr,
 	&dev_attr_dma.attr,
 	&dev_attr_refusal.attr,
+	&dev_attr_abi.attr,
 	&dev_attr_guard_count.attr,
 	NULL
 };

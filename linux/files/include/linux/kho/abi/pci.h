@@ -25,8 +25,22 @@
  * This is a contract between kernels. The first word of the header is the
  * version and never moves; any other change of layout or meaning takes a new
  * version. Integers are in the byte order of the machine: a kexec does not
- * change it. Reserved fields are zero, and a reader refuses them if they are
- * not. A slot whose @use_count is zero is free and otherwise all zero.
+ * change it. What a version reserves is zero in it, and a reader refuses it if it
+ * is not. A slot whose @use_count is zero is free and otherwise all zero.
+ *
+ * Versions
+ * ========
+ *
+ * A kernel reads its own version and the one before, and writes the oldest that
+ * can say what is preserved, so that a host whose devices need nothing new can go
+ * back to the previous release.
+ *
+ * Version 2 gives a meaning to what version 1 reserves, and moves nothing: it adds
+ * frozen IOMMU domains (%PCI_LIVEUPDATE_DMA_TRANSLATED and @iommu of a record),
+ * Virtual Functions (%PCI_LIVEUPDATE_F_VF and @vf), and Physical Functions that
+ * are kept with theirs (%PCI_LIVEUPDATE_F_PF, and one more slot with
+ * %PCI_LIVEUPDATE_F_IOV and @iov). A kernel may know the version and yet have no
+ * code for some of this. It refuses such a record as it refuses a damaged one.
  */
 
 /* The name of the File-Lifecycle-Bound object; 48 bytes at most, with NUL */
@@ -37,7 +51,12 @@
  * half): other code uses the same object name and counts from zero, and must
  * be told apart rather than misread.
  */
-#define PCI_LIVEUPDATE_ABI_VERSION	0x4c550001
+#define PCI_LIVEUPDATE_ABI_V1		0x4c550001
+#define PCI_LIVEUPDATE_ABI_V2		0x4c550002
+
+/* The newest, and the oldest that can be read */
+#define PCI_LIVEUPDATE_ABI_VERSION	PCI_LIVEUPDATE_ABI_V2
+#define PCI_LIVEUPDATE_ABI_OLDEST	PCI_LIVEUPDATE_ABI_V1
 
 /* BARs of a function: six, and the Expansion ROM as the seventh */
 #define PCI_LIVEUPDATE_NUM_BARS		7
@@ -50,6 +69,9 @@
  * @PCI_LIVEUPDATE_DMA_UNTRANSLATED: Nothing translates the addresses that the
  *	device puts on the bus, so DMA goes on during the kexec, and the
  *	incoming kernel must not put a translation in its way.
+ * @PCI_LIVEUPDATE_DMA_TRANSLATED: Version 2. DMA goes on through an IOMMU domain
+ *	that was frozen and is handed over. The incoming kernel leaves translation
+ *	on and that domain in place until the owner has attached another one.
  * @PCI_LIVEUPDATE_DMA_NR: number of verdicts, not one itself
  *
  * The verdict is about a preserved device. A bridge keeps Bus Master in any
@@ -58,15 +80,20 @@
 enum pci_liveupdate_dma {
 	PCI_LIVEUPDATE_DMA_PAUSED	= 0,
 	PCI_LIVEUPDATE_DMA_UNTRANSLATED	= 1,
+	PCI_LIVEUPDATE_DMA_TRANSLATED	= 2,
 	PCI_LIVEUPDATE_DMA_NR
 };
 
-/* Flags of a record */
+/* Flags of a record. A slot with F_IOV has no other. */
 #define PCI_LIVEUPDATE_F_BRIDGE		0x0001	/* header type 1 */
 #define PCI_LIVEUPDATE_F_ENDPOINT	0x0002	/* preserved by its owner */
 #define PCI_LIVEUPDATE_F_DMA_PENDING	0x0004	/* paused with requests outstanding */
 #define PCI_LIVEUPDATE_F_DEAD		0x0008	/* removed or failed since preserved */
-#define PCI_LIVEUPDATE_F_ALL		0x000f
+#define PCI_LIVEUPDATE_F_ALL_V1		0x000f
+#define PCI_LIVEUPDATE_F_PF		0x0010	/* v2: kept with its Virtual Functions */
+#define PCI_LIVEUPDATE_F_VF		0x0020	/* v2: a Virtual Function */
+#define PCI_LIVEUPDATE_F_IOV		0x0040	/* v2: describes the VFs of a PF */
+#define PCI_LIVEUPDATE_F_ALL		0x007f
 
 /* Kinds of windows that a bridge implements */
 #define PCI_LIVEUPDATE_WIN_IO		0x01
@@ -76,7 +103,7 @@ enum pci_liveupdate_dma {
 
 /**
  * struct pci_liveupdate_header_ser - where the records are
- * @version:	 %PCI_LIVEUPDATE_ABI_VERSION. Always the first word.
+ * @version:	 PCI_LIVEUPDATE_ABI_V*. Always the first word.
  * @record_size: sizeof(struct pci_liveupdate_record_ser), in bytes
  * @nr_records:	 records in use
  * @records:	 physical address of the first block of the record set
@@ -111,12 +138,135 @@ struct pci_liveupdate_bar_ser {
 static_assert(sizeof(struct pci_liveupdate_bar_ser) == 16);
 
 /**
+ * struct pci_liveupdate_iommu_ser - the frozen domain that translates for a function
+ * @domain:	number of the domain in what the IOMMU driver hands over
+ * @tag:	what the hardware tags cached translations of that domain with: a
+ *		Domain ID (VT-d 4.1, sec 9.3; AMD IOMMU 3.08, sec 2.2.2.1), or a
+ *		VMID or ASID (SMMUv3, sec 5.2). Not to be given to another domain
+ *		before the caches have been invalidated
+ * @stream:	who the IOMMU takes the function's requests for: the Requester ID,
+ *		on SMMUv3 the StreamID
+ * @reserved:	zero
+ *
+ * All zero unless the verdict is %PCI_LIVEUPDATE_DMA_TRANSLATED.
+ */
+struct pci_liveupdate_iommu_ser {
+	u32 domain;
+	u32 tag;
+	u32 stream;
+	u32 reserved;
+};
+
+static_assert(sizeof(struct pci_liveupdate_iommu_ser) == 16);
+
+/**
+ * struct pci_liveupdate_vf_ser - which Virtual Function a function is
+ * @pf:		bus << 8 | device << 3 | function of the Physical Function, which
+ *		is in the same domain and has a record, too
+ * @index:	number of the Virtual Function, from 0: its Requester ID is @pf +
+ *		First VF Offset + @index * VF Stride (PCIe r6.0, sec 9.2.1.2)
+ *
+ * All zero unless the record has %PCI_LIVEUPDATE_F_VF. Such a record has no BARs:
+ * those of all Virtual Functions are in the SR-IOV capability. Nor has the function
+ * an identity but that of its Physical Function and its number: Vendor ID and
+ * Device ID read as all ones (PCIe r6.0, sec 9.3.4.1), and the record has what
+ * they stand for.
+ */
+struct pci_liveupdate_vf_ser {
+	u16 pf;
+	u16 index;
+};
+
+static_assert(sizeof(struct pci_liveupdate_vf_ser) == 4);
+
+/**
+ * enum pci_liveupdate_pf_owner - who looks after a Physical Function
+ * @PCI_LIVEUPDATE_PF_NOBODY: no driver
+ * @PCI_LIVEUPDATE_PF_STUB: a driver that leaves the function alone (pci-pf-stub)
+ * @PCI_LIVEUPDATE_PF_USER: a user, who preserves it, too (vfio-pci)
+ * @PCI_LIVEUPDATE_PF_NATIVE: a driver that keeps Virtual Functions through a kexec
+ * @PCI_LIVEUPDATE_PF_NR: number of owners, not one itself
+ */
+enum pci_liveupdate_pf_owner {
+	PCI_LIVEUPDATE_PF_NOBODY	= 0,
+	PCI_LIVEUPDATE_PF_STUB		= 1,
+	PCI_LIVEUPDATE_PF_USER		= 2,
+	PCI_LIVEUPDATE_PF_NATIVE	= 3,
+	PCI_LIVEUPDATE_PF_NR
+};
+
+/* Flags of the Virtual Functions of a Physical Function */
+#define PCI_LIVEUPDATE_IOV_AUTOPROBE	0x01	/* drivers bind those that nobody owns */
+#define PCI_LIVEUPDATE_IOV_ALL		0x01
+
+/**
+ * struct pci_liveupdate_iov_ser - the SR-IOV capability of a Physical Function
+ * @ctrl:	SR-IOV Control (PCIe r6.0, sec 9.3.3.3)
+ * @initial:	InitialVFs, functions (sec 9.3.3.5)
+ * @total:	TotalVFs, functions (sec 9.3.3.6)
+ * @num:	NumVFs, functions (sec 9.3.3.7)
+ * @offset:	First VF Offset, a distance of Requester IDs (sec 9.3.3.9)
+ * @stride:	VF Stride, a distance of Requester IDs (sec 9.3.3.10)
+ * @vf_device:	VF Device ID (sec 9.3.3.11)
+ * @driver_max:	how many Virtual Functions the driver lets be enabled
+ * @caps:	SR-IOV Capabilities (sec 9.3.3.2)
+ * @page_size:	System Page Size as in the register: bit n stands for 2^(n+12)
+ *		bytes (sec 9.3.3.13)
+ * @vf_class:	Class Code of the Virtual Functions, 24 bits. It, and the next
+ *		two, cannot be read from one that is in reset
+ * @vf_subvendor: their Subsystem Vendor ID
+ * @vf_subdevice: their Subsystem ID
+ * @bar_vfs:	how many Virtual Functions there is address space for behind VF
+ *		BAR n: @total, unless the BAR has been resized (sec 7.8.7)
+ * @link:	Function Dependency Link (sec 9.3.3.8)
+ * @last_bus:	highest bus number that a Virtual Function can have, whatever NumVFs.
+ *		To find it out takes writes to NumVFs
+ * @owner:	&enum pci_liveupdate_pf_owner
+ * @flags:	PCI_LIVEUPDATE_IOV_*
+ * @reserved:	zero
+ *
+ * This is in a slot of its own, whose @domain and @bdf are the Physical Function's
+ * and whose @use_count is one. Its @bars are the VF BARs: value as it was read
+ * (sec 9.3.3.14), size of *one* Virtual Function's part, and in @claimed those
+ * whose whole space is in the resource tree. All other fields of the slot are zero.
+ */
+struct pci_liveupdate_iov_ser {
+	u16 ctrl;
+	u16 initial;
+	u16 total;
+	u16 num;
+	u16 offset;
+	u16 stride;
+	u16 vf_device;
+	u16 driver_max;
+	u32 caps;
+	u32 page_size;
+	u32 vf_class;
+	u16 vf_subvendor;
+	u16 vf_subdevice;
+	u16 bar_vfs[6];
+	u8 link;
+	u8 last_bus;
+	u8 owner;
+	u8 flags;
+	u64 reserved[4];
+};
+
+static_assert(sizeof(struct pci_liveupdate_iov_ser) == 80);
+static_assert(offsetof(struct pci_liveupdate_iov_ser, caps) == 16);
+static_assert(offsetof(struct pci_liveupdate_iov_ser, vf_class) == 24);
+static_assert(offsetof(struct pci_liveupdate_iov_ser, bar_vfs) == 32);
+static_assert(offsetof(struct pci_liveupdate_iov_ser, link) == 44);
+static_assert(offsetof(struct pci_liveupdate_iov_ser, reserved) == 48);
+
+/**
  * struct pci_liveupdate_record_ser - one preserved function or bridge
  * @domain:	 PCI domain (segment) number
  * @bdf:	 bus << 8 | device << 3 | function: the Requester ID
  * @flags:	 PCI_LIVEUPDATE_F_*
  * @use_count:	 how many preserved devices are at or below this function; 0
- *		 marks a free slot
+ *		 marks a free slot. The Virtual Functions of a Physical Function
+ *		 count as below it
  * @dma:	 &enum pci_liveupdate_dma
  * @hdr_type:	 header type register without the multi-function bit
  * @windows:	 bridge: PCI_LIVEUPDATE_WIN_*
@@ -133,7 +283,12 @@ static_assert(sizeof(struct pci_liveupdate_bar_ser) == 16);
  * @reserved0:	 zero
  * @dsn:	 Device Serial Number, 0 if the device has none
  * @bars:	 BARs; a bridge has two, the other slots (but the ROM's) are zero
- * @reserved:	 zero
+ * @reserved:	 version 1: zero. The other members of the union are in its place
+ * @iommu:	 version 2: what translates for the function
+ * @vf:		 version 2: which Virtual Function it is
+ * @reserved1:	 version 2: zero
+ * @reserved2:	 version 2: zero
+ * @iov:	 version 2, in a slot with %PCI_LIVEUPDATE_F_IOV alone
  */
 struct pci_liveupdate_record_ser {
 	u32 domain;
@@ -155,7 +310,16 @@ struct pci_liveupdate_record_ser {
 	u8 reserved0;
 	u64 dsn;
 	struct pci_liveupdate_bar_ser bars[PCI_LIVEUPDATE_NUM_BARS];
-	u64 reserved[10];
+	union {
+		u64 reserved[10];
+		struct {
+			struct pci_liveupdate_iommu_ser iommu;
+			struct pci_liveupdate_vf_ser vf;
+			u32 reserved1;
+			u64 reserved2[7];
+		};
+		struct pci_liveupdate_iov_ser iov;
+	};
 };
 
 static_assert(sizeof(struct pci_liveupdate_record_ser) == 232);
@@ -167,6 +331,10 @@ static_assert(offsetof(struct pci_liveupdate_record_ser, class) == 24);
 static_assert(offsetof(struct pci_liveupdate_record_ser, dsn) == 32);
 static_assert(offsetof(struct pci_liveupdate_record_ser, bars) == 40);
 static_assert(offsetof(struct pci_liveupdate_record_ser, reserved) == 152);
+static_assert(offsetof(struct pci_liveupdate_record_ser, iommu) == 152);
+static_assert(offsetof(struct pci_liveupdate_record_ser, vf) == 168);
+static_assert(offsetof(struct pci_liveupdate_record_ser, reserved2) == 176);
+static_assert(offsetof(struct pci_liveupdate_record_ser, iov) == 152);
 
 /**
  * struct pci_liveupdate_state_ser - registers that a reset is followed by
@@ -175,7 +343,7 @@ static_assert(offsetof(struct pci_liveupdate_record_ser, reserved) == 152);
  * @reserved: zero
  *
  * What a driver has saved with pci_store_saved_state(), for drivers to hand over
- * in structures of their own. It is of the version of the records.
+ * in structures of their own. It is the same in both versions.
  */
 struct pci_liveupdate_state_ser {
 	u32 config[16];
