@@ -278,5 +278,5 @@ def handed_over(include: Path = ABI) -> dict[str, int]:
         return int(found[1])
 
     return {"pci record": size("pci.h", "pci_liveupdate_record_ser"),
-            "vfio-pci file, in a page of its own": size("vfio_pci.h", "vfio_pci_liveupdate_ser"),
+            "vfio-pci file, version 1": size("vfio_pci.h", "vfio_pci_liveupdate_v1_ser"),
             "header, once": size("pci.h", "pci_liveupdate_header_ser")}

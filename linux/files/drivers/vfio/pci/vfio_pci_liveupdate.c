@@ -230,21 +230,42 @@ static unsigned long vfio_pci_lu_get_id(struct file *file)
 	return (unsigned long)vfio_device_from_file(file);
 }
 
+/*
+ * Memory for the version that is handed over in the end: it may turn out to be newer
+ * than what is to be expected now, but not older.
+ */
+static size_t lu_room(struct vfio_pci_core_device *vdev, u32 version)
+{
+	size_t room = vfio_pci_liveupdate_room(vdev);
+
+	return version == VFIO_PCI_LIVEUPDATE_ABI_V1 ?
+	       max(room, sizeof(struct vfio_pci_liveupdate_v1_ser)) : room;
+}
+
+/* The version that goes with that of the PCI core's records */
+static u32 lu_abi(u32 pci)
+{
+	return pci >= PCI_LIVEUPDATE_ABI_V2 ? VFIO_PCI_LIVEUPDATE_ABI_V2 :
+					      VFIO_PCI_LIVEUPDATE_ABI_V1;
+}
+
 static int vfio_pci_lu_preserve(struct liveupdate_file_op_args *args)
 {
 	struct vfio_pci_core_device *vdev = lu_file_vdev(args->file);
 	struct pci_dev *pdev = vdev->pdev;
+	u32 version = lu_abi(pci_liveupdate_abi_pin());
+	size_t room = lu_room(vdev, version);
 	struct vfio_pci_liveupdate_ser *ser;
 	int err;
 
-	ser = kho_alloc_preserve(sizeof(*ser));
+	ser = kho_alloc_preserve(room);
 	if (IS_ERR(ser)) {
 		pci_err(pdev, "cannot be preserved: no memory to hand over\n");
 		return PTR_ERR(ser);
 	}
 
-	ser->version = VFIO_PCI_LIVEUPDATE_ABI_VERSION;
-	ser->size = sizeof(*ser);
+	ser->version = version;
+	ser->size = room;
 	ser->domain = pci_domain_nr(pdev->bus);
 	ser->bdf = pci_dev_id(pdev);
 	if (vdev->vdev.noiommu)
@@ -315,12 +336,15 @@ static int vfio_pci_lu_freeze(struct liveupdate_file_op_args *args)
 
 static void vfio_pci_lu_settle(struct liveupdate_file_op_args *args)
 {
+	struct vfio_pci_liveupdate_ser *ser = phys_to_virt(args->serialized_data);
 	struct vfio_pci_core_device *vdev = lu_file_vdev(args->file);
+	size_t room = lu_room(vdev, ser->version);
 
 	guard(mutex)(&vdev->igate);
 
 	pci_liveupdate_settle_irqs(vdev->pdev, vdev->lu_held);
-	vfio_pci_liveupdate_save(vdev, phys_to_virt(args->serialized_data));
+	ser->version = lu_abi(pci_liveupdate_abi());
+	vfio_pci_liveupdate_save(vdev, ser, room);
 }
 
 static void vfio_pci_lu_unfreeze(struct liveupdate_file_op_args *args)
@@ -339,6 +363,7 @@ static void vfio_pci_lu_unfreeze(struct liveupdate_file_op_args *args)
  */
 static struct vfio_pci_liveupdate_ser *lu_ser(struct liveupdate_file_op_args *args)
 {
+	struct vfio_pci_liveupdate_parts parts;
 	struct vfio_pci_liveupdate_ser *ser;
 
 	if (!args->serialized_data || !PAGE_ALIGNED(args->serialized_data) ||
@@ -346,16 +371,7 @@ static struct vfio_pci_liveupdate_ser *lu_ser(struct liveupdate_file_op_args *ar
 		return NULL;
 
 	ser = phys_to_virt(args->serialized_data);
-	if (ser->version != VFIO_PCI_LIVEUPDATE_ABI_VERSION ||
-	    ser->size != sizeof(*ser) ||
-	    ser->flags & ~VFIO_PCI_LIVEUPDATE_F_ALL ||
-	    ser->config_size > sizeof(ser->vconfig) ||
-	    ser->state_size > sizeof(ser->state) ||
-	    (ser->irq_type > VFIO_PCI_MSIX_IRQ_INDEX &&
-	     ser->irq_type != VFIO_PCI_LIVEUPDATE_IRQ_NONE) ||
-	    ser->reserved0 || memchr_inv(ser->reserved, 0, sizeof(ser->reserved)))
-		return NULL;
-	return ser;
+	return vfio_pci_liveupdate_parse(ser, &parts) ? ser : NULL;
 }
 
 static struct pci_dev *lu_find(const struct vfio_pci_liveupdate_ser *ser)
@@ -365,7 +381,7 @@ static struct pci_dev *lu_find(const struct vfio_pci_liveupdate_ser *ser)
 
 /* What the next open of the device goes by */
 static void lu_set_ser(struct vfio_pci_core_device *vdev,
-		       const struct vfio_pci_liveupdate_ser *ser)
+		       struct vfio_pci_liveupdate_ser *ser)
 {
 	guard(mutex)(&vdev->vdev.dev_set->lock);
 	vdev->lu_ser = ser;
@@ -373,7 +389,7 @@ static void lu_set_ser(struct vfio_pci_core_device *vdev,
 
 /* Called with the device locked: it is bound to us, or will not be meanwhile */
 static struct file *lu_retrieve_locked(struct pci_dev *pdev,
-				       const struct vfio_pci_liveupdate_ser *ser)
+				       struct vfio_pci_liveupdate_ser *ser)
 {
 	bool noiommu = ser->flags & VFIO_PCI_LIVEUPDATE_F_NOIOMMU;
 	struct vfio_pci_core_device *vdev;
@@ -412,11 +428,11 @@ static struct file *lu_retrieve_locked(struct pci_dev *pdev,
 
 static int vfio_pci_lu_retrieve(struct liveupdate_file_op_args *args)
 {
-	const struct vfio_pci_liveupdate_ser *ser = lu_ser(args);
+	struct vfio_pci_liveupdate_ser *ser = lu_ser(args);
 	struct file *file;
 
 	if (!ser) {
-		pr_err("a preserved device cannot be retrieved: what was handed over makes no sense; use kernels with the same ABI\n");
+		pr_err("a preserved device cannot be retrieved: what was handed over makes no sense; the next kernel must read the version that the last one writes\n");
 		return -EINVAL;
 	}
 

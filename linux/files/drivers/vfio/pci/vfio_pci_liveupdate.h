@@ -50,13 +50,56 @@ static inline bool vfio_pci_liveupdate_bars_reset(struct vfio_device_set *dev_se
 
 #ifdef CONFIG_VFIO_PCI_LIVEUPDATE
 
+/**
+ * struct vfio_pci_liveupdate_parts - where what is handed over has its parts
+ * @armed:	bit n is set if vector n had an eventfd
+ * @signalled:	bit n is set if nobody had read that since it was signalled
+ * @nr_vectors:	bits in each of these
+ * @vconfig:	version 1: virtualised configuration space
+ * @config_map:	version 1: to which capability each byte of @vconfig belongs
+ * @spans:	version 2: pieces of virtualised configuration space
+ * @nr_spans:	how many
+ * @bytes:	version 2: their bytes
+ * @state:	what the device is restored to when it is closed
+ * @state_room:	bytes from there to the end of the memory
+ * @size:	bytes in all, with the state that is there
+ */
+struct vfio_pci_liveupdate_parts {
+	u64 *armed;
+	u64 *signalled;
+	unsigned int nr_vectors;
+	u8 *vconfig;
+	u8 *config_map;
+	struct vfio_pci_liveupdate_span_ser *spans;
+	unsigned int nr_spans;
+	u8 *bytes;
+	void *state;
+	size_t state_room;
+	size_t size;
+};
+
+size_t vfio_pci_liveupdate_size(const u8 *map, size_t config_size, unsigned int nr_vectors,
+				size_t state_size);
+void vfio_pci_liveupdate_begin(struct vfio_pci_liveupdate_ser *ser, size_t room,
+			       const u8 *vconfig, const u8 *map, size_t config_size,
+			       unsigned int nr_vectors,
+			       struct vfio_pci_liveupdate_parts *parts);
+void vfio_pci_liveupdate_end(struct vfio_pci_liveupdate_ser *ser,
+			     const struct vfio_pci_liveupdate_parts *parts);
+bool vfio_pci_liveupdate_parse(struct vfio_pci_liveupdate_ser *ser,
+			       struct vfio_pci_liveupdate_parts *parts);
+void vfio_pci_liveupdate_load_config(const struct vfio_pci_liveupdate_ser *ser,
+				     const struct vfio_pci_liveupdate_parts *parts,
+				     u8 *vconfig, const u8 *map, size_t config_size);
+
 void vfio_pci_liveupdate_init(struct pci_driver *driver);
 void vfio_pci_liveupdate_exit(void);
 
 int vfio_pci_liveupdate_hold_irqs(struct vfio_pci_core_device *vdev);
 void vfio_pci_liveupdate_release_irqs(struct vfio_pci_core_device *vdev);
+size_t vfio_pci_liveupdate_room(struct vfio_pci_core_device *vdev);
 void vfio_pci_liveupdate_save(struct vfio_pci_core_device *vdev,
-			      struct vfio_pci_liveupdate_ser *ser);
+			      struct vfio_pci_liveupdate_ser *ser, size_t room);
 void vfio_pci_liveupdate_restore(struct vfio_pci_core_device *vdev);
 void vfio_pci_liveupdate_rearmed(struct vfio_pci_core_device *vdev, unsigned int vector,
 				 struct eventfd_ctx *trigger);

@@ -130,7 +130,8 @@ void vfio_pci_liveupdate_release_irqs(struct vfio_pci_core_device *vdev)
 EXPORT_SYMBOL_GPL(vfio_pci_liveupdate_release_irqs);
 
 static void lu_save_irqs(struct vfio_pci_core_device *vdev,
-			 struct vfio_pci_liveupdate_ser *ser)
+			 struct vfio_pci_liveupdate_ser *ser,
+			 const struct vfio_pci_liveupdate_parts *parts)
 {
 	struct vfio_pci_irq_ctx *ctx;
 	unsigned long vector;
@@ -141,55 +142,84 @@ static void lu_save_irqs(struct vfio_pci_core_device *vdev,
 
 	ser->irq_type = vdev->irq_type;
 	xa_for_each(&vdev->ctx, vector, ctx) {
-		if (!ctx->trigger || vector >= VFIO_PCI_LIVEUPDATE_VECTORS)
+		if (!ctx->trigger || vector >= parts->nr_vectors)
 			continue;
-		ser->armed[vector / 64] |= BIT_ULL(vector % 64);
+		parts->armed[vector / 64] |= BIT_ULL(vector % 64);
 		if (eventfd_ctx_is_signalled(ctx->trigger))
-			ser->signalled[vector / 64] |= BIT_ULL(vector % 64);
+			parts->signalled[vector / 64] |= BIT_ULL(vector % 64);
 	}
 	if (vdev->lu_held == PCI_LIVEUPDATE_IRQS_OFF)
 		ser->flags |= VFIO_PCI_LIVEUPDATE_F_IRQS_OFF;
 }
 
+/* Of INTx, MSI (PCIe r6.0, sec 7.7.1: 32 at most) and MSI-X */
+static unsigned int lu_nr_vectors(struct vfio_pci_core_device *vdev)
+{
+	return max(vdev->msix_size / PCI_MSIX_ENTRY_SIZE, 32);
+}
+
+static size_t lu_config_size(struct vfio_pci_core_device *vdev)
+{
+	return min(vdev->pdev->cfg_size, VFIO_PCI_LIVEUPDATE_CONFIG_SIZE);
+}
+
+/**
+ * vfio_pci_liveupdate_room - how much memory does a device take, in version 2?
+ * @vdev: open device
+ *
+ * Return: bytes. They do not change until it is closed.
+ */
+size_t vfio_pci_liveupdate_room(struct vfio_pci_core_device *vdev)
+{
+	return vfio_pci_liveupdate_size(vdev->pci_config_map, lu_config_size(vdev),
+					lu_nr_vectors(vdev),
+					vdev->pci_saved_state ?
+					pci_liveupdate_state_size(vdev->pci_saved_state) : 0);
+}
+EXPORT_SYMBOL_GPL(vfio_pci_liveupdate_room);
+
 /**
  * vfio_pci_liveupdate_save - write down what VFIO knows about a device
  * @vdev: frozen device, its interrupts held and handled
  * @ser: structure that is handed over, its head filled in and zero beyond
+ * @room: bytes of memory there
  *
  * Context: process context. @vdev's igate is held, and nobody writes
  * configuration space.
  */
 void vfio_pci_liveupdate_save(struct vfio_pci_core_device *vdev,
-			      struct vfio_pci_liveupdate_ser *ser)
+			      struct vfio_pci_liveupdate_ser *ser, size_t room)
 {
-	size_t size = min(vdev->pdev->cfg_size, VFIO_PCI_LIVEUPDATE_CONFIG_SIZE);
+	struct vfio_pci_liveupdate_parts parts;
 
-	lu_save_irqs(vdev, ser);
+	vfio_pci_liveupdate_begin(ser, room, vdev->vconfig, vdev->pci_config_map,
+				  lu_config_size(vdev), lu_nr_vectors(vdev), &parts);
+	lu_save_irqs(vdev, ser, &parts);
 
-	ser->config_size = size;
-	memcpy(ser->vconfig, vdev->vconfig, size);
-	memcpy(ser->config_map, vdev->pci_config_map, size);
-
-	if (vdev->pci_saved_state)
-		ser->state_size = pci_liveupdate_pack_state(vdev->pci_saved_state, ser->state,
-							    sizeof(ser->state));
+	if (vdev->pci_saved_state) {
+		ser->state_size = pci_liveupdate_pack_state(vdev->pci_saved_state, parts.state,
+							    parts.state_room);
+		if (!ser->state_size)
+			pci_warn(vdev->pdev, "what it is reset to when it is closed does not fit into version 1: the next kernel takes its registers for that; set pci_liveupdate.abi_oldest=%#x if it reads version 2\n",
+				 PCI_LIVEUPDATE_ABI_V2);
+	}
 
 	if (vdev->vf_token) {
 		guard(mutex)(&vdev->vf_token->lock);
 		export_uuid(ser->vf_token, &vdev->vf_token->uuid);
 		ser->flags |= VFIO_PCI_LIVEUPDATE_F_VF_TOKEN;
 	}
+	vfio_pci_liveupdate_end(ser, &parts);
 }
 EXPORT_SYMBOL_GPL(vfio_pci_liveupdate_save);
 
-static void lu_restore_state(struct vfio_pci_core_device *vdev,
-			     const struct vfio_pci_liveupdate_ser *ser)
+static void lu_restore_state(struct vfio_pci_core_device *vdev, const void *data, size_t size)
 {
 	struct pci_saved_state *state;
 
-	if (!ser->state_size)
+	if (!size)
 		return;
-	state = pci_liveupdate_unpack_state(vdev->pdev, ser->state, ser->state_size);
+	state = pci_liveupdate_unpack_state(vdev->pdev, data, size);
 	if (IS_ERR(state)) {
 		pci_notice(vdev->pdev, "what it is reset to when it is closed was not handed over (%pe): it will be what its registers are now\n",
 			   state);
@@ -199,32 +229,17 @@ static void lu_restore_state(struct vfio_pci_core_device *vdev,
 	vdev->pci_saved_state = state;
 }
 
-/*
- * Bytes that this kernel takes for another capability's, or hides, stay as they
- * are, and so does the pin: whether INTx is wired up is for this kernel to say.
- */
-static void lu_restore_config(struct vfio_pci_core_device *vdev,
-			      const struct vfio_pci_liveupdate_ser *ser)
-{
-	int size = min(ser->config_size, vdev->pdev->cfg_size);
-
-	for (int i = 0; i < size; i++)
-		if (ser->config_map[i] == vdev->pci_config_map[i] && i != PCI_INTERRUPT_PIN)
-			vdev->vconfig[i] = ser->vconfig[i];
-
-	vdev->virq_disabled = le16_to_cpup((__le16 *)&vdev->vconfig[PCI_COMMAND]) &
-			      PCI_COMMAND_INTX_DISABLE;
-}
-
 /* Vectors whose eventfd has something to tell as soon as there is one */
 static void lu_restore_irqs(struct vfio_pci_core_device *vdev,
-			    const struct vfio_pci_liveupdate_ser *ser)
+			    const struct vfio_pci_liveupdate_ser *ser,
+			    const struct vfio_pci_liveupdate_parts *parts)
 {
 	bool off = ser->flags & VFIO_PCI_LIVEUPDATE_F_IRQS_OFF;
 
 	vdev->lu_irq_type = ser->irq_type;
-	bitmap_from_arr64(vdev->lu_signalled, off ? ser->armed : ser->signalled,
-			  VFIO_PCI_LIVEUPDATE_VECTORS);
+	bitmap_zero(vdev->lu_signalled, VFIO_PCI_LIVEUPDATE_VECTORS);
+	bitmap_from_arr64(vdev->lu_signalled, off ? parts->armed : parts->signalled,
+			  parts->nr_vectors);
 }
 
 /**
@@ -238,17 +253,21 @@ static void lu_restore_irqs(struct vfio_pci_core_device *vdev,
  */
 void vfio_pci_liveupdate_restore(struct vfio_pci_core_device *vdev)
 {
-	const struct vfio_pci_liveupdate_ser *ser = vdev->lu_ser;
+	struct vfio_pci_liveupdate_ser *ser = vdev->lu_ser;
+	struct vfio_pci_liveupdate_parts parts;
 
 	lockdep_assert_held(&vdev->vdev.dev_set->lock);
 
 	vdev->lu_irq_type = VFIO_PCI_LIVEUPDATE_IRQ_NONE;
-	if (!ser)
+	if (!ser || !vfio_pci_liveupdate_parse(ser, &parts))
 		return;
 
-	lu_restore_config(vdev, ser);
-	lu_restore_state(vdev, ser);
-	lu_restore_irqs(vdev, ser);
+	vfio_pci_liveupdate_load_config(ser, &parts, vdev->vconfig, vdev->pci_config_map,
+					vdev->pdev->cfg_size);
+	vdev->virq_disabled = le16_to_cpup((__le16 *)&vdev->vconfig[PCI_COMMAND]) &
+			      PCI_COMMAND_INTX_DISABLE;
+	lu_restore_state(vdev, parts.state, ser->state_size);
+	lu_restore_irqs(vdev, ser, &parts);
 	if (vdev->vf_token && ser->flags & VFIO_PCI_LIVEUPDATE_F_VF_TOKEN) {
 		guard(mutex)(&vdev->vf_token->lock);
 		import_uuid(&vdev->vf_token->uuid, ser->vf_token);
