@@ -225,7 +225,7 @@ CONFIG = "".join(f"CONFIG_{name}=y\n" for name in (
     "PCI_LIVEUPDATE", "LIVEUPDATE", "LIVEUPDATE_MEMFD", "KEXEC_HANDOVER", "KEXEC_FILE", "VFIO_PCI",
     "VFIO_DEVICE_CDEV", "VFIO_NOIOMMU", "IOMMUFD", "IOMMUFD_NOIOMMU", "IKCONFIG",
     "BLK_DEV_INITRD", "RD_GZIP", "RD_XZ", "RD_LZMA", "RD_ZSTD", "RD_LZ4", "BOOT_CONFIG")) + \
-    "CONFIG_PCI_LIVEUPDATE_ABI=0x4c550001\n"
+    "CONFIG_PCI_LIVEUPDATE_ABI=0x4c550002\nCONFIG_PCI_LIVEUPDATE_ABI_OLDEST=0x4c550001\n"
 
 
 def config_space(vendor: int, device: int, cls: int, *, bars: list[int] | None = None,

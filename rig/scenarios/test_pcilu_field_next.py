@@ -388,12 +388,74 @@ def test_versions_that_cannot_be_told_are_no_pass(host: Host) -> None:
     assert Preflight(host).failed == {"abi"}
 
 
-def test_versions_there_and_back(host: Host) -> None:
-    newer = CONFIG.replace("0x4c550001", "0x4c550002")
-    assert Preflight(host, data=bzimage(newer)).failed == {"abi"}
-    reads = newer + "CONFIG_PCI_LIVEUPDATE_ABI_OLDEST=0x4c550001\n"
-    pf = Preflight(host, data=bzimage(reads))
-    assert pf.warned == {"abi"} and "no way back" in pf.text("abi")
+def speaks(oldest: int | None, newest: int) -> str:
+    """A configuration that tells these versions; the first release tells no oldest."""
+    text = CONFIG.replace("CONFIG_PCI_LIVEUPDATE_ABI=0x4c550002",
+                          f"CONFIG_PCI_LIVEUPDATE_ABI={0x4c550000 + newest:#x}")
+    line = f"CONFIG_PCI_LIVEUPDATE_ABI_OLDEST={0x4c550000 + oldest:#x}\n" if oldest else ""
+    return text.replace("CONFIG_PCI_LIVEUPDATE_ABI_OLDEST=0x4c550001\n", line)
+
+
+FIRST, SECOND, THIRD = (None, 1), (1, 2), (2, 3)
+
+
+@pytest.mark.parametrize("here, there, outcome", [
+    (FIRST, FIRST, "is open"), (FIRST, SECOND, "a newer one"), (SECOND, FIRST, "is open"),
+    (SECOND, SECOND, "is open"), (SECOND, THIRD, "a newer one"), (THIRD, SECOND, "is open"),
+    (SECOND, (1, 1), "is open"), (SECOND, (None, 2), "is open"), ((None, 2), (1, 3), "a newer one"),
+    (FIRST, THIRD, ""), (THIRD, FIRST, ""), (FIRST, (None, 2), ""), ((None, 2), (1, 1), "")])
+def test_versions_there_and_back(host: Host, here: tuple[int | None, int],
+                                 there: tuple[int | None, int], outcome: str) -> None:
+    host.running_kernel(speaks(*here))
+    pf = Preflight(host, data=bzimage(speaks(*there)))
+    assert pf.failed == (set() if outcome else {"abi"}) and pf.warned == set()
+    for words in ("is open", "a newer one"):
+        assert (words in pf.text("abi")) == (words == outcome)
+
+
+def test_versions_what_a_device_takes(host: Host) -> None:
+    attribute = f"sys/bus/pci/devices/{ph.NIC}/liveupdate/abi"
+    host.write(attribute, "0x4c550001\n")
+    first = bzimage(speaks(*FIRST))
+    assert Preflight(host, data=first).failed == set()              # control
+    host.write(attribute, "0x4c550002\n")
+    pf = Preflight(host, data=first)
+    assert pf.failed == {"abi"} and f"preserving {ph.NIC} takes 0x4c550002" in pf.text("abi")
+    assert Preflight(host).failed == set()
+    assert Preflight(host, data=bzimage(speaks(*THIRD))).failed == set()
+
+
+@pytest.mark.parametrize("wish, there, told", [
+    (1, FIRST, (1, 1)), (1, SECOND, (1, 2)), (2, SECOND, (2, 2)), (1, THIRD, (2, 2)),
+    (2, FIRST, (1, 1))])
+def test_versions_of_the_loaded_kernel_are_told_to_the_running_one(
+        host: Host, wish: int, there: tuple[int | None, int], told: tuple[int, int]) -> None:
+    folder = "sys/module/pci_liveupdate/parameters"
+    host.write(f"{folder}/abi_oldest", f"{0x4c550000 + wish:#x}\n")
+    host.write(f"{folder}/abi_newest", "0x4c550002\n")
+    image = host.write("boot/next", bzimage(speaks(*there)))
+
+    def says() -> tuple[int, ...]:
+        return tuple(int((host.root / folder / f"abi_{name}").read_text(), 0) & 0xff
+                     for name in ("oldest", "newest"))
+
+    # Control: a dry run tells nothing.
+    options = ["load", "--kernel", str(image), "--cmdline", GOOD]
+    assert host.pcilu(*options, "--dry-run").returncode == 0
+    assert says() == (wish, 2)
+    assert host.pcilu(*options).returncode == 0
+    assert says() == told
+    assert host.pcilu("unload").returncode == 0
+    assert says() == (told[0], 2)
+
+
+def test_versions_of_vfio_count_where_they_are_told(host: Host) -> None:
+    host.write("boot/vmlinuz-7.3.4-test", bzimage(release="7.3.4-test",
+                                                  versions=(*ph.VERSIONS, "vfio-pci-v1")))
+    assert Preflight(host).failed == set()          # it is in a module of the next
+    same, other = (bzimage(versions=(*ph.VERSIONS, f"vfio-pci-v{n}")) for n in (1, 2))
+    assert Preflight(host, data=same).failed == set()
+    assert Preflight(host, data=other).failed == {"abi"}
 
 
 # --- scratch memory

@@ -170,7 +170,7 @@ def test_preflight_refuses_a_kernel_without_the_option(host: Host, option: str) 
 
 
 def test_preflight_refuses_another_abi(host: Host) -> None:
-    other = bzimage(ph.CONFIG.replace("0x4c550001", "0x4c550002"))
+    other = bzimage(ph.CONFIG.replace("0x4c55000", "0x4c55001"))
     assert failed(preflight(host, data=other)) == {"abi"}
 
 

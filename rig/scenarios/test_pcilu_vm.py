@@ -227,10 +227,13 @@ def speaks_another_abi(image: Path, folder: Path) -> Path:
                                       capture_output=True).stdout)
     first, last = kernel.index(b"IKCFG_ST") + 8, kernel.index(b"IKCFG_ED")
     config = gzip.decompress(kernel[first:last])
-    assert b"ABI=0x4c550001" in config
-    for version in range(2, 256):       # one that packs into the same space
-        other = gzip.compress(config.replace(b"ABI=0x4c550001", b"ABI=0x4c5500%02x" % version),
-                              mtime=0)
+    assert b"ABI=0x4c550002" in config and b"ABI_OLDEST=0x4c550001" in config
+    for version in range(3, 256):       # one that packs into the same space
+        text = config
+        for name, own in ((b"ABI", b"2"), (b"ABI_OLDEST", b"1")):
+            text = text.replace(b"%s=0x4c55000%s" % (name, own),
+                                b"%s=0x4c5500%02x" % (name, version))
+        other = gzip.compress(text, mtime=0)
         if len(other) <= last - first:
             break
     kernel[first:last] = other.ljust(last - first, b"\0")
@@ -270,7 +273,7 @@ def test_preflight_refuses_each_real_image_with_its_reason(vm: Lab, tmp_path: Pa
         reasons = failed(f"/boot/{name}", same)
         assert set(reasons) == {"config", "abi"}
         assert "CONFIG_PCI_LIVEUPDATE" in reasons["config"]
-    assert "and this kernel hands over 0x4c550001" in failed("/boot/abi", same)["abi"]
+    assert "and this kernel hands over 0x4c550001 to 0x4c550002" in failed("/boot/abi", same)["abi"]
     assert set(failed("/tmp/cut", same)) == set(failed("/tmp/text", same)) == {"image"}
     assert set(failed("/boot/next", f"--cmdline 'kho=on {vfio}'")) == {"liveupdate"}
     assert set(failed("/boot/next", f"--cmdline 'liveupdate=on {vfio}'")) == {"kho"}

@@ -1,21 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 /* All versions of what is handed over, there and back. */
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../../lib/src/path.h"
+#include "device.h"
 #include "kconfig.h"
 #include "preflight.h"
 #include "target.h"
 
 #define BLOB_MAX (16 << 20)
 
-struct range {
-	unsigned long abi, oldest;
-};
+#define PARAMETERS "/sys/module/pci_liveupdate/parameters/"
 
 /* A kernel reads from the oldest to its own */
+struct range {
+	unsigned long abi, oldest;
+	bool writes_oldest; /* if that can say it; else it writes its own */
+};
+
 static bool range_of(const char *config, struct range *r)
 {
 	autofree char *abi = kconfig_get(config, "CONFIG_PCI_LIVEUPDATE_ABI");
@@ -26,12 +32,66 @@ static bool range_of(const char *config, struct range *r)
 		return false;
 	r->abi = strtoul(abi, NULL, 0);
 	r->oldest = oldest ? strtoul(oldest, NULL, 0) : r->abi;
+	r->writes_oldest = oldest;
 	return true;
 }
 
-static bool reads(const struct range *r, unsigned long abi)
+static unsigned long at_least(unsigned long a, unsigned long b)
 {
-	return abi >= r->oldest && abi <= r->abi;
+	return a > b ? a : b;
+}
+
+/* What is preserved cannot be said in less, and which device that is; 0: nothing */
+static unsigned long needed(const struct preflight *pf, const char **who)
+{
+	unsigned long most = 0;
+	int i;
+
+	*who = NULL;
+	for (i = 0; i < pf->devices.count; i++) {
+		const struct device *d = &pf->devices.dev[i];
+		autofree char *abi = device_attr(d->bdf, "liveupdate/abi");
+		unsigned long version = abi ? strtoul(abi, NULL, 0) : 0;
+
+		if (version > most) {
+			most = version;
+			*who = d->bdf;
+		}
+	}
+	return most;
+}
+
+/*
+ * A kernel is told what the next one reads, and writes no older. It reads all that it
+ * can write, so that the way back is open with what is preserved here; what comes to be
+ * preserved there may take more.
+ */
+static void check_ways(struct preflight *pf, const struct range *here,
+		       const struct range *there)
+{
+	const char *who;
+	unsigned long need = needed(pf, &who);
+	unsigned long own = here->writes_oldest ? here->oldest : here->abi;
+	unsigned long least = at_least(own, need);
+
+	if (there->abi < least && need > own)
+		pf_add(pf, "abi", PF_FAIL,
+		       "use a kernel that reads it, or end that session",
+		       "it reads versions %#lx to %#lx, and preserving %s takes %#lx",
+		       there->oldest, there->abi, who, need);
+	else if (there->abi < least || there->oldest > here->abi)
+		pf_add(pf, "abi", PF_FAIL,
+		       "use a kernel that reads one of them",
+		       "it reads versions %#lx to %#lx, and this kernel hands over %#lx to %#lx",
+		       there->oldest, there->abi, own, here->abi);
+	else
+		pf_add(pf, "abi", PF_PASS, NULL,
+		       "it reads versions %#lx to %#lx, and this kernel hands over %#lx%s",
+		       there->oldest, there->abi,
+		       at_least(least, there->oldest),
+		       there->abi > here->abi ?
+			       "; what takes a newer one there has no way back" :
+			       "; the way back is open");
 }
 
 static void check_pci(struct preflight *pf)
@@ -50,18 +110,48 @@ static void check_pci(struct preflight *pf)
 		pf_add(pf, "abi", PF_FAIL,
 		       "boot a kernel with PCI Live Update first",
 		       "the running kernel has no PCI Live Update");
-	else if (!reads(&there, here.abi))
-		pf_add(pf, "abi", PF_FAIL,
-		       "use a kernel that speaks the same version",
-		       "it reads version %#lx, and this kernel hands over %#lx",
-		       there.abi, here.abi);
-	else if (!reads(&here, there.abi))
-		pf_add(pf, "abi", PF_WARN, NULL,
-		       "there is no way back: it hands over version %#lx, and this kernel reads %#lx",
-		       there.abi, here.abi);
 	else
-		pf_add(pf, "abi", PF_PASS, NULL, "both kernels speak %#lx",
-		       here.abi);
+		check_ways(pf, &here, &there);
+}
+
+static int set_parameter(const char *path, unsigned long value)
+{
+	FILE *f = fopen(path, "we");
+	bool failed;
+
+	if (!f)
+		return -errno;
+	failed = fprintf(f, "%#lx\n", value) < 0;
+	return fclose(f) || failed ? -errno : 0;
+}
+
+/*
+ * The oldest that it writes is someone's wish as long as the next kernel reads that.
+ * A kernel without these parameters writes one version, whatever it is told.
+ */
+int versions_tell(const char *next)
+{
+	autofree char *oldest = path_of(PARAMETERS "abi_oldest");
+	autofree char *newest = path_of(PARAMETERS "abi_newest");
+	autofree char *running = kconfig_running();
+	autofree char *wish = NULL;
+	struct range here, there;
+	unsigned long least;
+	int err;
+
+	if (!oldest || !newest || path_line(oldest, &wish) < 0)
+		return 0;
+	if (!running || !range_of(running, &here))
+		return -ENOENT;
+	if (!next || !range_of(next, &there) || there.abi < here.oldest ||
+	    there.oldest > here.abi)
+		return set_parameter(newest, here.abi);
+
+	least = at_least(strtoul(wish, NULL, 0), there.oldest);
+	err = set_parameter(newest, there.abi < here.abi ? there.abi : here.abi);
+	return err ? err :
+		     set_parameter(oldest,
+				   least < there.abi ? least : there.abi);
 }
 
 static void find_in_file(const char *path, struct versions *out)
@@ -109,6 +199,9 @@ static void check_words(struct preflight *pf)
 	for (i = 0; i < VERSIONS; i++) {
 		const char *a = here.word[i], *b = there->word[i];
 
+		/* It stands in a module, if that is what the driver is in */
+		if (i == VERSION_VFIO && (!*a || !*b))
+			continue;
 		if (!*a || !*b) {
 			known = false;
 			pf_add(pf, "abi", PF_WARN,

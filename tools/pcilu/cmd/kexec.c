@@ -60,7 +60,7 @@ int kexec_unload(void)
 	if (syscall(SYS_kexec_file_load, -1, -1, 0UL, NULL,
 		    (long)KEXEC_FILE_UNLOAD))
 		return -errno;
-	return 0;
+	return versions_tell(NULL);
 }
 
 static int load(const struct source *kernel, const struct source *initrd,
@@ -107,6 +107,14 @@ int kexec_load(const struct options *o, const struct preflight *pf)
 	if (err)
 		return fail(status_of(err), "loading %s: %s", o->kernel,
 			    load_remedy(-err));
+	err = versions_tell(pf_config(pf));
+	if (err) {
+		kexec_unload();
+		return fail(
+			status_of(err),
+			"not loaded: the kernel cannot be told which versions that one reads: %s",
+			strerror(-err));
+	}
 	doc = preflight_json(pf, "preflight");
 	err = run_save("loaded.json", doc);
 	if (err) {

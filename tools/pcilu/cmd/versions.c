@@ -8,12 +8,14 @@ const char *const version_names[VERSIONS] = {
 	[VERSION_KHO] = "Kexec HandOver",
 	[VERSION_LUO] = "the Live Update Orchestrator",
 	[VERSION_MEMFD] = "memory files",
+	[VERSION_VFIO] = "VFIO's device files",
 };
 
 static const char *const begins[VERSIONS] = {
 	[VERSION_KHO] = "kho-v",
 	[VERSION_LUO] = "luo-v",
 	[VERSION_MEMFD] = "memfd-v",
+	[VERSION_VFIO] = "vfio-pci-v",
 };
 
 /* The word with its number, if nothing else is before and behind it */

@@ -8,15 +8,21 @@
 
 #include "view.h"
 
-enum { VERSION_KHO, VERSION_LUO, VERSION_MEMFD, VERSIONS };
+enum { VERSION_KHO, VERSION_LUO, VERSION_MEMFD, VERSION_VFIO, VERSIONS };
 
 struct versions {
-	char word[VERSIONS][16]; /* "kho-v4", empty if it was not found */
+	char word[VERSIONS][24]; /* "kho-v4", empty if it was not found */
 };
 
 extern const char *const version_names[VERSIONS];
 
 /* Adds those that are found in an unpacked kernel, or in what it shows of itself */
 void versions_find(const struct view *v, struct versions *out);
+
+/*
+ * Tells the running kernel which versions of the PCI hand-over the next one reads, whose
+ * configuration is given; NULL: that it is not known. Returns 0 or -errno.
+ */
+int versions_tell(const char *next);
 
 #endif /* PCILU_VERSIONS_H */
