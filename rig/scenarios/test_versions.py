@@ -104,7 +104,7 @@ class Pair:
 
 
 def test_first_release_into_this_one_and_back(vm: Lab) -> None:
-    """Plain devices: frames, interrupts, what VFIO keeps for the user. Each layer's versions fit."""
+    """Plain devices: frames, interrupts, what VFIO keeps for the user."""
     first_release()
     machine = vm(topology.pair(), kind=FromFirst, kernel=FIRST)
     first = machine.release

@@ -148,7 +148,8 @@ int versions_tell(const char *next)
 		return set_parameter(newest, here.abi);
 
 	least = at_least(strtoul(wish, NULL, 0), there.oldest);
-	err = set_parameter(newest, there.abi < here.abi ? there.abi : here.abi);
+	err = set_parameter(newest,
+			    there.abi < here.abi ? there.abi : here.abi);
 	return err ? err :
 		     set_parameter(oldest,
 				   least < there.abi ? least : there.abi);

@@ -155,7 +155,8 @@ static void lu_bytes(struct kunit *test)
 		KUNIT_EXPECT_TRUE_MSG(test, v2 || !v1, "version 1 says what version 2 cannot");
 		KUNIT_EXPECT_EQ(test, pci_lu_abi_of(&rec) == PCI_LIVEUPDATE_ABI_V1, v1);
 		if (!lu_set(&rec, PCI_LIVEUPDATE_ABI_V2, &err)) {
-			KUNIT_EXPECT_TRUE_MSG(test, v2, "a reader takes what its version does not know");
+			KUNIT_EXPECT_TRUE_MSG(test, v2,
+					      "a reader takes what its version does not know");
 			KUNIT_EXPECT_NULL_MSG(test, pci_lu_abi_no_code(&rec),
 					      "a reader takes what it has no code for");
 		}
