@@ -132,7 +132,7 @@ static void lu_bytes(struct kunit *test)
 
 	kunit_info(test, "seed %llu\n", seed);
 	prandom_seed_state(&rnd, seed);
-	for (unsigned int i = 0; i < 200000; i++) {
+	for (unsigned int i = 0; i < 10000; i++) {
 		unsigned int which = prandom_u32_state(&rnd) % ARRAY_SIZE(sayings);
 		struct pci_liveupdate_record_ser rec = sayings[which].rec;
 		struct pci_lu_error err;
@@ -168,7 +168,7 @@ static void lu_bytes(struct kunit *test)
 		   say[0]);
 	/* Control: there was enough of each */
 	for (int i = 0; i < ARRAY_SIZE(say); i++)
-		KUNIT_EXPECT_GT(test, say[i], 1000);
+		KUNIT_EXPECT_GT(test, say[i], 100);
 }
 
 static struct kunit_case lu_abi_cases[] = {
