@@ -56,6 +56,8 @@ LISTED = {
     DEVICE + r": pciehp: (Cannot get irq -1 for the hotplug controller|"
     r"Notification initialization failed \(-1\))": "ports on arm64 without interrupts",
     r"PCI: Unknown option `(assign-busses|nocrs)'": "hostile words of x86, on arm64",
+    r"shpchp \S+: (pci_hp_register failed with error -16|Slot initialization failed)":
+        "acpiphp has the slots of QEMU's bridges already",
 }
 
 # Stock Linux after a kexec on arm64. While a device is preserved its GIC is taken over.
