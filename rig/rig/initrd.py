@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The guest's file system: busybox, kexec-tools, guest programs and the next kernel, as a cpio."""
+"""The guest's file system: busybox, kexec-tools, guest programs and the kernels, as a cpio."""
 
 from __future__ import annotations
 
@@ -86,13 +86,15 @@ def build(arch: str, variant: str, extra: dict[str, Path] | None = None,
     """
     kernel = folder or paths.kernel_dir(arch, variant)
     image = paths.IMAGE[arch]
+    first = kernel / image
     following = kernel / "next" / image
     root = _unpacked(arch)
 
     files: dict[str, Path] = {"init": paths.GUEST / "init",
                               "bin/agent": paths.GUEST / "agent",
                               "bin/next": paths.GUEST / "next",
-                              "boot/next": following if following.exists() else kernel / image}
+                              "boot/kernel": first,
+                              "boot/next": following if following.exists() else first}
     # In the guest nothing is below /usr, wherever a Debian release has it.
     for name in WANTED:
         files[name] = next(p for p in (root / name, root / "usr" / name) if p.exists())
