@@ -279,9 +279,6 @@ static void add_field(struct lu_guard *guard, u16 offset, const struct lu_field 
 		if (guard->words[i].offset == (offset & ~3))
 			word = &guard->words[i];
 	if (!word) {
-		/* A broken list has the same capability twice and more */
-		if (guard->nr_words == ARRAY_SIZE(lu_fields))
-			return;
 		guard->nr_words++;
 		word = &guard->words[guard->nr_words - 1];
 		word->offset = offset & ~3;
@@ -291,41 +288,34 @@ static void add_field(struct lu_guard *guard, u16 offset, const struct lu_field 
 	word->w1c |= field->w1c << shift;
 }
 
-static void add_fields(struct lu_guard *guard, struct pci_dev *dev,
-		       enum lu_where where, u16 id, u16 base)
+/* Returns where the registers begin that the field is one of, negative if nowhere. */
+static int base_of(struct pci_dev *dev, const struct lu_field *field)
+{
+	u16 pos = 0;
+
+	if (field->where == LU_HEADER)
+		return 0;
+	if (field->where == LU_EXT_CAP && dev->pcie_cap)
+		pos = pci_find_ext_capability(dev, field->id);
+	else if (field->where == LU_CAP && field->id == PCI_CAP_ID_EXP)
+		pos = dev->pcie_cap;
+	else if (field->where == LU_CAP)
+		pos = pci_find_capability(dev, field->id);
+	return pos ?: -ENOENT;
+}
+
+/* At most a word for each of the fields */
+static void add_bridge(struct lu_guard *guard, struct pci_dev *dev)
 {
 	for (int i = 0; i < ARRAY_SIZE(lu_fields); i++) {
 		const struct lu_field *field = &lu_fields[i];
+		int base = base_of(dev, field);
 
-		if (field->where != where || field->id != id)
+		if (base < 0)
 			continue;
 		if (field->needs && !(dev->pcie_flags_reg & field->needs))
 			continue;
 		add_field(guard, base + field->reg, field);
-	}
-}
-
-/* Accesses are what enumeration costs: each list is walked once, if at all */
-static void add_bridge(struct lu_guard *guard, struct pci_dev *dev)
-{
-	int left = (dev->cfg_size - PCI_CFG_SPACE_SIZE) / PCI_CAP_SIZEOF;
-	u16 pos = pci_find_capability(dev, PCI_CAP_ID_PM);
-	u32 head;
-
-	add_fields(guard, dev, LU_HEADER, 0, 0);
-	if (pos)
-		add_fields(guard, dev, LU_CAP, PCI_CAP_ID_PM, pos);
-	if (!dev->pcie_cap)
-		return;
-	add_fields(guard, dev, LU_CAP, PCI_CAP_ID_EXP, dev->pcie_cap);
-
-	/* At least a head and a register each (PCIe r6.0, sec 7.6.3) */
-	for (pos = PCI_CFG_SPACE_SIZE; left > 0 && pos >= PCI_CFG_SPACE_SIZE; left--) {
-		pci_read_config_dword(dev, pos, &head);
-		if (!head || PCI_POSSIBLE_ERROR(head))
-			return;
-		add_fields(guard, dev, LU_EXT_CAP, PCI_EXT_CAP_ID(head), pos);
-		pos = PCI_EXT_CAP_NEXT(head);
 	}
 }
 

@@ -127,6 +127,7 @@ static void guard_drop(void *data)
 	fake->dev.lu_flags = 0;
 	guard_update(fake);
 	pci_lu_guard_end();
+	pci_forget_capabilities(&fake->dev);
 }
 
 /* ee:1f.7 with a layout as in the model, guarded because of @bit */
