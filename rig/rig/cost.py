@@ -4,6 +4,10 @@
 The guest's clock counts instructions (-icount shift=0, one CPU), so what the kernel prints as time
 is their number. Waiting goes by that clock, too, and is taken out with the help of the scheduler's
 trace events. Config accesses are read from QEMU's trace. The host's clock plays no part.
+
+Left out is what only this way of counting costs: the timer of the local APIC, which the emulated
+CPU would have to calibrate by waiting for a tenth of a second, is not used, and of a boot it counts
+what process 1 runs, not the workers that prepare the tracer's names beside it.
 """
 
 from __future__ import annotations
@@ -22,7 +26,8 @@ from .topology import Device, Topology, downstream, nic, root_port, switch
 KINDS = ("preserved", "unused", "stock")
 LABEL = {"preserved": "all preserved", "unused": "none preserved", "stock": "stock kernel"}
 CLOCK = ["-icount", "shift=0,sleep=off"]
-TRACING = ("loglevel=3 tsc_early_khz=1000000 trace_clock=local trace_buf_size=16M trace_event="
+TRACING = ("loglevel=3 noapictimer tsc_early_khz=1000000 trace_clock=local "
+           "trace_buf_size=16M trace_event="
            "initcall:initcall_start,initcall:initcall_finish,sched:sched_switch,"
            "sched:sched_process_exec")
 IDS = {"pvpanic-pci": "1b36 0011", "e1000e": "8086 10d3", "nvme": "1b36 0010"}
@@ -40,13 +45,15 @@ HEADER = ((0x10, 8), (0x1C, 2), (0x20, 20), (0x38, 4))
 EXPRESS = ((0x08, 0xFFF0), (0x10, 0x00FB), (0x28, 0xFFFF))
 
 
-def many(n: int) -> Topology:
-    """n functions, eight to a root port and eight root ports to a slot: what QEMU holds best."""
+def many(n: int, per_port: int = 8, driver: str = "pvpanic-pci") -> Topology:
+    """n functions of a kind, so many to a root port, and eight root ports to a slot."""
     ports = []
-    for port in range((n + 7) // 8):
-        below = [Device("pvpanic-pci", f"fn{port * 8 + i}",
-                        {"multifunction": "on"} if i == 0 else {}, addr=f"0.{i}")
-                 for i in range(min(8, n - port * 8))]
+    for port in range((n + per_port - 1) // per_port):
+        first = port * per_port
+        below = [Device(driver, f"fn{first + i}",
+                        {**({"multifunction": "on"} if i == 0 else {}),
+                         **({"serial": "pcilu"} if driver == "nvme" else {})}, addr=f"0.{i}")
+                 for i in range(min(per_port, n - first))]
         props = {"io-reserve": "0"}
         if port % 8 == 0:
             props["multifunction"] = "on"
@@ -134,8 +141,10 @@ class Accesses:
 class Outcome:
     """One machine: what its live update cost."""
 
-    boot: int = 0           # instructions from the kernel's entry to user space
+    outgoing: int = 0       # instructions from the system call to the end of device_shutdown()
+    boot: int = 0           # and from the next kernel's entry to its user space
     enumeration: int = 0
+    sleeps: int = 0         # how often the enumeration left the CPU idle
     initcalls: dict[str, int] = field(default_factory=dict)
     accesses: dict[str, Accesses] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
@@ -171,34 +180,48 @@ def count_accesses(machine: Machine, outcome: Outcome) -> None:
 def count_instructions(machine: Machine, outcome: Outcome) -> None:
     """Instructions from where the kernel's clock begins to the first one of user space.
 
-    An initcall is charged for what process 1 runs: others, such as the one that unpacks the initrd
-    meanwhile, take turns with it.
+    It counts what process 1 runs, and what ran before there was one: others, such as the one that
+    unpacks the initrd meanwhile, take turns with it.
     """
     began: dict[str, int] = {}
-    idle = away = 0                     # until now, how long nobody ran, and not process 1
-    since: dict[int, int] = {}          # when the idle task came, and when process 1 went
+    away = 0                            # until now, how long process 1 did not run
+    since: int | None = None            # when it went
+    enumerating = False
     for line in machine.sh("grep -E '(prev|next)_pid=[01] |initcall_|=/init ' "
                            "/sys/kernel/tracing/trace").out.splitlines():
         event = EVENT.search(line)
         assert event, line
         now = int(event[1] + event[2])      # microseconds
         if event[3] == "sched_switch":
-            if "prev_pid=0 " in line:
-                idle += now - since.pop(0, now)
-            if "next_pid=1 " in line:
-                away += now - since.pop(1, now)
-            since.update({0: now} if "next_pid=0 " in line else {})
-            since.update({1: now} if "prev_pid=1 " in line else {})
+            if "next_pid=1 " in line and since is not None:
+                away += now - since
+                since = None
+            if "prev_pid=1 " in line:
+                since = now
+            outcome.sleeps += enumerating and "next_pid=0 " in line
         elif event[3] == "sched_process_exec":
-            outcome.boot = (now - idle) * 1000
+            outcome.boot = (now - away) * 1000
             break
         else:
             name = event[4]
             if event[3] == "initcall_finish" and name in ENUMERATION:
                 outcome.initcalls[name] = (now - away - began[name]) * 1000
+            enumerating = event[3] == "initcall_start" and name in ENUMERATION
             began[name] = now - away
     assert outcome.boot, "the trace does not tell when the kernel ran init"
     outcome.enumeration = sum(outcome.initcalls.values())
+
+
+def count_outgoing(machine: Machine, outcome: Outcome) -> None:
+    """From kexec_try's mark to the kernel's last word before it jumps, waits included.
+
+    The jump and the unpacking of the next kernel are not in it: they are the same for any kernel.
+    """
+    log = (machine.folder / "console.log").read_text(errors="replace")
+    began, ended = (re.findall(rf"\[ *(\d+)\.(\d+)\] {what}", log)
+                    for what in ("kexec_try: exec", "kexec_core: Starting new kernel"))
+    assert len(began) == len(ended) == 1, f"{began} and {ended}"
+    outcome.outgoing = (int("".join(ended[0])) - int("".join(began[0]))) * 1000
 
 
 def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int,
@@ -217,16 +240,30 @@ def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int
     if kind == "preserved":
         machine.sh(bind)
         outcome.steps.update(machine.json(f"lu_bulk preserve {n}"))
+    machine.sh("dmesg -n 6")    # both marks of the way out
     machine.kexec(extra=extra)
+    count_outgoing(machine, outcome)
     count_instructions(machine, outcome)
     count_accesses(machine, outcome)
+    outcome.steps["bind"] = int(machine.json(f"lu_bulk bind '{bind}'")["bind"])
     if kind == "preserved":
-        machine.sh(bind)
         outcome.steps.update(machine.json(f"lu_bulk resume {n}"))
         counts = machine.run("cat /sys/bus/pci/devices/*/liveupdate/guard_count 2>/dev/null").out
         outcome.guard = sum(map(int, counts.split())) if counts else None
     machine.close()
     return outcome
+
+
+def measure_pages(start: Callable[..., Machine], variant: str, n: int) -> int:
+    """Instructions of a boot that was handed n pages, none of which is next to another."""
+    outcome = Outcome()
+    machine = start(Topology(), variant=variant, accel="tcg", cmdline=f"{LIVE_UPDATE} {TRACING}",
+                    args=CLOCK, timeout=3600, memory="1G")
+    machine.json(f"lu_bulk pages {n}")
+    machine.kexec()
+    count_instructions(machine, outcome)
+    machine.close()
+    return outcome.boot
 
 
 ABI = paths.BUILD / "src" / "include" / "linux" / "kho" / "abi"

@@ -40,6 +40,14 @@ def test_small_bench_meets_its_targets(vm: Lab) -> None:
     assert cost.handed_over()["pci record"] <= bench.RECORD_MAX
 
 
+def test_memory_in_pieces_costs_each_the_same_with_its_control(vm: Lab) -> None:
+    pieces = bench.PAGES // 4
+    one, many = (cost.measure_pages(vm, "release", n) for n in (1, pieces))
+    assert many - one <= bench.PAGES_MAX * pieces / bench.PAGES
+    # The stock kernel looks for each of them among those before.
+    assert cost.measure_pages(vm, "stock", pieces) - one > bench.PAGES_MAX
+
+
 def test_control_small_bench_misses_its_targets_when_nothing_is_adopted(vm: Lab) -> None:
     stock = cost.measure(vm, cost.many(8), "stock", 8)
     careless = cost.measure(vm, cost.many(8), "preserved", 8, extra=CARELESS)

@@ -6,6 +6,9 @@
  *				has bound, preserves and unpreserves them, and
  *				preserves them again; stays in the background
  *	lu_bulk resume N	after it: retrieves, attaches and finishes them
+ *	lu_bulk bind COMMAND	runs what binds them
+ *	lu_bulk pages N		before it: preserves N pages of memory, none of
+ *				which is next to another; stays in the background
  *
  * Each prints one line of JSON with the time of every step in nanoseconds. In a
  * machine whose clock counts instructions (QEMU's -icount shift=0) that is their
@@ -36,6 +39,7 @@
 #define SESSION		"lu_bulk"
 #define MEMORY_TOKEN	0xffff
 #define MEMORY_SIZE	4096
+#define PAGE		4096UL
 #define DRIVER		"/sys/bus/pci/drivers/vfio-pci"
 
 static void die(const char *what, int err)
@@ -93,13 +97,43 @@ static void attach(int cdev)
 		die("attach", -errno);
 }
 
-static int memory(void)
+static int memory(size_t size)
 {
 	int memfd = memfd_create("lu_bulk", 0);
 
-	if (memfd < 0 || ftruncate(memfd, MEMORY_SIZE))
+	if (memfd < 0 || ftruncate(memfd, size))
 		die("memfd", -errno);
 	return memfd;
+}
+
+/* The session lives as long as somebody has it open */
+static int stay(void)
+{
+	fflush(stdout);
+	if (daemon(1, 0))
+		die("daemon", -errno);
+	while (pause() < 0)
+		continue;
+	return 1;
+}
+
+/* Of two files that are filled by turns, one is preserved: every second page */
+static int preserve_pages(int n)
+{
+	int session = checked("session", luo_session_create(SESSION));
+	int memfd[2] = { memory(n * PAGE), memory(n * PAGE) };
+	char *map[2];
+
+	for (int i = 0; i < 2; i++) {
+		map[i] = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd[i], 0);
+		if (map[i] == MAP_FAILED)
+			die("map", -errno);
+	}
+	for (int i = 0; i < 2 * n; i++)
+		map[i % 2][i / 2 * PAGE] = 1;
+	checked("preserve memory", luo_session_preserve_fd(session, memfd[0], MEMORY_TOKEN));
+	printf("{\"pages\":%d}\n", n);
+	return stay();
 }
 
 static void preserve_all(int session, const int *cdev, int n)
@@ -112,7 +146,7 @@ static int before_kexec(int n, int *cdev)
 {
 	struct dirent **functions;
 	__u64 begin, preserved, unpreserved;
-	int found, session, memfd = memory();
+	int found, session, memfd = memory(MEMORY_SIZE);
 
 	found = scandir(DRIVER, &functions, is_function, alphasort);
 	if (found < n) {
@@ -137,13 +171,7 @@ static int before_kexec(int n, int *cdev)
 	checked("preserve memory", luo_session_preserve_fd(session, memfd, MEMORY_TOKEN));
 	printf("{\"n\":%d,\"preserve\":%llu,\"unpreserve\":%llu}\n", n,
 	       preserved - begin, unpreserved - preserved);
-	fflush(stdout);
-
-	/* The session lives as long as somebody has it open */
-	if (daemon(1, 0))
-		die("daemon", -errno);
-	for (;;)
-		pause();
+	return stay();
 }
 
 static int after_kexec(int n, int *cdev)
@@ -170,14 +198,30 @@ static int after_kexec(int n, int *cdev)
 	return 0;
 }
 
+static int bind_all(const char *command)
+{
+	__u64 begin = now();
+
+	if (system(command)) {
+		fprintf(stderr, "lu_bulk: '%s' failed\n", command);
+		return 1;
+	}
+	printf("{\"bind\":%llu}\n", now() - begin);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct rlimit files = { 8192, 8192 };
 	int n = argc == 3 ? atoi(argv[2]) : 0;
 	int *cdev;
 
+	if (argc == 3 && !strcmp(argv[1], "bind"))
+		return bind_all(argv[2]);
+	if (argc == 3 && n > 0 && !strcmp(argv[1], "pages"))
+		return preserve_pages(n);
 	if (n < 1 || n >= MEMORY_TOKEN) {
-		fprintf(stderr, "usage: lu_bulk preserve|resume N\n");
+		fprintf(stderr, "usage: lu_bulk preserve|resume|pages N | bind COMMAND\n");
 		return 2;
 	}
 	cdev = calloc(n, sizeof(*cdev));
