@@ -52,7 +52,7 @@ demo shell:
 # What the scenarios boot. For a quick T=, name fewer: TEST_KERNELS=x86_64-release, or
 # none: T=pcilu TEST_KERNELS=
 TEST_KERNELS ?= x86_64-release x86_64-debug arm64-release x86_64-stock x86_64-off \
-	x86_64-debian $(if $(filter-out 0,$(FULL)),arm64-debug)
+	x86_64-debian $(if $(filter-out 0,$(FULL)),arm64-debug arm64-stock)
 TEST_ARCHES  := $(sort $(patsubst %-release,%,$(filter %-release,$(TEST_KERNELS))))
 
 # Each part under scripts/spent, so that the table in the end tells what a run costs.
