@@ -58,7 +58,7 @@ def test_control_whatever_differs_is_told(vm: Lab) -> None:
     before = alike.look(machine)
     assert unexpected(alike.look(machine), before) == {}
     machine.sh(f"echo enabled >/sys/bus/pci/devices/{port}/power/wakeup")
-    config.write(machine, port, 0x0C, b"\x10")
+    config.write(machine, port, 0x3C, b"\x77")
     machine.sh(f"echo 1 >/sys/bus/pci/devices/{function}/remove")
     told = unexpected(alike.look(machine), before)
     assert f"{port} power/wakeup" in told and f"{port} config" in told
