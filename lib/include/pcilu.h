@@ -66,6 +66,7 @@ const char *pcilu_version(void);
 struct pcilu;
 struct pcilu_session;
 struct pcilu_request;
+struct pcilu_events;
 
 /**
  * enum pcilu_mode - where sessions come from
@@ -288,6 +289,109 @@ int pcilu_request_take(struct pcilu_request *request,
  * If no answer was taken, whether the session was made is not known.
  */
 void pcilu_request_close(struct pcilu_request *request);
+
+/**
+ * enum pcilu_event_kind - what `pcilu update` asks of those who own devices
+ * @PCILU_EVENT_PREPARE: a live update is near. Do what can be done while the guest
+ *	runs: create the session, preserve its memory. Ready means that nothing
+ *	stands in the way of the rest.
+ * @PCILU_EVENT_GO: stop the guest and preserve the rest. Ready means that all is
+ *	preserved and that the kernel may be left at any moment from now on.
+ * @PCILU_EVENT_ABORT: it does not take place. Whatever was answered, this comes after
+ *	each prepare that no kexec follows: take back what was done, and go on.
+ */
+enum pcilu_event_kind {
+	PCILU_EVENT_PREPARE = 1,
+	PCILU_EVENT_GO = 2,
+	PCILU_EVENT_ABORT = 3,
+};
+
+/**
+ * struct pcilu_event - one event
+ * @size: bytes that the running library has filled in, as in pcilu_session_info
+ * @kind: what is asked, &enum pcilu_event_kind. One that is not known is to be
+ *	refused, with -EOPNOTSUPP.
+ * @limit_ms: milliseconds within which the answer has to be there, or it is a no;
+ *	0 if none is asked for
+ */
+struct pcilu_event {
+	uint32_t size;
+	uint32_t kind;
+	uint32_t limit_ms;
+};
+
+/**
+ * pcilu_events_start - take part in the live updates of this machine
+ * @lu: the connection, which is not kept busy by it
+ * @name: a name of those that the caller may use for sessions. It is what people see
+ *	when the caller says no.
+ * @events: where the subscription is stored. The caller owns it and ends it with
+ *	pcilu_events_close().
+ *
+ * To be started before the first device is opened. No live update takes place unless
+ * all that take part say twice that they are ready, within a time limit. Who comes
+ * while others are being asked already is asked as well. Nothing here waits.
+ *
+ * Return: 0, or
+ * -EINVAL	an argument is not valid
+ * -EOPNOTSUPP	there is no daemon: nobody asks
+ * -EAGAIN	too many others are connecting: try again
+ * -ECONNRESET	the daemon is not there at the moment
+ * -EACCES, -ENOMEM, -EMFILE, -ENFILE  as in pcilu_session_create()
+ */
+int pcilu_events_start(struct pcilu *lu, const char *name,
+		       struct pcilu_events **events);
+
+/**
+ * pcilu_events_fd - what to wait for
+ * @events: the subscription
+ *
+ * Return: a descriptor that can be read when pcilu_events_take() has something to say,
+ * the subscription's own; or -EINVAL
+ */
+int pcilu_events_fd(const struct pcilu_events *events);
+
+/**
+ * pcilu_events_take - take the next event
+ * @events: the subscription
+ * @event: where its address is stored. It is valid until the next one is taken.
+ *
+ * Return: 0; -EAGAIN as long as there is none; -EMFILE as long as there is no
+ * descriptor for a moment; or, after which nothing more will come,
+ * -EACCES	the daemon's policy does not allow the caller this name
+ * -EOPNOTSUPP	the daemon is one that does not ask
+ * -ENOSPC	too many of this user take part
+ * -ECONNRESET	the daemon went away. What was prepared and is not followed by a kexec
+ *		is aborted by that; start again.
+ * -EPROTO	what it says makes no sense
+ * -EINVAL	an argument is NULL
+ */
+int pcilu_events_take(struct pcilu_events *events,
+		      const struct pcilu_event **event);
+
+/**
+ * pcilu_events_answer - answer the event that was taken last
+ * @events: the subscription
+ * @verdict: 0 if ready, or a negative errno value, which people are shown as the reason
+ *
+ * To be called when all is done that the event asks for, from any thread, once. The
+ * update is taken back if anybody says no. An answer that comes too late is lost; an
+ * abort has come then, or will.
+ *
+ * Return: 0, or
+ * -EINVAL	the last event does not ask, or is answered already, or an argument is
+ *		not valid
+ * -ECONNRESET	the daemon went away, as in pcilu_events_take()
+ */
+int pcilu_events_answer(struct pcilu_events *events, int verdict);
+
+/**
+ * pcilu_events_close - take part no longer
+ * @events: the subscription, or NULL
+ *
+ * While an update is going on this is a no, as the death of the program is.
+ */
+void pcilu_events_close(struct pcilu_events *events);
 
 /**
  * pcilu_session_from_fd - make a session object from a descriptor

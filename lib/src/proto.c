@@ -10,7 +10,7 @@
 
 /* Which fields a request of a type may use; all others are zero */
 static const struct {
-	unsigned int name : 1, direction : 1, index : 1;
+	unsigned int name : 1, direction : 1, index : 1, value : 1;
 } uses[PCILU_MSG_NR] = {
 	[PCILU_MSG_CREATE] = { .name = 1 },
 	[PCILU_MSG_ATTACH] = { .name = 1 },
@@ -18,6 +18,10 @@ static const struct {
 	[PCILU_MSG_RELEASE] = { .name = 1, .direction = 1 },
 	[PCILU_MSG_LIST] = { .index = 1 },
 	[PCILU_MSG_HOLD] = { .index = 1 },
+	[PCILU_MSG_SUBSCRIBE] = { .name = 1 },
+	[PCILU_MSG_ANSWER] = { .index = 1, .value = 1 },
+	[PCILU_MSG_EVENT] = { .index = 1, .value = 1 },
+	[PCILU_MSG_SUBSCRIBERS] = { .index = 1 },
 };
 
 static int is_zero(const void *p, size_t len)
@@ -78,6 +82,8 @@ int pcilu_msg_parse_request(const void *buf, size_t len, struct pcilu_msg *out)
 	if (!uses[out->type].direction && out->direction)
 		return -EINVAL;
 	if (!uses[out->type].index && out->index)
+		return -EINVAL;
+	if (!uses[out->type].value && out->value)
 		return -EINVAL;
 	return 0;
 }

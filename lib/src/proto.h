@@ -35,6 +35,16 @@
  *	retrieved is told by a message that nobody asked for, of this type and with
  *	serial 0, which describes the session and has a copy of its descriptor;
  *	what is released is told by one without.
+ * @PCILU_MSG_SUBSCRIBE: name. From then on this connection is told of each event by a
+ *	message of type EVENT that nobody asked for, serial 0, with index and value.
+ * @PCILU_MSG_ANSWER: index and value: 0, or a positive errno value as the reason why
+ *	not. -ECANCELED if nobody waits for it any more.
+ * @PCILU_MSG_EVENT: index, an &enum pcilu_event_kind or %PCILU_MSG_EVENT_DONE, and
+ *	value, the time limit in milliseconds. For those who may hold. Every answer
+ *	is told by a message of type ANSWER that nobody asked for, serial 0, with
+ *	the subscriber's name, uid and pid, and value; the last of them has no name.
+ *	They can come before the reply. A connection that ends before DONE aborts.
+ * @PCILU_MSG_SUBSCRIBERS: index, as for LIST: name, uid and pid of a subscriber
  */
 enum pcilu_msg_type {
 	PCILU_MSG_HELLO = 1,
@@ -45,8 +55,15 @@ enum pcilu_msg_type {
 	PCILU_MSG_LIST,
 	PCILU_MSG_HOLD,
 	PCILU_MSG_FOLLOW,
+	PCILU_MSG_SUBSCRIBE,
+	PCILU_MSG_ANSWER,
+	PCILU_MSG_EVENT,
+	PCILU_MSG_SUBSCRIBERS,
 	PCILU_MSG_NR
 };
+
+/* Beside those of &enum pcilu_event_kind: the kexec is on its way */
+#define PCILU_MSG_EVENT_DONE 4U
 
 #define PCILU_MSG_F_REPLY 0x1U
 #define PCILU_MSG_F_FD 0x2U /* a descriptor comes with it */
@@ -64,7 +81,8 @@ struct pcilu_msg {
 	uint32_t direction; /* enum pcilu_direction */
 	uint32_t uid;
 	int32_t pid;
-	uint32_t reserved[3];
+	uint32_t value;
+	uint32_t reserved[2];
 	char name[PCILU_MSG_NAME_SIZE]; /* the rest is NUL */
 };
 

@@ -20,17 +20,28 @@ TOOLS = Path(os.environ.get("PCILU_TOOLS", BUILD / "tools-san"))
 SCHEMAS = TREE / "tools" / "pcilu" / "schema"
 POLICY = "user root use *\nuser root hold\nuser * use shared-*\n"
 
-MSG = struct.Struct("=IHHIIiIIIi12s64s")
+MSG = struct.Struct("=IHHIIiIIIiI8s64s")
 MAGIC, VERSION = 0x554c4350, 1
-HELLO, CREATE, ATTACH, RETRIEVE, RELEASE, LIST, HOLD, FOLLOW = range(1, 9)
+(HELLO, CREATE, ATTACH, RETRIEVE, RELEASE, LIST, HOLD, FOLLOW, SUBSCRIBE, ANSWER, EVENT,
+ SUBSCRIBERS) = range(1, 13)
 F_REPLY, F_FD, F_HELD = 1, 2, 4
 
 
 def message(kind: int, name: str = "", *, serial: int = 1, index: int = 0, direction: int = 0,
             magic: int = MAGIC, version: int = VERSION, flags: int = 0, error: int = 0,
-            uid: int = 0, pid: int = 0, reserved: bytes = b"") -> bytes:
-    return MSG.pack(magic, version, kind, serial, flags, error, index, direction, uid, pid,
+            uid: int = 0, pid: int = 0, value: int = 0, reserved: bytes = b"") -> bytes:
+    return MSG.pack(magic, version, kind, serial, flags, error, index, direction, uid, pid, value,
                     reserved, name.encode())
+
+
+def fields(data: bytes) -> dict[str, Any]:
+    """What a message says, all of it."""
+    assert len(data) == MSG.size, "the connection was closed"
+    names = ("magic", "version", "kind", "serial", "flags", "error", "index", "direction", "uid",
+             "pid", "value", "reserved", "name")
+    found = dict(zip(names, MSG.unpack(data)))
+    assert (found["magic"], found["version"]) == (MAGIC, VERSION)
+    return found | {"name": found["name"].rstrip(b"\0").decode()}
 
 
 def checked(text: str) -> dict[str, Any]:
@@ -150,13 +161,10 @@ class Host:
         """Sends a message; its reply as errno, name, descriptors, fields."""
         sock.sendall(data)
         reply, fds, _, _ = socket.recv_fds(sock, MSG.size, 4)
-        assert len(reply) == MSG.size, "the connection was closed"
-        magic, version, kind, serial, flags, error, index, direction, uid, pid, _, name = \
-            MSG.unpack(reply)
-        assert (magic, version) == (MAGIC, VERSION)
-        return -error, name.rstrip(b"\0").decode(), fds, {
-            "kind": kind, "serial": serial, "flags": flags, "index": index,
-            "direction": direction, "uid": uid, "pid": pid}
+        found = fields(reply)
+        return -found["error"], found["name"], fds, {
+            key: found[key] for key in ("kind", "serial", "flags", "index", "direction", "uid",
+                                        "pid")}
 
     # --- the machine
 

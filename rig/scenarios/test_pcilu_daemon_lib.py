@@ -22,6 +22,7 @@ from rig import paths
 from rig import pcilu_host as ph
 from rig.daemon_client import create, listing
 from rig.pcilu_host import Host, TOOLS
+from rig.signals import Signals
 
 PLAIN = ph.BUILD / "tools" / "libpcilu.so.1"
 pytestmark = pytest.mark.skipif(not (TOOLS / "pcilud").exists() or not PLAIN.exists(),
@@ -65,31 +66,6 @@ def make(so: ctypes.CDLL, lu: ctypes.c_void_p, name: str, call: str = "create") 
     error: int = getattr(so, f"pcilu_session_{call}")(lu, name.encode(), ctypes.byref(session))
     so.pcilu_session_close(session)
     return error
-
-
-class Signals:
-    """One each millisecond, in the thread that calls the library."""
-
-    def __enter__(self) -> None:
-        self.count = 0
-        self.before = signal.signal(signal.SIGUSR1, self._count)
-        signal.siginterrupt(signal.SIGUSR1, True)
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._send, args=(threading.get_ident(),))
-        self.thread.start()
-
-    def _count(self, *_: object) -> None:
-        self.count += 1
-
-    def _send(self, thread: int) -> None:
-        while not self.stop.is_set():
-            signal.pthread_kill(thread, signal.SIGUSR1)
-            time.sleep(0.001)
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
-        signal.signal(signal.SIGUSR1, self.before)
 
 
 def test_signal_every_millisecond(host: Host, so: ctypes.CDLL, lu: ctypes.c_void_p) -> None:

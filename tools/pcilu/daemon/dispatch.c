@@ -11,6 +11,7 @@
 
 struct call {
 	struct dispatch *d;
+	struct member *from;
 	const struct peer *peer;
 	const struct pcilu_msg *request;
 	struct pcilu_msg *reply;
@@ -244,18 +245,64 @@ static int do_follow(const struct call *c)
 	return policy_may_hold(c->d->policy, c->peer) ? 0 : -EACCES;
 }
 
+static int do_subscribe(const struct call *c)
+{
+	if (may_use(c))
+		return -EACCES;
+	return round_subscribe(c->d->round, c->from, c->request->name);
+}
+
+static int do_answer(const struct call *c)
+{
+	return round_answer(c->d->round, c->from, c->request->index,
+			    c->request->value);
+}
+
+static int do_event(const struct call *c)
+{
+	if (!policy_may_hold(c->d->policy, c->peer))
+		return -EACCES;
+	return round_event(c->d->round, c->from, c->request->index,
+			   c->request->value);
+}
+
+static int do_subscribers(const struct call *c)
+{
+	uint32_t i = c->request->index;
+	const struct member *m;
+
+	for (; (m = round_next(c->d->round, &i)); i++) {
+		if (!may_see(c, m->name))
+			continue;
+		memcpy(c->reply->name, m->name, sizeof(c->reply->name));
+		c->reply->uid = m->peer.uid;
+		c->reply->pid = m->peer.pid;
+		c->reply->index = i;
+		return 0;
+	}
+	return -ENOENT;
+}
+
 static int (*const handlers[PCILU_MSG_NR])(const struct call *c) = {
-	[PCILU_MSG_HELLO] = do_hello,	  [PCILU_MSG_CREATE] = do_create,
-	[PCILU_MSG_ATTACH] = do_attach,	  [PCILU_MSG_RETRIEVE] = do_retrieve,
-	[PCILU_MSG_RELEASE] = do_release, [PCILU_MSG_LIST] = do_list,
-	[PCILU_MSG_HOLD] = do_hold,	  [PCILU_MSG_FOLLOW] = do_follow,
+	[PCILU_MSG_HELLO] = do_hello,
+	[PCILU_MSG_CREATE] = do_create,
+	[PCILU_MSG_ATTACH] = do_attach,
+	[PCILU_MSG_RETRIEVE] = do_retrieve,
+	[PCILU_MSG_RELEASE] = do_release,
+	[PCILU_MSG_LIST] = do_list,
+	[PCILU_MSG_HOLD] = do_hold,
+	[PCILU_MSG_FOLLOW] = do_follow,
+	[PCILU_MSG_ANSWER] = do_answer,
+	[PCILU_MSG_SUBSCRIBE] = do_subscribe,
+	[PCILU_MSG_EVENT] = do_event,
+	[PCILU_MSG_SUBSCRIBERS] = do_subscribers,
 };
 
-int dispatch(struct dispatch *d, const struct peer *peer, const void *buf,
+int dispatch(struct dispatch *d, struct member *from, const void *buf,
 	     size_t len, struct pcilu_msg *reply, int *fd)
 {
 	struct pcilu_msg request;
-	const struct call c = { d, peer, &request, reply, fd };
+	const struct call c = { d, from, &from->peer, &request, reply, fd };
 	int err;
 
 	*fd = -1;

@@ -5,6 +5,7 @@
 
 #include "policy.h"
 #include "registry.h"
+#include "round.h"
 
 /* Names that begin so are ours; this one is the session with the registry in it */
 #define OWN_PREFIX "pcilud"
@@ -30,6 +31,7 @@ struct dispatch_ops {
 struct dispatch {
 	struct registry *registry;
 	const struct policy *policy;
+	struct round *round;
 	const struct dispatch_ops *ops;
 	void *ctx;
 };
@@ -39,7 +41,7 @@ struct dispatch {
  * send with it (the registry's own, or -1), or -EPROTO if the peer does not speak
  * the protocol and is to be disconnected.
  */
-int dispatch(struct dispatch *d, const struct peer *peer, const void *buf,
+int dispatch(struct dispatch *d, struct member *from, const void *buf,
 	     size_t len, struct pcilu_msg *reply, int *fd);
 
 #endif /* PCILUD_DISPATCH_H */

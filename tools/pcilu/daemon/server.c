@@ -32,7 +32,7 @@ struct client {
 	int sock;
 	bool follows;
 	uint64_t last; /* when it said something, in microseconds */
-	struct peer peer;
+	struct member member;
 	gid_t groups[MAX_GROUPS];
 };
 
@@ -44,6 +44,8 @@ struct server {
 	const struct limits *limits;
 	struct client *clients;
 	unsigned int count;
+	struct round round;
+	sd_event_source *time_out;
 };
 
 bool server_may_use(const struct limits *limits, uid_t uid, int fd)
@@ -83,6 +85,7 @@ static void client_free(struct client *c)
 	if (c->next)
 		c->next->prev = c->prev;
 	s->count--;
+	round_leave(&s->round, &c->member);
 	sd_event_source_unref(c->source);
 	close(c->sock);
 	free(c);
@@ -108,10 +111,10 @@ static int client_serve(struct client *c)
 	if (stray >= 0 || (size_t)n != sizeof(buf)) {
 		log_limited(&limit,
 			    "process %d of user %u does not speak the protocol",
-			    c->peer.pid, c->peer.uid);
+			    c->member.peer.pid, c->member.peer.uid);
 		return -EPROTO;
 	}
-	err = dispatch(c->server->dispatch, &c->peer, buf, (size_t)n, &reply,
+	err = dispatch(c->server->dispatch, &c->member, buf, (size_t)n, &reply,
 		       &fd);
 	c->follows |= reply.type == PCILU_MSG_FOLLOW && !reply.error;
 	/* Who does not read its replies gets no more of them: no queue here */
@@ -154,11 +157,57 @@ void server_tell(struct server *s, const struct entry *e, bool held)
 		    !pcilu_msg_send(c->sock, &msg, held ? e->fd : -1))
 			continue;
 		log_msg(LOG_WARNING, "process %d does not follow any more",
-			c->peer.pid);
+			c->member.peer.pid);
 		shutdown(c->sock, SHUT_RDWR);
 		c->follows = false;
 	}
 }
+
+static struct client *client_of(struct member *m)
+{
+	return (struct client *)((char *)m - offsetof(struct client, member));
+}
+
+/* The leader reads all the time, a subscriber has a few events in its queue at most */
+static int send_to_member(struct member *to, const struct pcilu_msg *msg)
+{
+	struct client *c = client_of(to);
+	struct pollfd p = { .fd = c->sock, .events = POLLOUT };
+	int err;
+
+	if (!to->name[0])
+		poll(&p, 1, FOLLOWER_LIMIT_MS);
+	err = pcilu_msg_send(c->sock, msg, -1);
+	if (err) /* it is freed when the loop sees the end of it */
+		shutdown(c->sock, SHUT_RDWR);
+	return err;
+}
+
+static int on_time_out(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct server *s = data;
+
+	(void)source;
+	(void)usec;
+	round_time_out(&s->round);
+	return 0;
+}
+
+static void set_round_timer(void *ctx, uint32_t ms)
+{
+	struct server *s = ctx;
+
+	s->time_out = sd_event_source_disable_unref(s->time_out);
+	if (ms &&
+	    sd_event_add_time_relative(s->event, &s->time_out, CLOCK_MONOTONIC,
+				       ms * 1000ULL, 1000, on_time_out, s) < 0)
+		log_msg(LOG_WARNING, "no timer: nobody's answer has a limit");
+}
+
+static const struct round_ops round_ops = {
+	.send = send_to_member,
+	.set_timer = set_round_timer,
+};
 
 static int peer_of(int sock, struct client *c)
 {
@@ -169,7 +218,7 @@ static int peer_of(int sock, struct client *c)
 		return -errno;
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERGROUPS, c->groups, &groups))
 		groups = 0; /* too many to look at: only the first one counts */
-	c->peer = (struct peer){
+	c->member.peer = (struct peer){
 		.pid = cred.pid,
 		.uid = cred.uid,
 		.gid = cred.gid,
@@ -187,7 +236,7 @@ static bool has_room(const struct server *s, uid_t uid)
 	if (uid == 0)
 		return s->count < MAX_CLIENTS;
 	for (c = s->clients; c; c = c->next)
-		n += c->peer.uid == uid;
+		n += c->member.peer.uid == uid;
 	return s->count < MAX_CLIENTS - CLIENTS_FOR_ROOT &&
 	       n < MAX_CLIENTS_PER_USER;
 }
@@ -225,7 +274,7 @@ static void turn_away(struct client *c, int sock)
 	if (c)
 		log_limited(&limit,
 			    "process %d of user %u was turned away: no room",
-			    c->peer.pid, c->peer.uid);
+			    c->member.peer.pid, c->member.peer.uid);
 	free(c);
 	close(sock);
 }
@@ -245,8 +294,8 @@ static int on_connection(sd_event_source *source, int listener, uint32_t events,
 		return 0;
 	}
 	c = calloc(1, sizeof(*c));
-	if (!c || peer_of(sock, c) || !has_room(s, c->peer.uid) ||
-	    !server_may_use(s->limits, c->peer.uid, sock) ||
+	if (!c || peer_of(sock, c) || !has_room(s, c->member.peer.uid) ||
+	    !server_may_use(s->limits, c->member.peer.uid, sock) ||
 	    sd_event_add_io(s->event, &c->source, sock, EPOLLIN, on_client, c) <
 		    0) {
 		turn_away(c, sock);
@@ -271,7 +320,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *data)
 
 	for (c = s->clients; c; c = next) {
 		next = c->next;
-		if (!c->follows && c->last + s->limits->idle * TICK_US < usec)
+		if (!c->follows && !round_has(&s->round, &c->member) &&
+		    c->last + s->limits->idle * TICK_US < usec)
 			client_free(c);
 	}
 	s->dispatch->ops->tick(s->dispatch->ctx);
@@ -291,6 +341,9 @@ int server_new(struct server **out, sd_event *event, int listener,
 	s->event = event;
 	s->listener = listener;
 	s->dispatch = d;
+	s->round.ops = &round_ops;
+	s->round.ctx = s;
+	d->round = &s->round;
 	s->limits = limits;
 	err = sd_event_add_io(event, &s->source, listener, EPOLLIN,
 			      on_connection, s);
@@ -315,6 +368,7 @@ void server_free(struct server *s)
 		client_free(s->clients);
 	sd_event_source_unref(s->source);
 	sd_event_source_unref(s->tick);
+	sd_event_source_disable_unref(s->time_out);
 	sd_event_source_unref(s->pause);
 	close(s->listener);
 	free(s);

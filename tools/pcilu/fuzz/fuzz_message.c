@@ -76,6 +76,26 @@ static const struct dispatch_ops ops = {
 	.dropped = fake_dropped,
 };
 
+static int fake_send(struct member *to, const struct pcilu_msg *msg)
+{
+	const struct pcilu_msg like = { .type = msg->type };
+	struct pcilu_msg parsed;
+
+	assert(!pcilu_msg_parse_reply(msg, sizeof(*msg), &like, &parsed));
+	return to->peer.pid == 3 ? -ECONNRESET : 0;
+}
+
+static void fake_timer(void *ctx, uint32_t ms)
+{
+	(void)ctx;
+	(void)ms;
+}
+
+static const struct round_ops round_ops = {
+	.send = fake_send,
+	.set_timer = fake_timer,
+};
+
 /* Whatever comes in, what goes out is a message that our own library accepts */
 static void check_reply(const void *buf, const struct pcilu_msg *reply, int fd)
 {
@@ -96,17 +116,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const char text[] = "user 0 use *\nuser 0 hold\n"
 				   "user 1 use vm-*\n";
-	struct peer peer = { .pid = 1 };
-	struct dispatch d = { .ops = &ops };
-	struct policy *policy;
+	struct member members[3] = { 0 }; /* who says something is drawn, too */
+	struct round round = { .ops = &round_ops };
+	struct dispatch d = { .ops = &ops, .round = &round };
 	struct pcilu_msg reply;
+	char buf[sizeof(reply)];
+	struct policy *policy;
+	size_t i;
 	char *why;
 	int fd;
 
 	if (!size)
 		return 0;
 	log_level = -1;
-	peer.uid = data[0] % 3;
+	for (i = 0; i < 3; i++)
+		members[i].peer = (struct peer){ .pid = (pid_t)i + 1,
+						 .uid = data[0] % 3 };
 	policy = policy_parse(text, sizeof(text) - 1, &why);
 	d.policy = policy;
 	d.registry = registry_new();
@@ -115,13 +140,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size--;
 	while (size) {
 		size_t n = size < sizeof(reply) ? size : sizeof(reply);
+		struct member *m = &members[data[n - 1] % 3];
 
-		if (dispatch(&d, &peer, data, n, &reply, &fd))
+		/* The last byte of a name is always 0, so it is free to say who */
+		memcpy(buf, data, n);
+		if (n == sizeof(reply))
+			buf[n - 1] = 0;
+		if (dispatch(&d, m, buf, n, &reply, &fd))
 			break;
-		check_reply(data, &reply, fd);
+		check_reply(buf, &reply, fd);
 		data += n;
 		size -= n;
 	}
+	for (i = 0; i < 3; i++)
+		round_leave(&round, &members[i]);
+	assert(!round.subscribers && !round.leader);
 	registry_free(d.registry);
 	policy_free(policy);
 	return 0;
