@@ -195,7 +195,7 @@ def test_update_that_fails_takes_its_steps_back(host: Host) -> None:
     os.chmod(tool, 0o755)
     path = host.write("boot/vmlinuz-next", bzimage())
     document = host.json("update", "--kernel", str(path), "--cmdline", GOOD, rc=11)
-    assert [s["status"] for s in document["steps"]] == [0, 0, 0, 11]
+    assert [s["status"] for s in document["steps"]] == [0, 0, 0, 0, 0, 11]
     assert host.luo.loads and not loaded(host) and host.luo.loaded is None
     assert set(host.luo.outgoing) == {"pcilud"}         # and no snapshot is left
     assert not (host.root / "run/pcilu/loaded.json").exists()

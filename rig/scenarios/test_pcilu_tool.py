@@ -549,12 +549,13 @@ def test_update_does_it_all_and_shows_the_time_of_each_step(host: Host) -> None:
     host.write("sys/kernel/kexec_loaded", "1\n")
     out = host.pcilu("update", "--kernel", image(host), "--cmdline", GOOD)
     assert out.returncode == 0, out.stderr
-    for step in ("preflight", "snapshot", "load", "exec"):
+    for step in ("preflight", "load", "prepare", "go", "snapshot", "exec"):
         assert any(line.startswith(step) and " done, " in line and line.endswith(" s")
                    for line in out.stdout.splitlines())
     assert "kexec" in (host.root / "systemctl.log").read_text()
     document = host.json("update", "--kernel", image(host), "--cmdline", GOOD)
-    assert [s["step"] for s in document["steps"]] == ["preflight", "snapshot", "load", "exec"]
+    assert [s["step"] for s in document["steps"]] == ["preflight", "load", "prepare", "go",
+                                                      "snapshot", "exec"]
 
 
 def test_update_stops_at_the_first_step_that_fails(host: Host) -> None:

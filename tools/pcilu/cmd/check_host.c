@@ -12,6 +12,7 @@
 #include "params.h"
 #include "preflight.h"
 #include "run.h"
+#include "vmms.h"
 
 #define WATCHDOG_MIN \
 	60 /* seconds that a kernel's start with its user space may take */
@@ -47,10 +48,29 @@ static void check_daemon(struct preflight *pf)
 		       "pcilud does not answer (%s)", strerror(-err));
 }
 
-/* The owner is what tells an operator which machine would die */
-static void check_device(struct preflight *pf, const struct device *d)
+struct askable {
+	pid_t *pids;
+	size_t count;
+};
+
+static bool is_unpreserved(const struct device *d)
 {
-	if (d->state == PCILU_STATE_NONE && d->owner)
+	return d->state == PCILU_STATE_NONE && d->owner;
+}
+
+/* The owner is what tells an operator which machine would die */
+static void check_device(struct preflight *pf, const struct device *d,
+			 const struct askable *askable)
+{
+	bool asked = is_unpreserved(d) &&
+		     vmms_has(askable->pids, askable->count, d->owner);
+
+	if (asked)
+		pf_add(pf, "in-use", pf->options->asks ? PF_PASS : PF_WARN,
+		       "only pcilu update asks",
+		       "%s is in use by %s[%d], who preserves it when asked",
+		       d->bdf, d->owner_name, d->owner);
+	else if (is_unpreserved(d))
 		pf_add(pf, "in-use", PF_FAIL,
 		       "let its owner preserve it, or end its owner",
 		       "%s is in use by %s[%d], and nobody preserved it",
@@ -66,12 +86,15 @@ static void check_device(struct preflight *pf, const struct device *d)
 static void check_devices(struct preflight *pf)
 {
 	int i, preserved = 0, told = 0;
+	autofree pid_t *pids = NULL;
+	struct askable askable = { .count = vmms_list(&pids) };
 
+	askable.pids = pids;
 	for (i = 0; i < pf->devices.count; i++) {
 		const struct device *d = &pf->devices.dev[i];
 
 		if (!d->bridge)
-			check_device(pf, d);
+			check_device(pf, d, &askable);
 		told += d->state >= 0;
 		preserved += d->state == PCILU_STATE_PRESERVED && !d->bridge;
 	}
@@ -85,6 +108,26 @@ static void check_devices(struct preflight *pf)
 	else
 		pf_add(pf, "devices", PF_WARN, NULL,
 		       "this kernel does not tell which devices are preserved");
+}
+
+int preflight_in_use(const struct options *o)
+{
+	__attribute__((cleanup(devices_free))) struct devices devices;
+	int i, err = devices_scan(&devices, NULL);
+
+	for (i = 0; i < o->nr_accept; i++)
+		if (!strcmp(o->accept[i], "in-use"))
+			return err;
+	for (i = 0; !err && i < devices.count; i++) {
+		const struct device *d = &devices.dev[i];
+
+		if (!d->bridge && is_unpreserved(d))
+			return fail(
+				ST_NO,
+				"%s is in use by %s[%d], who said it was ready and did not preserve it",
+				d->bdf, d->owner_name, d->owner);
+	}
+	return err;
 }
 
 static char *watchdog_attr(const char *name, const char *attribute)

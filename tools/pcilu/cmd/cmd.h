@@ -35,6 +35,7 @@ struct options {
 	bool metrics;
 	bool reuse_cmdline;
 	bool no_systemd;
+	bool asks; /* owners of devices are asked to preserve them */
 	const char *slot;
 	const char *kernel;
 	const char *initrd;

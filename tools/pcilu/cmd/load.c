@@ -10,6 +10,7 @@
 #include "lock.h"
 #include "preflight.h"
 #include "run.h"
+#include "vmms.h"
 
 static void print_load(const struct options *o, const struct preflight *pf,
 		       bool loaded)
@@ -84,6 +85,8 @@ int cmd_unload(const struct options *o)
 		err = kexec_unload();
 	if (err)
 		return fail(status_of(err), "unloading: %s", strerror(-err));
+	if (!o->dry_run)
+		vmms_call_off();
 	if (o->json) {
 		doc = doc_new("unload");
 		add_bool(doc, "was_loaded", loaded);

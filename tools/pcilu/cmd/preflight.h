@@ -41,6 +41,8 @@ extern const char *const pf_checks[];
 
 /* Looks at everything, changes nothing. Returns 0 or an exit status. */
 int preflight_run(const struct options *o, struct preflight *pf);
+/* Once more, when owners have been asked: is anything in use and not preserved? */
+int preflight_in_use(const struct options *o);
 void preflight_free(struct preflight *pf);
 
 struct json_object *preflight_json(const struct preflight *pf,

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "../../../lib/include/pcilu.h"
 #include "cmd.h"
 #include "json.h"
 #include "kexec.h"
@@ -13,10 +14,12 @@
 #include "snapshot.h"
 #include "store.h"
 #include "target.h"
+#include "vmms.h"
 
 struct update {
 	struct options options;
 	struct preflight preflight;
+	struct vmms vmms;
 	struct json_object *steps;
 };
 
@@ -45,8 +48,9 @@ static int step_snapshot(struct update *u)
 	return doc ? snapshot_save(doc, &u->options) : status;
 }
 
-static void undo_snapshot(void)
+static void undo_snapshot(struct update *u)
 {
+	(void)u;
 	store_drop(SNAPSHOT_SESSION);
 }
 
@@ -56,29 +60,72 @@ static int step_load(struct update *u)
 }
 
 /* A reboot would jump into it, with what is preserved only half prepared */
-static void undo_load(void)
+static void undo_load(struct update *u)
 {
 	int err = kexec_unload();
 
+	(void)u;
 	if (err)
 		fail(ST_FAILED,
 		     "the kernel stays loaded, and a reboot may jump into it: %s",
 		     strerror(-err));
 }
 
+static void undo_prepare(struct update *u)
+{
+	vmms_abort(&u->vmms);
+}
+
+static int step_ask(struct update *u, uint32_t event)
+{
+	autofree pid_t *pids = NULL;
+	int status;
+
+	if (u->options.dry_run) {
+		fprintf(stderr, "pcilu: would ask %zu owners, twice\n",
+			vmms_list(&pids));
+		return ST_YES;
+	}
+	status = vmms_ask(&u->vmms, event);
+	return status == ST_NO && u->options.force ? ST_YES : status;
+}
+
+static int step_prepare(struct update *u)
+{
+	int status = step_ask(u, PCILU_EVENT_PREPARE);
+
+	if (status)
+		undo_prepare(u);
+	return status;
+}
+
+/* What the preflight let pass because its owner would be asked */
+static int step_go(struct update *u)
+{
+	int status = u->options.dry_run ? ST_YES : step_ask(u, PCILU_EVENT_GO);
+
+	if (status || u->options.dry_run || u->options.force)
+		return status;
+	return preflight_in_use(&u->options);
+}
+
 static int step_exec(struct update *u)
 {
+	if (!u->options.dry_run)
+		vmms_done(&u->vmms);
 	return kexec_jump(&u->options);
 }
 
 static const struct {
 	const char *name;
 	int (*run)(struct update *u);
-	void (*undo)(void);
+	void (*undo)(struct update *u);
 } steps[] = {
 	{ "preflight", step_preflight, NULL },
-	{ "snapshot", step_snapshot, undo_snapshot },
 	{ "load", step_load, undo_load },
+	{ "prepare", step_prepare, undo_prepare },
+	{ "go", step_go, NULL }, /* from here on guests stand still */
+	{ "snapshot", step_snapshot, undo_snapshot },
 	{ "exec", step_exec, NULL },
 };
 
@@ -118,11 +165,11 @@ static int step(struct update *u, size_t i)
 }
 
 /* What was done before the step that failed, last first */
-static void take_back(const struct update *u, size_t failed)
+static void take_back(struct update *u, size_t failed)
 {
 	while (!u->options.dry_run && failed-- > 0)
 		if (steps[failed].undo)
-			steps[failed].undo();
+			steps[failed].undo(u);
 }
 
 /* Without a kernel's name: the newest, as it is installed, with the running options */
@@ -150,15 +197,21 @@ static int choose(struct options *o, char **kernel, char **initrd)
 int cmd_update(const struct options *o)
 {
 	autojson *doc = doc_new("update");
-	struct update u = { .options = *o, .steps = add_array(doc, "steps") };
+	struct update u = { .options = *o,
+			    .steps = add_array(doc, "steps"),
+			    .vmms.sock = -1,
+			    .vmms.answers = add_array(doc, "owners") };
 	autofree char *kernel = NULL, *initrd = NULL;
 	int status = lock_take(o);
 	size_t i;
 
 	if (!status)
+		status = vmms_limit(o, &u.vmms.limit_ms);
+	if (!status)
 		status = choose(&u.options, &kernel, &initrd);
 	if (status)
 		return status;
+	u.options.asks = true;
 	u.preflight.kernel.fd = -1;
 	u.preflight.initrd.fd = -1;
 	add_bool(doc, "dry_run", o->dry_run);
@@ -172,5 +225,6 @@ int cmd_update(const struct options *o)
 	if (o->json && status != ST_USAGE)
 		doc_print(doc);
 	preflight_free(&u.preflight);
+	vmms_close(&u.vmms);
 	return status;
 }

@@ -40,7 +40,7 @@ _pcilu()
 	exec) COMPREPLY=($(compgen -W "--dry-run --force --no-systemd $always" -- "$cur")) ;;
 	snapshot) COMPREPLY=($(compgen -W "--output --dry-run $always" -- "$cur")) ;;
 	verify) COMPREPLY=($(compgen -W "--input --boot --keep --dry-run $always" -- "$cur")) ;;
-	update) COMPREPLY=($(compgen -W "$image --dry-run --force --no-systemd $always" -- "$cur")) ;;
+	update) COMPREPLY=($(compgen -W "$image --dry-run --force --timeout --no-systemd $always" -- "$cur")) ;;
 	bind|unbind)
 		_get_comp_words_by_ref -n : cur
 		COMPREPLY=($(compgen -W "$(_pcilu_slots) --slot --persist --dry-run $always" -- "$cur"))
