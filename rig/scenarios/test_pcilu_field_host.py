@@ -75,11 +75,23 @@ def test_host_with_a_device_in_use_that_nobody_preserved(host: Host, how: str) -
     assert bdf in pf.text("in-use") and "qemu[815]" in pf.text("in-use")
 
 
-@pytest.mark.parametrize("timeout, verdict", [("10", {"watchdog"}), ("180", set())])
-def test_host_with_a_watchdog_that_runs(host: Host, timeout: str, verdict: set[str]) -> None:
-    host.write("sys/class/watchdog/watchdog0/state", "active\n")
-    host.write("sys/class/watchdog/watchdog0/timeout", f"{timeout}\n")
-    assert Preflight(host).warned == verdict
+@pytest.mark.parametrize("timeout, stops, identity, says", [
+    ("180", "0", "i6300ESB timer", None),                       # control: it runs on
+    ("10", "0", "i6300ESB timer", "within 10 s"),
+    ("180", "1", "i6300ESB timer", "is stopped by the kexec"),
+    ("10", "1", "i6300ESB timer", "is stopped by the kexec"),
+    ("180", "-1", "i6300ESB timer", "may be stopped by its driver"),
+    ("180", None, "i6300ESB timer", "may be stopped by its driver"),
+    ("180", "0", "Software Watchdog", "is a timer of this kernel")])
+def test_host_with_a_watchdog_that_runs(host: Host, timeout: str, stops: str | None, identity: str,
+                                        says: str | None) -> None:
+    for name, text in (("state", "active"), ("timeout", timeout), ("identity", identity)):
+        host.write(f"sys/class/watchdog/watchdog0/{name}", text + "\n")
+    if stops:
+        host.write("sys/module/watchdog/parameters/stop_on_reboot", stops + "\n")
+    found = Preflight(host)
+    assert found.warned == ({"watchdog"} if says else set())
+    assert not says or says in found.text("watchdog")
     host.write("sys/class/watchdog/watchdog0/state", "inactive\n")
     assert Preflight(host).warned == set()
 

@@ -129,7 +129,7 @@ def test_update_goes_no_further_than_a_step_that_fails(vm: Lab) -> None:
     machine.end("pcilud")
     report = machine.pcilu(f"update --no-systemd {machine.next()}", rc=10)
     assert [step["step"] for step in report["steps"]] == ["preflight", "load", "prepare", "go",
-                                                      "snapshot"]
+                                                          "snapshot"]
     assert not machine.pcilu("status")["kernel_loaded"]
 
 

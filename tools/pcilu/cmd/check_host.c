@@ -139,7 +139,46 @@ static char *watchdog_attr(const char *name, const char *attribute)
 	return path && path_line(path, &line) >= 0 ? line : NULL;
 }
 
-/* One that runs goes on running through the jump, and nobody feeds it */
+/* What the core was told: 1 stop, 0 leave running, -1 as its driver likes */
+static long stops_on_reboot(void)
+{
+	autofree char *path =
+		path_of("/sys/module/watchdog/parameters/stop_on_reboot");
+	autofree char *line = NULL;
+
+	return path && path_line(path, &line) > 0 ? strtol(line, NULL, 10) : -1;
+}
+
+/* Nobody feeds one that goes on running through the jump, which is what it is for */
+static void check_watchdog(struct preflight *pf, const char *name, long seconds)
+{
+	autofree char *identity = watchdog_attr(name, "identity");
+	long stops = stops_on_reboot();
+
+	if (identity && !strcmp(identity, "Software Watchdog"))
+		pf_add(pf, "watchdog", PF_WARN, "use a hardware watchdog",
+		       "%s is a timer of this kernel: nothing resets the machine if the next one hangs",
+		       name);
+	else if (stops > 0)
+		pf_add(pf, "watchdog", PF_WARN,
+		       "boot with watchdog.stop_on_reboot=0",
+		       "%s is stopped by the kexec: nothing resets the machine if the next kernel hangs",
+		       name);
+	else if (seconds < WATCHDOG_MIN)
+		pf_add(pf, "watchdog", PF_WARN,
+		       "set a longer time-out (RuntimeWatchdogSec=, RebootWatchdogSec=)",
+		       "%s resets the machine if the next kernel does not feed it within %ld s",
+		       name, seconds);
+	else if (stops < 0)
+		pf_add(pf, "watchdog", PF_WARN,
+		       "boot with watchdog.stop_on_reboot=0, then it is not",
+		       "%s may be stopped by its driver at the kexec: then nothing resets the machine if the next kernel hangs",
+		       name);
+	else
+		pf_add(pf, "watchdog", PF_PASS, NULL,
+		       "%s gives the next kernel %ld s", name, seconds);
+}
+
 static void check_watchdogs(struct preflight *pf)
 {
 	autofree char *path = path_of("/sys/class/watchdog");
@@ -155,15 +194,7 @@ static void check_watchdogs(struct preflight *pf)
 		if (!state || strcmp(state, "active") != 0)
 			continue;
 		running++;
-		if (seconds < WATCHDOG_MIN)
-			pf_add(pf, "watchdog", PF_WARN,
-			       "set a longer time-out (RuntimeWatchdogSec=, RebootWatchdogSec=)",
-			       "%s resets the machine if the next kernel does not feed it within %ld s",
-			       e->d_name, seconds);
-		else
-			pf_add(pf, "watchdog", PF_PASS, NULL,
-			       "%s gives the next kernel %ld s", e->d_name,
-			       seconds);
+		check_watchdog(pf, e->d_name, seconds);
 	}
 	if (!running)
 		pf_add(pf, "watchdog", PF_PASS, NULL,
