@@ -45,6 +45,7 @@ struct options {
 	const char *output;
 	const char *accept[32];
 	const char *timeout;
+	const char *reason;
 	int nr_accept;
 	char **args; /* what follows the options, NULL at the end */
 	int nr_args;

@@ -19,6 +19,7 @@ enum {
 	OPT_KEEP,
 	OPT_METRICS,
 	OPT_PERSIST,
+	OPT_REASON,
 	OPT_REUSE,
 	OPT_STRICT,
 	OPT_TIMEOUT,
@@ -43,6 +44,7 @@ static const struct option long_options[] = {
 	{ "no-systemd", no_argument, NULL, OPT_NO_SYSTEMD },
 	{ "output", required_argument, NULL, 'o' },
 	{ "persist", no_argument, NULL, OPT_PERSIST },
+	{ "reason", required_argument, NULL, OPT_REASON },
 	{ "reuse-cmdline", no_argument, NULL, OPT_REUSE },
 	{ "slot", required_argument, NULL, 's' },
 	{ "strict", no_argument, NULL, OPT_STRICT },
@@ -82,6 +84,7 @@ static const struct {
 	{ OPT_KEEP, 'P', "--keep", "do not finish the snapshot's session" },
 	{ OPT_METRICS, 'M', "--metrics", "as node_exporter reads it" },
 	{ OPT_PERSIST, 'Z', "--persist", "and at each boot" },
+	{ OPT_REASON, 'W', "--reason TEXT", "why, for the journal" },
 	{ OPT_TIMEOUT, 'T', "--timeout SECONDS", "wait that long at most" },
 	{ 'n', 'n', "-n, --dry-run", "say what would be done, do nothing" },
 	{ 'f', 'f', "-f, --force", "although it is refused" },
@@ -128,11 +131,14 @@ static const struct command {
 	  "give functions to vfio-pci, and see that it has them" },
 	{ "unbind", cmd_unbind, "snZ", true, "[--persist] SLOT...",
 	  "give them back to their own drivers" },
-	{ "release", cmd_release, "nf", true, "[--force] SESSION",
+	{ "release", cmd_release, "nfW", true,
+	  "[--force] [--reason TEXT] SESSION",
 	  "give up a session that has no owner: it is not preserved" },
-	{ "discard", cmd_discard, "nf", true, "[--force] SESSION",
+	{ "discard", cmd_discard, "nfW", true,
+	  "[--force] [--reason TEXT] SESSION",
 	  "unpreserve what is in a session, whoever has it: it stands in the way" },
-	{ "finish", cmd_finish, "nf", true, "[--force] SESSION",
+	{ "finish", cmd_finish, "nfW", true,
+	  "[--force] [--reason TEXT] SESSION",
 	  "finish a handed-over session that has no owner" },
 	{ "wait", cmd_wait, "T", false, "[--timeout SECONDS]",
 	  "until nothing remains to be finished" },
@@ -256,6 +262,9 @@ static int set_option(struct options *o, int value, const char *arg)
 		break;
 	case OPT_METRICS:
 		o->metrics = true;
+		break;
+	case OPT_REASON:
+		o->reason = arg;
 		break;
 	case OPT_PERSIST:
 		o->persist = true;

@@ -68,6 +68,22 @@ static int64_t guarded(struct json_object *devices)
 	return sum;
 }
 
+static void blackouts(struct json_object *all)
+{
+	size_t i, n = json_object_array_length(all);
+
+	head("blackout_seconds",
+	     "how long a device had no owner in the last live update");
+	for (i = 0; i < n; i++) {
+		struct json_object *b = json_object_array_get_idx(all, i);
+
+		if (get_bool(b, "over"))
+			printf("pcilu_blackout_seconds{device=\"%s\"} %.3f\n",
+			       get_str(b, "bdf"),
+			       (double)get_int(b, "milliseconds") / 1e3);
+	}
+}
+
 void metrics_print(struct json_object *doc)
 {
 	struct json_object *devices = get_array(doc, "devices");
@@ -85,6 +101,9 @@ void metrics_print(struct json_object *doc)
 	    get_bool(doc, "kernel_loaded"));
 	one("guarded_writes", "writes to held devices that were dropped",
 	    guarded(devices));
+	one("live_updates", "in a row, since the boot through the firmware",
+	    get_int(doc, "live_updates"));
+	blackouts(get_array(doc, "blackouts"));
 	if (verify)
 		one("last_verify_ok", "the last live update kept everything",
 		    !strcmp(verify, "kept"));

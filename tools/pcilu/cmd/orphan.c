@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include "../../../lib/include/pcilu.h"
 #include "../../../lib/src/luo.h"
 #include "../../../lib/src/path.h"
+#include "../common/journal.h"
 #include "cmd.h"
 #include "json.h"
 #include "lock.h"
@@ -80,12 +82,42 @@ static int discard(struct pcilu *lu, const char *name)
 	return err ? err : pcilu_session_release(lu, s);
 }
 
+/* Who reads the journal later wants to know why a machine lost its device */
+static void why(const struct pcilu_session_info *info, const struct options *o,
+		char *text, size_t size)
+{
+	if (o->reason)
+		snprintf(text, size, "%s", o->reason);
+	else if (owner_lives(info))
+		snprintf(text, size, "forced, although process %d lives",
+			 info->pid);
+	else if (info->pid)
+		snprintf(text, size, "its owner, process %d, is gone",
+			 info->pid);
+	else
+		snprintf(text, size, "nobody has asked for it in this kernel");
+}
+
+static void record(const struct pcilu_session_info *info, const char *verb,
+		   const char *reason)
+{
+	char message[512], user[16];
+
+	snprintf(user, sizeof(user), "%u", info->uid);
+	snprintf(message, sizeof(message), "%s of session %s: %s", verb,
+		 info->name, reason);
+	journal(JOURNAL_GIVEN_UP, LOG_WARNING, message, "PCILU_SESSION",
+		info->name, "PCILU_UID", user, "PCILU_ACTION", verb,
+		"PCILU_REASON", reason);
+}
+
 static int run(const struct options *o, uint32_t direction, const char *verb,
 	       int (*give_up)(struct pcilu *lu, const char *name))
 {
 	__attribute__((cleanup(close_lu))) struct pcilu *lu = NULL;
 	struct pcilu_session_info info;
 	autojson *doc = NULL;
+	char reason[256];
 	const char *name = o->nr_args == 1 ? o->args[0] : NULL;
 	int err;
 
@@ -108,6 +140,7 @@ static int run(const struct options *o, uint32_t direction, const char *verb,
 			ST_NO,
 			"session %s has an owner, process %d; --force does it nevertheless",
 			name, info.pid);
+	why(&info, o, reason, sizeof(reason));
 	if (!o->dry_run)
 		err = give_up(lu, name);
 	if (err)
@@ -115,12 +148,16 @@ static int run(const struct options *o, uint32_t direction, const char *verb,
 			    err == -ENOTTY ?
 				    "this kernel does not discard sessions" :
 				    strerror(-err));
+	if (!o->dry_run)
+		record(&info, verb, reason);
 	if (!o->json) {
-		printf("%s %s\n", o->dry_run ? "would" : "done:", verb);
+		printf("%s %s, because %s\n",
+		       o->dry_run ? "would" : "done:", verb, reason);
 		return ST_YES;
 	}
 	doc = doc_new(verb);
 	add_str(doc, "session", name);
+	add_str(doc, "reason", reason);
 	add_bool(doc, "dry_run", o->dry_run);
 	doc_print(doc);
 	return ST_YES;

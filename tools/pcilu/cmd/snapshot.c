@@ -8,12 +8,14 @@
 
 #include "../../../lib/include/pcilu.h"
 #include "../../../lib/src/path.h"
+#include "blackout.h"
 #include "cmd.h"
 #include "cmdline.h"
 #include "device.h"
 #include "json.h"
 #include "kconfig.h"
 #include "registers.h"
+#include "run.h"
 #include "snapshot.h"
 #include "store.h"
 
@@ -74,6 +76,14 @@ static bool is_kept(const struct device *dev)
 	return dev->state != PCILU_STATE_NONE;
 }
 
+/* How many live updates in a row this would be: since the boot through the firmware */
+static int64_t live_updates(void)
+{
+	autojson *last = run_load("verify.json");
+
+	return (last ? get_int(last, "live_updates") : 0) + 1;
+}
+
 struct json_object *snapshot_take(int *status)
 {
 	__attribute__((cleanup(devices_free))) struct devices d;
@@ -89,6 +99,8 @@ struct json_object *snapshot_take(int *status)
 	add_str(doc, "kernel", release ? release : "");
 	add_str(doc, "cmdline", cmdline ? cmdline : "");
 	add_int(doc, "time", (int64_t)time(NULL));
+	add_int(doc, "time_ms", blackout_now());
+	add_int(doc, "live_updates", live_updates());
 	array = add_array(doc, "devices");
 	for (i = 0; i < d.count; i++) {
 		struct json_object *o = array_object(array);
@@ -96,6 +108,7 @@ struct json_object *snapshot_take(int *status)
 
 		add_str(o, "bdf", dev->bdf);
 		add_bool(o, "kept", is_kept(dev));
+		add_bool(o, "bridge", dev->bridge);
 		add_str(o, "driver", dev->driver);
 		add_str(o, "device_file", dev->cdev);
 		add_str(o, "state",

@@ -126,6 +126,29 @@ static void add_files(struct json_object *doc)
 		!verify		       ? NULL :
 		get_bool(verify, "ok") ? "kept" :
 					 "not kept");
+	add_int(doc, "live_updates",
+		verify ? get_int(verify, "live_updates") : 0);
+	json_object_object_add(
+		doc, "blackouts",
+		verify && get_array(verify, "blackouts") ?
+			json_object_get(get_array(verify, "blackouts")) :
+			json_object_new_array());
+}
+
+static void print_blackouts(struct json_object *doc)
+{
+	struct json_object *all = get_array(doc, "blackouts");
+	size_t i, n = json_object_array_length(all);
+
+	for (i = 0; i < n; i++) {
+		struct json_object *b = json_object_array_get_idx(all, i);
+
+		if (get_bool(b, "over"))
+			printf("%s was without its owner for %s%.1f s\n",
+			       get_str(b, "bdf"),
+			       get_bool(b, "exact") ? "" : "at most ",
+			       (double)get_int(b, "milliseconds") / 1e3);
+	}
 }
 
 static void print_sessions(struct json_object *doc)
@@ -183,7 +206,10 @@ void status_print(struct json_object *doc)
 					       get_str(doc, "loaded") :
 					       "a kernel, by another program");
 	if (get_str(doc, "last_verify"))
-		printf("last live update: %s\n", get_str(doc, "last_verify"));
+		printf("last live update: %s, number %lld since the boot\n",
+		       get_str(doc, "last_verify"),
+		       (long long)get_int(doc, "live_updates"));
+	print_blackouts(doc);
 	for (i = 0; i < json_object_array_length(todo); i++)
 		printf("to do: %s\n",
 		       json_object_get_string(

@@ -3,9 +3,11 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <syslog.h>
 #include <time.h>
 
 #include "../../../lib/include/pcilu.h"
+#include "../common/journal.h"
 #include "cmd.h"
 #include "json.h"
 #include "kexec.h"
@@ -111,8 +113,11 @@ static int step_go(struct update *u)
 
 static int step_exec(struct update *u)
 {
-	if (!u->options.dry_run)
+	if (!u->options.dry_run) {
+		journal(JOURNAL_JUMP, LOG_NOTICE, "the kernel is replaced now",
+			"PCILU_KERNEL", u->options.kernel);
 		vmms_done(&u->vmms);
+	}
 	return kexec_jump(&u->options);
 }
 
@@ -162,6 +167,15 @@ static int step(struct update *u, size_t i)
 		status ? "failed" : "done", took);
 	fflush(out);
 	return status;
+}
+
+static void record_failure(const struct update *u, const char *step)
+{
+	if (!u->options.dry_run)
+		journal(JOURNAL_FAILED, LOG_ERR,
+			"the live update does not take place", "PCILU_STEP",
+			step, "PCILU_KERNEL", u->options.kernel, "PCILU_REASON",
+			fail_text());
 }
 
 /* What was done before the step that failed, last first */
@@ -219,8 +233,10 @@ int cmd_update(const struct options *o)
 	add_str(doc, "initrd", u.options.initrd);
 	for (i = 0; i < ARRAY_SIZE(steps) && status == ST_YES; i++)
 		status = step(&u, i);
-	if (status)
+	if (status) {
+		record_failure(&u, steps[i - 1].name);
 		take_back(&u, i - 1);
+	}
 	add_int(doc, "status", status);
 	if (o->json && status != ST_USAGE)
 		doc_print(doc);

@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <syslog.h>
 
 #include "../../../lib/src/path.h"
 #include "../../../lib/include/pcilu.h"
+#include "../common/journal.h"
+#include "blackout.h"
 #include "cmd.h"
 #include "device.h"
 #include "json.h"
@@ -180,7 +183,27 @@ static struct json_object *compare(struct json_object *before,
 	add_bool(doc, "ok", *ok);
 	add_int(doc, "compared", (int64_t)n);
 	json_object_object_add(doc, "differences", c.array);
+	add_int(doc, "live_updates", get_int(before, "live_updates"));
+	blackout_begin(doc, before);
 	return doc;
+}
+
+static void record(struct json_object *doc)
+{
+	size_t n = json_object_array_length(get_array(doc, "differences"));
+	bool ok = get_bool(doc, "ok");
+	char differences[24], updates[24];
+
+	snprintf(differences, sizeof(differences), "%zu", n);
+	snprintf(updates, sizeof(updates), "%lld",
+		 (long long)get_int(doc, "live_updates"));
+	journal(JOURNAL_VERIFIED, ok ? LOG_NOTICE : LOG_ERR,
+		ok ? "the live update kept everything" :
+		     "the live update did not keep everything",
+		"PCILU_RESULT", ok ? "kept" : "not kept", "PCILU_DIFFERENCES",
+		differences, "PCILU_LIVE_UPDATES", updates,
+		"PCILU_KERNEL_BEFORE", get_str(doc, "kernel_before"),
+		"PCILU_KERNEL", get_str(doc, "kernel_after"));
 }
 
 static void print_result(struct json_object *doc)
@@ -264,6 +287,8 @@ int cmd_verify(const struct options *o)
 		return status;
 	doc = compare(before, after, &ok);
 	if (o->boot) {
+		record(doc);
+		blackout_look(doc, false);
 		err = run_save("verify.json", doc);
 		if (err)
 			fail(ST_FAILED, "the report cannot be saved: %s",

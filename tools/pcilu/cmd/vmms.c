@@ -5,12 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "../../../lib/include/pcilu.h"
 #include "../../../lib/src/cleanup.h"
 #include "../../../lib/src/client.h"
+#include "../common/journal.h"
 #include "json.h"
 #include "vmms.h"
 
@@ -91,6 +93,18 @@ struct answers {
 	char first[200];
 };
 
+static void record(const struct pcilu_msg *msg, uint32_t event, const char *why)
+{
+	char message[256], pid[16];
+
+	snprintf(pid, sizeof(pid), "%d", msg->pid);
+	snprintf(message, sizeof(message), "%s (process %s) is not ready: %s",
+		 msg->name, pid, why);
+	journal(JOURNAL_NOT_READY, LOG_WARNING, message, "PCILU_SESSION",
+		msg->name, "PCILU_PID", pid, "PCILU_STEP", events[event],
+		"PCILU_REASON", why);
+}
+
 static void take_answer(struct vmms *v, uint32_t event, double seconds,
 			const struct pcilu_msg *msg, struct answers *all)
 {
@@ -106,6 +120,7 @@ static void take_answer(struct vmms *v, uint32_t event, double seconds,
 	json_object_object_add(a, "seconds", json_object_new_double(seconds));
 	if (!why)
 		return;
+	record(msg, event, why);
 	if (!all->no++)
 		snprintf(all->first, sizeof(all->first), "%s (process %d): %s",
 			 msg->name, msg->pid, why);

@@ -25,7 +25,7 @@ _pcilu()
 		COMPREPLY=($(compgen -W "abi cmdline config daemon devices host image in-use initrd \
 			kexec kho liveupdate modules panic scratch signature unfinished watchdog" -- "$cur"))
 		return ;;
-	--cmdline|--timeout)
+	--cmdline|--timeout|--reason)
 		return ;;
 	esac
 	case $command in
@@ -45,7 +45,7 @@ _pcilu()
 		_get_comp_words_by_ref -n : cur
 		COMPREPLY=($(compgen -W "$(_pcilu_slots) --slot --persist --dry-run $always" -- "$cur"))
 		__ltrim_colon_completions "$cur" ;;
-	release|discard|finish) COMPREPLY=($(compgen -W "--dry-run --force $always" -- "$cur")) ;;
+	release|discard|finish) COMPREPLY=($(compgen -W "--dry-run --force --reason $always" -- "$cur")) ;;
 	wait) COMPREPLY=($(compgen -W "--timeout $always" -- "$cur")) ;;
 	status) COMPREPLY=($(compgen -W "--metrics $always" -- "$cur")) ;;
 	esac

@@ -24,6 +24,7 @@
 #include "../../../lib/src/luo.h"
 #include "../../../lib/src/path.h"
 #include "../common/holder.h"
+#include "../common/journal.h"
 #include "../common/log.h"
 #include "giveup.h"
 #include "handover.h"
@@ -103,6 +104,32 @@ static void op_tick(void *ctx)
 		tell_ready(d);
 }
 
+static void record(enum journal_kind kind, const struct entry *e)
+{
+	char message[160], user[16], pid[16];
+	bool recorded;
+
+	if (log_level < LOG_INFO)
+		return;
+	snprintf(user, sizeof(user), "%u", e->uid);
+	snprintf(pid, sizeof(pid), "%d", e->pid);
+	if (kind == JOURNAL_HELD)
+		snprintf(message, sizeof(message), "session '%s' for user %s",
+			 e->name, user);
+	else
+		snprintf(message, sizeof(message), "session '%s' released",
+			 e->name);
+	recorded = journal(kind, LOG_INFO, message, "PCILU_SESSION", e->name,
+			   "PCILU_DIRECTION",
+			   e->direction == PCILU_DIRECTION_OUTGOING ?
+				   "outgoing" :
+				   "incoming",
+			   "PCILU_UID", user, "PCILU_PID", pid);
+	/* Where the journal has our standard error, too, once is enough */
+	if (!recorded || !getenv("JOURNAL_STREAM"))
+		log_msg(LOG_INFO, "%s", message);
+}
+
 static void op_held(void *ctx, struct entry *e)
 {
 	struct daemon *d = ctx;
@@ -115,7 +142,7 @@ static void op_held(void *ctx, struct entry *e)
 		store_put(name, e->fd);
 	}
 	server_tell(d->server, e, true);
-	log_msg(LOG_INFO, "session '%s' for user %u", e->name, e->uid);
+	record(JOURNAL_HELD, e);
 }
 
 static void op_dropped(void *ctx, const struct entry *e)
@@ -126,7 +153,7 @@ static void op_dropped(void *ctx, const struct entry *e)
 	store_name(e, name);
 	store_drop(name);
 	server_tell(d->server, e, false);
-	log_msg(LOG_INFO, "session '%s' released", e->name);
+	record(JOURNAL_RELEASED, e);
 }
 
 static const struct dispatch_ops ops = {

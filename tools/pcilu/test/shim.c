@@ -19,6 +19,7 @@
 #include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -270,4 +271,25 @@ long syscall(long number, ...)
 			    (int)a[0]);
 	next = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
 	return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+/* A line for each field, and an empty one behind */
+int sd_journal_sendv(const struct iovec *iov, int n);
+int sd_journal_sendv(const struct iovec *iov, int n)
+{
+	const char *root = getenv("PCILU_SYSROOT");
+	char path[4096];
+	FILE *f;
+	int i;
+
+	snprintf(path, sizeof(path), "%s/journal", root ? root : "");
+	f = root ? fopen(path, "ae") : NULL;
+	if (!f)
+		return -ENOENT;
+	for (i = 0; i < n; i++)
+		fprintf(f, "%.*s\n", (int)iov[i].iov_len,
+			(const char *)iov[i].iov_base);
+	fputs("\n", f);
+	fclose(f);
+	return 0;
 }
