@@ -17,7 +17,7 @@ from .receiver import Receiver
 from .topology import Topology
 
 TOOLS = paths.BUILD / "tools"
-PROGRAMS = ("pcilu", "pcilud", "pcilu-keeper", "vmm", "lend")
+PROGRAMS = ("pcilu", "pcilud", "pcilu-keeper", "vmm", "lend", "takepart")
 FILES = {"etc/passwd": "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
          "etc/group": "root:x:0:\nnogroup:x:65534:\n",
          "etc/pcilu/pcilud.policy": "user root use *\nuser root hold\n"}

@@ -35,11 +35,13 @@ def test_there_are_three_packages() -> None:
     "usr/bin/pcilu", "usr/sbin/pcilud", "usr/libexec/pcilu/pcilu-keeper",
     "etc/pcilu/pcilud.policy", "lib/systemd/system/pcilud.service",
     "lib/systemd/system/pcilud.socket", "lib/systemd/system/pcilu-keeper.service",
-    "lib/systemd/system/pcilu-verify.service", "usr/lib/sysusers.d/pcilu.conf",
+    "lib/systemd/system/pcilu-verify.service", "lib/systemd/system/pcilu-wait.service",
+    "usr/lib/sysusers.d/pcilu.conf",
     "usr/share/bash-completion/completions/pcilu", "usr/share/zsh/vendor-completions/_pcilu",
     "usr/share/man/man1/pcilu.1.gz", "usr/share/man/man3/libpcilu.3.gz",
     "usr/share/man/man5/pcilud.policy.5.gz", "usr/share/man/man8/pcilud.8.gz",
-    "usr/share/pcilu/schema/list.json", "usr/share/initramfs-tools/hooks/pcilu",
+    "usr/share/man/man7/pcilu.journal.7.gz", "usr/share/pcilu/schema/list.json",
+    "usr/share/initramfs-tools/hooks/pcilu",
     "etc/kernel/postinst.d/zz-pcilu", "usr/include/pcilu.h",
     "usr/share/doc/libpcilu-dev/examples/vmm.c", "usr/share/doc/libpcilu-dev/examples/lend.c"])
 def test_package_has(tree: Path, path: str) -> None:

@@ -133,6 +133,24 @@ def test_update_goes_no_further_than_a_step_that_fails(vm: Lab) -> None:
     assert not machine.pcilu("status")["kernel_loaded"]
 
 
+def test_owner_preserves_when_update_asks(vm: Lab) -> None:
+    """Behind the load, right before the jump; the first time one of the two says no."""
+    machine = machine_of(vm, topology.plain())
+    machine.sh("setsid takepart vm-1 >/tmp/vm-1.log 2>&1 & "
+               "setsid takepart vm-2 >/tmp/vm-2.log 2>&1 & sleep 1; vmm save vm-2")
+    report = machine.pcilu(f"update --no-systemd {machine.next()}", rc=1)
+    assert report["steps"][-1]["step"] == "prepare"     # its name is taken, by another
+    assert [o["name"] for o in report["owners"] if not o["ready"]] == ["vm-2"]
+    assert not machine.pcilu("status")["kernel_loaded"]
+    machine.sh("pcilu release --force vm-2")
+    machine.update()
+    assert machine.sessions() == {"vm-1": "incoming", "vm-2": "incoming",
+                                  "pcilu.snapshot": "incoming"}
+    report = machine.pcilu("verify --boot")
+    assert report["ok"] and report["live_updates"] == 1
+    assert not [w for w in ("vm-1", "vm-2") if machine.run(f"pcilu finish {w}").rc]
+
+
 def test_commands_tell_what_the_kernel_does(vm: Lab) -> None:
     machine = machine_of(vm, topology.demo())
     nic, port = machine.topology.bdf["nic0"], machine.topology.bdf["rp0"]
