@@ -100,6 +100,7 @@ struct pci_lu_bridge_view {
 
 enum pci_lu_buses pci_lu_judge_buses(const struct pci_lu_bridge_view *view);
 void pci_lu_read_acs(struct pci_dev *dev);
+void pci_lu_read_ari(struct pci_dev *bridge);
 
 /* refusals.c */
 #define PCI_LU_PRESERVE		BIT(0)
@@ -131,11 +132,14 @@ int pci_lu_outgoing_create(struct liveupdate_flb_op_args *args);
 int pci_lu_outgoing_freeze(struct liveupdate_flb_op_args *args);
 void pci_lu_outgoing_destroy(struct liveupdate_flb_op_args *args);
 bool pci_lu_outgoing_active(void);
+void pci_lu_stopping(struct pci_dev *dev);
 
 /* incoming.c */
+DECLARE_STATIC_KEY_FALSE(pci_lu_incoming_key);
 int pci_lu_incoming_retrieve(struct liveupdate_flb_op_args *args);
-void pci_lu_incoming_finish(struct liveupdate_flb_op_args *args);
 bool pci_lu_incoming_active(void);
+void pci_lu_incoming_done(void);
+void pci_lu_incoming_end(void);
 const struct pci_liveupdate_record_ser *pci_lu_record(struct pci_dev *dev);
 bool pci_lu_incoming_has_buses(struct pci_dev *bridge, u8 first, u8 last);
 enum pci_liveupdate_dma pci_lu_dma_locked(struct pci_dev *dev);
@@ -146,6 +150,9 @@ extern struct xarray pci_lu_entries;
 
 bool pci_lu_incoming_below(struct pci_bus *bus,
 			   void (*fn)(struct pci_bus *bus, struct pci_lu_incoming *in));
+
+/* match.c */
+void pci_lu_incoming_finish(struct liveupdate_flb_op_args *args);
 
 /* stop.c */
 
@@ -166,6 +173,8 @@ void pci_lu_leaves(struct pci_dev *dev);
 void pci_lu_stop_boot_without_access(void);
 
 /* adopt.c */
+void pci_lu_changed(struct pci_dev *dev);
+void pci_lu_read_capabilities(struct pci_dev *dev);
 void pci_lu_end_translation(struct pci_dev *dev);
 
 /* protect.c */
@@ -175,8 +184,25 @@ void pci_lu_let_drivers_in(struct pci_dev *dev);
 void pci_lu_bar_masks(const struct pci_liveupdate_record_ser *rec, unsigned int nr,
 		      u32 *masks, u32 *rom);
 void pci_lu_window_kinds(const struct pci_liveupdate_record_ser *rec, struct pci_dev *bridge);
+void pci_lu_fix(struct pci_dev *dev);
+void pci_lu_release_hosts(void);
 void pci_lu_unreserve(struct pci_lu_incoming *in);
 void pci_lu_unreserve_below(struct pci_bus *bus);
+
+/* What is left alone has to be in order for its end */
+static inline void pci_lu_no_mailboxes(struct pci_dev *dev)
+{
+#ifdef CONFIG_PCI_DOE
+	xa_init(&dev->doe_mbs);
+#endif
+}
+
+static inline void pci_lu_no_streams(struct pci_dev *dev)
+{
+#ifdef CONFIG_PCI_IDE
+	ida_init(&dev->ide_stream_ida);
+#endif
+}
 
 /* guard.c */
 #ifdef CONFIG_PCI_LIVEUPDATE_GUARD
