@@ -189,14 +189,16 @@ def test_trace_events_and_states_tell_of_each_step(vm: Lab, arch: str, variant: 
 
     machine.kexec(extra="trace_event=pci_liveupdate:*")
     adopted = {("adopt", KEPT, "as it was"), ("adopt", "rp0", "as it was")}
-    assert events(machine) == adopted
+    # shpchp is for any bridge, and asks only when it is probed.
+    others = {("refuse", "rp0", "shpchp")} if arch == "x86_64" else set()
+    assert events(machine) == adopted | others
     assert state(machine, KEPT) == "incoming"
     assert machine.run(f"pci_cfg bind {owner.bdf} pci-stub").rc != 0
     owner.resume()
     assert state(machine, KEPT) == "claimed"
     owner.ctl("finish")
     assert state(machine, KEPT) == "none"
-    assert events(machine) == adopted | {("refuse", KEPT, "pci-stub"),
-                                         ("claim", KEPT, "opened"),
-                                         ("finish", KEPT, "finished")}
+    assert events(machine) == adopted | others | {("refuse", KEPT, "pci-stub"),
+                                                  ("claim", KEPT, "opened"),
+                                                  ("finish", KEPT, "finished")}
     owner.ctl("quit")
