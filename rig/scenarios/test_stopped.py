@@ -29,7 +29,8 @@ from rig.untouched import bar
 # Devices are lost, missed, removed and failed here.
 pytestmark = pytest.mark.console(
     console.LOST, console.STOPPED, console.MISSED, console.GONE, *console.FATAL,
-    *console.UNNUMBERED, "Live Update: stopped, but", "MMCONFIG is disabled")
+    *console.UNNUMBERED, "Live Update: stopped, but", "AER: subordinate device reset failed",
+    "MMCONFIG is disabled")
 
 BREAK = "/sys/module/pci_liveupdate/parameters/break"
 NO_IDENTITY, NO_REFUSALS, NO_STOP = 0x40, 0x20, 0x4000000
