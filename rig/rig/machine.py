@@ -22,6 +22,8 @@ from .topology import Topology
 CONSOLE = {"x86_64": "ttyS0", "arm64": "ttyAMA0"}
 CHANNEL = {"x86_64": "ttyS1", "arm64": "hvc0"}
 LIVE_UPDATE = "kho=on liveupdate=on"
+# For q35. With ACPI hot-plug QEMU keeps slots from the kernel's drivers.
+NATIVE_HOTPLUG = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
 LEVELS = "console_msg_format=syslog"    # each line of the console begins with its level
 TRACE = ["pci_cfg_read", "pci_cfg_write", "pci_update_mappings_add", "pci_update_mappings_del",
          "e1000e_rx_written_to_guest", "e1000e_rx_not_written_to_guest", "e1000e_rx_descr",

@@ -11,10 +11,9 @@ from rig import console, topologies
 from rig.fabric import Fabric
 from rig.keeper import Keeper, driver
 from rig.lab import Lab
-from rig.machine import Machine
+from rig.machine import NATIVE_HOTPLUG, Machine
 from rig.topologies import KEPT
 
-NATIVE_HOTPLUG = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
 BUTTON = 8      # seconds; a kernel waits five for a second press before it acts
 
 

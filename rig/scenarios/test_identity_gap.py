@@ -16,12 +16,11 @@ from rig import config, console
 from rig.fabric import Fabric
 from rig.keeper import appears, attribute, functions, rescan, state
 from rig.lab import Lab
-from rig.machine import LIVE_UPDATE, Machine
+from rig.machine import LIVE_UPDATE, NATIVE_HOTPLUG, Machine
 from rig.receiver import Receiver
 from rig.topologies import KEPT
 from rig.topology import Topology, nic, root_port
 
-NATIVE_HOTPLUG = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
 BREAK = "/sys/module/pci_liveupdate/parameters/break"
 PCIEHP = ("stock pciehp takes its reset_lock and the rescan lock in both orders when a card is "
           "pulled out, which lockdep reports")

@@ -12,12 +12,11 @@ from rig import console, topologies
 from rig.fabric import Fabric
 from rig.keeper import Keeper, appears, attribute, functions, rescan
 from rig.lab import Lab
-from rig.machine import LIVE_UPDATE
+from rig.machine import LIVE_UPDATE, NATIVE_HOTPLUG
 from rig.receiver import Receiver
 from rig.topologies import KEPT
 from rig.topology import Topology, downstream, edu, nic, root_port, switch
 
-NATIVE_HOTPLUG = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
 BUTTON = 8      # seconds; a kernel waits five for a second press before it acts
 RACES = (console.STOPPED, "cannot be preserved: buses are being scanned or devices removed")
 ROUNDS = 1000 if FULL else 30

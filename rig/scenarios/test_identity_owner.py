@@ -13,12 +13,11 @@ from rig.agent import Agent
 from rig.fabric import Fabric
 from rig.keeper import Keeper, attempt, attribute, driver, rescan, state
 from rig.lab import Lab
-from rig.machine import Machine
+from rig.machine import NATIVE_HOTPLUG, Machine
 from rig.receiver import Receiver
 from rig.topologies import KEPT
 from rig.topology import Topology, nic, nvme, root_port
 
-NATIVE_HOTPLUG = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
 SLOT_POWER = "/sys/bus/pci/slots/1/power"     # of the first root port
 STUB = "/sys/bus/pci/drivers/pci-stub"
 E1000E = "8086:10d3"
