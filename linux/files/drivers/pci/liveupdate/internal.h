@@ -134,6 +134,7 @@ const struct pci_lu_refusal *pci_lu_refusal(struct pci_dev *dev, unsigned int wh
 int pci_lu_refuse(struct pci_dev *dev, unsigned int when);
 bool pci_lu_is_gone(struct pci_dev *dev);
 void pci_lu_set_suspending(bool suspending);
+void pci_lu_look_for_cardbus(void);
 
 /* outgoing.c */
 int pci_lu_outgoing_create(struct liveupdate_flb_op_args *args);

@@ -108,6 +108,7 @@ int pci_lu_outgoing_create(struct liveupdate_flb_op_args *args)
 	}
 
 	header->record_size = sizeof(struct pci_liveupdate_record_ser);
+	pci_lu_look_for_cardbus();
 
 	scoped_guard(rwsem_write, &pci_lu_rwsem) {
 		kho_block_set_init(&lu_out.set, sizeof(struct pci_liveupdate_record_ser));
@@ -482,6 +483,7 @@ int pci_lu_outgoing_freeze(struct liveupdate_flb_op_args *args)
 	u64 nr;
 	int err;
 
+	pci_lu_look_for_cardbus();
 	scoped_guard(rwsem_write, &pci_lu_rwsem)
 		err = lu_choose_abi();
 	if (err)

@@ -89,23 +89,43 @@ static bool lu_is_outgoing(struct pci_dev *dev)
 	return dev->lu_outgoing;
 }
 
+static bool lu_cardbus;
+
+/**
+ * pci_lu_look_for_cardbus - is there a CardBus bridge in the machine?
+ *
+ * Looked for when there is something to be preserved and when it leaves, not for
+ * each device that is.
+ *
+ * Context: process context.
+ */
+void pci_lu_look_for_cardbus(void)
+{
+	struct pci_dev *dev = NULL;
+
+	if (!IS_ENABLED(CONFIG_CARDBUS))
+		return;
+	for_each_pci_dev(dev)
+		if (pci_is_cardbus_bridge(dev))
+			break;
+	WRITE_ONCE(lu_cardbus, dev);
+	pci_dev_put(dev);
+}
+
+static int __init lu_refusals_init(void)
+{
+	pci_lu_look_for_cardbus();
+	return 0;
+}
+late_initcall(lu_refusals_init);
+
 /*
  * The code that gives CardBus bridges their bus numbers sets some aside for cards
  * that may come, and asks nobody.
  */
 static bool lu_has_cardbus(struct pci_dev *dev)
 {
-	struct pci_dev *it = NULL;
-
-	if (!IS_ENABLED(CONFIG_CARDBUS))
-		return false;
-	for_each_pci_dev(it) {
-		if (pci_is_cardbus_bridge(it)) {
-			pci_dev_put(it);
-			return true;
-		}
-	}
-	return false;
+	return READ_ONCE(lu_cardbus);
 }
 
 static bool lu_has_ecam_host(struct pci_host_bridge *host)
@@ -192,7 +212,7 @@ static const struct pci_lu_refusal lu_refusals[] = {
 	{ lu_has_no_extended_config, PCI_LU_PRESERVE, -EOPNOTSUPP,
 	  "extended configuration space of it, or of a bridge above it, cannot be read",
 	  "boot without pci=nommconf" },
-	{ lu_has_cardbus, PCI_LU_PRESERVE, -EOPNOTSUPP,
+	{ lu_has_cardbus, LU_BOTH, -EOPNOTSUPP,
 	  "the machine has a CardBus bridge, which is given bus numbers that may be in use",
 	  "take it out, or boot a kernel without CONFIG_CARDBUS" },
 	{ lu_is_unfinished, PCI_LU_PRESERVE, -EBUSY,
