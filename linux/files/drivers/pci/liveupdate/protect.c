@@ -176,7 +176,10 @@ static DECLARE_WORK(lu_probe_work, lu_probe);
  */
 void pci_lu_let_drivers_in(struct pci_dev *dev)
 {
-	if (test_bit(PCI_LU_KEPT_APART, &dev->lu_flags))
+	/* A port is shpchp's, too; one that has a driver needs no other */
+	if (READ_ONCE(dev->dev.driver))
+		clear_bit(PCI_LU_KEPT_APART, &dev->lu_flags);
+	else if (test_bit(PCI_LU_KEPT_APART, &dev->lu_flags))
 		schedule_work(&lu_probe_work);
 }
 
