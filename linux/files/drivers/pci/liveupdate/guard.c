@@ -600,7 +600,7 @@ static bool may_write(struct lu_guard *guard, struct pci_lu_write *write)
 		/* The accessors' lock, where there is one, is held: not through them */
 		if (write->bus->ops->read(write->bus, write->devfn, write->where,
 					  write->size, &write->current_value))
-			write->current_value = PCI_ERROR_RESPONSE;
+			PCI_SET_ERROR_RESPONSE(&write->current_value);
 		if (judge(word, write))
 			return true;
 	}
