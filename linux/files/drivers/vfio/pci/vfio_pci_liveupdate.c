@@ -249,37 +249,48 @@ static u32 lu_abi(u32 pci)
 					      VFIO_PCI_LIVEUPDATE_ABI_V1;
 }
 
-static int vfio_pci_lu_preserve(struct liveupdate_file_op_args *args)
+/* For a device that is open: until then VFIO has not looked at it */
+static struct vfio_pci_liveupdate_ser *lu_describe(struct vfio_pci_core_device *vdev)
 {
-	struct vfio_pci_core_device *vdev = lu_file_vdev(args->file);
-	struct pci_dev *pdev = vdev->pdev;
 	u32 version = lu_abi(pci_liveupdate_abi_pin());
 	size_t room = lu_room(vdev, version);
 	struct vfio_pci_liveupdate_ser *ser;
-	int err;
 
 	ser = kho_alloc_preserve(room);
 	if (IS_ERR(ser)) {
-		pci_err(pdev, "cannot be preserved: no memory to hand over\n");
-		return PTR_ERR(ser);
+		pci_err(vdev->pdev, "cannot be preserved: no memory to hand over\n");
+		return ser;
 	}
 
 	ser->version = version;
 	ser->size = room;
-	ser->domain = pci_domain_nr(pdev->bus);
-	ser->bdf = pci_dev_id(pdev);
+	ser->domain = pci_domain_nr(vdev->pdev->bus);
+	ser->bdf = pci_dev_id(vdev->pdev);
 	if (vdev->vdev.noiommu)
 		ser->flags |= VFIO_PCI_LIVEUPDATE_F_NOIOMMU;
 	if (vdev->reset_works)
 		ser->flags |= VFIO_PCI_LIVEUPDATE_F_RESET_WORKS;
+	return ser;
+}
+
+static int vfio_pci_lu_preserve(struct liveupdate_file_op_args *args)
+{
+	struct vfio_pci_core_device *vdev = lu_file_vdev(args->file);
+	struct vfio_pci_liveupdate_ser *ser;
+	int err;
 
 	/*
 	 * What the user does to the device, a reset above all, waits until it has
 	 * been described. The PCI core says itself what it does not like.
 	 */
-	scoped_guard(rwsem_read, &vdev->memory_lock)
-		err = lu_refuse(vdev, args->file, LU_PRESERVE) ?:
-		      pci_liveupdate_preserve(pdev);
+	guard(rwsem_read)(&vdev->memory_lock);
+	err = lu_refuse(vdev, args->file, LU_PRESERVE);
+	if (err)
+		return err;
+	ser = lu_describe(vdev);
+	if (IS_ERR(ser))
+		return PTR_ERR(ser);
+	err = pci_liveupdate_preserve(vdev->pdev);
 	if (err) {
 		kho_unpreserve_free(ser);
 		return err;
