@@ -16,8 +16,8 @@ def drawn(*options: str) -> set[str]:
     out = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--collect-only", "--drawn", *options,
          "scenarios/test_guard.py", "scenarios/test_addresses_lines.py"],
-        cwd=RIG, env={**os.environ, "PCILU_SEED": "80360", "FULL": ""}, text=True,
-        stdout=subprocess.PIPE).stdout
+        env={**os.environ, "PCILU_SEED": "80360", "FULL": "", "PYTEST_ADDOPTS": ""},
+        cwd=RIG, text=True, stdout=subprocess.PIPE).stdout
     return {line for line in out.splitlines() if "::" in line}
 
 
