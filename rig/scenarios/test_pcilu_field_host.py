@@ -301,7 +301,10 @@ def test_verify_does_not_take_another_device_name_for_a_change(host: Host) -> No
 # --- binding reports success and nothing is bound
 
 class DriverCore(threading.Thread):
-    """What the kernel does with drivers_probe and unbind, in files."""
+    """What the kernel does with drivers_probe and unbind, in files.
+
+    Whoever opens drivers_probe waits until it is opened here, so what a probe does is done before.
+    """
 
     def __init__(self, host: Host, *, refuses: bool = False) -> None:
         super().__init__(daemon=True)
@@ -326,12 +329,13 @@ class DriverCore(threading.Thread):
         while self.running:
             owner = self.link.resolve().name
             (self.bus / "drivers" / owner / "unbind").read_text()
+            override = (self.bus / "devices" / DISK / "driver_override").read_text().strip()
+            self.link.unlink()
+            if not self.refuses:
+                self._point_at(override or "ahci")
             (self.bus / "drivers_probe").read_text()
             if self.refuses:
-                self.link.unlink()
                 return
-            override = (self.bus / "devices" / DISK / "driver_override").read_text().strip()
-            self._point_at(override or "ahci")
 
 
 def driver_is(host: Host, name: str) -> bool:
