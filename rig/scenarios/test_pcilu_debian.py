@@ -175,6 +175,7 @@ def test_update_through_systemd(vm: Lab) -> None:
     assert_module_goes_and_comes(machine)       # control
 
 
+@pytest.mark.rare
 def test_control_update_through_systemd_without_preserving_loses_frames(vm: Lab) -> None:
     machine = debian(vm)
     receiver = Borrower(machine).receive("--no-preserve-device", ring=8192)
@@ -189,6 +190,7 @@ def test_control_update_through_systemd_without_preserving_loses_frames(vm: Lab)
     assert_module_goes_and_comes(machine)
 
 
+@pytest.mark.rare
 def test_verify_unit_fails_when_the_next_kernel_moves_a_bar(vm: Lab) -> None:
     machine = debian(vm)
     receiver = Borrower(machine).receive(ring=8192)

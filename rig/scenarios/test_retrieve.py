@@ -38,6 +38,7 @@ def test_no_open_files_left(vm: Lab, variant: str) -> None:
     assert not witness.read(machine).cleared_master("edu0", 2)
 
 
+@pytest.mark.debug
 @pytest.mark.console(*console.NO_ROOM)
 def test_no_memory_for_a_while(vm: Lab) -> None:
     """Wherever it is missing for the device. Faults are what the debug kernel alone injects."""

@@ -205,6 +205,7 @@ def test_compaction_after_finish_moves_no_mapped_page(vm: Lab, variant: str) -> 
     receiver.ctl("quit")
 
 
+@pytest.mark.debug
 @pytest.mark.console("memfd_luo: retrieved memory is not pinned", console.STOPPED)
 def test_control_compaction_moves_unpinned_pages(vm: Lab) -> None:
     """The hook that leaves the pins out is honoured by debug kernels only."""

@@ -165,6 +165,7 @@ def fail_preserves(agent: Agent, runs: int) -> int:
     return total
 
 
+@pytest.mark.debug
 @pytest.mark.timeout(7200)
 def test_no_memory_at_any_step(vm: Lab) -> None:
     """Faults are what the debug kernel alone can inject. A thousand in a full run."""
