@@ -33,10 +33,7 @@ def test_there_are_three_packages() -> None:
 
 @pytest.mark.parametrize("path", [
     "usr/bin/pcilu", "usr/sbin/pcilud", "usr/libexec/pcilu/pcilu-keeper",
-    "etc/pcilu/pcilud.policy", "lib/systemd/system/pcilud.service",
-    "lib/systemd/system/pcilud.socket", "lib/systemd/system/pcilu-keeper.service",
-    "lib/systemd/system/pcilu-verify.service", "lib/systemd/system/pcilu-wait.service",
-    "usr/lib/sysusers.d/pcilu.conf",
+    "etc/pcilu/pcilud.policy", "usr/lib/sysusers.d/pcilu.conf",
     "usr/share/bash-completion/completions/pcilu", "usr/share/zsh/vendor-completions/_pcilu",
     "usr/share/man/man1/pcilu.1.gz", "usr/share/man/man3/libpcilu.3.gz",
     "usr/share/man/man5/pcilud.policy.5.gz", "usr/share/man/man8/pcilud.8.gz",
@@ -46,6 +43,14 @@ def test_there_are_three_packages() -> None:
     "usr/share/doc/libpcilu-dev/examples/vmm.c", "usr/share/doc/libpcilu-dev/examples/lend.c"])
 def test_package_has(tree: Path, path: str) -> None:
     assert (tree / path).exists()
+
+
+def test_package_has_the_units_where_this_debian_has_them(tree: Path) -> None:
+    folders = {str(unit.parent.relative_to(tree)) for unit in tree.rglob("pcilu*.s[eo][rc]*")}
+    assert folders <= {"lib/systemd/system", "usr/lib/systemd/system"} and len(folders) == 1
+    assert {unit.name for unit in (tree / folders.pop()).iterdir()} == {
+        "pcilud.service", "pcilud.socket", "pcilu-keeper.service", "pcilu-verify.service",
+        "pcilu-wait.service"}
 
 
 def test_packaged_tool_runs(tree: Path) -> None:
