@@ -138,7 +138,8 @@ def test_all_hosts_are_updated_one_first(fleet: Fleet) -> None:
 def test_host_that_would_not_take_over_is_left_alone(fleet: Fleet) -> None:
     out = fleet.run()
     assert fleet.jumped() == ["host0", "host2"], out.stdout[-4000:]
-    assert out.returncode != 0                      # and it is told
+    assert out.returncode != 0                      # and it is told, and why
+    assert "the next kernel lacks" in out.stdout[out.stdout.index("fatal: [host1]"):]
     assert not fleet.hosts["host1"].luo.loads
 
 

@@ -556,12 +556,19 @@ def test_update_does_it_all_and_shows_the_time_of_each_step(host: Host) -> None:
     document = host.json("update", "--kernel", image(host), "--cmdline", GOOD)
     assert [s["step"] for s in document["steps"]] == ["preflight", "load", "prepare", "go",
                                                       "snapshot", "exec"]
+    assert document["checks"] and not any(c["verdict"] == "fail" for c in document["checks"])
 
 
 def test_update_stops_at_the_first_step_that_fails(host: Host) -> None:
     host.start()
     document = host.json("update", "--kernel", image(host), "--cmdline", "quiet", rc=1)
     assert [(s["step"], s["status"]) for s in document["steps"]] == [("preflight", 1)]
+    # A fleet's log says why, as the preflight does.
+    same = host.json("preflight", "--kernel", image(host), "--cmdline", "quiet", rc=1)
+    assert document["checks"] == same["checks"]
+    why = next(c for c in same["checks"] if c["verdict"] == "fail")
+    out = host.pcilu("update", "--kernel", image(host), "--cmdline", "quiet", "--dry-run")
+    assert f"nothing was changed: {why['check']}: {why['text']}" in out.stderr
     assert host.luo.loads == [] and set(host.luo.outgoing) == {"pcilud"}
 
 

@@ -82,8 +82,11 @@ static void judge(const struct options *o, struct preflight *pf)
 		for (j = 0; j < o->nr_accept; j++)
 			if (refuses && !strcmp(f->check, o->accept[j]))
 				f->verdict = PF_ACCEPTED;
-		if (refuses && f->verdict != PF_ACCEPTED)
-			pf->passed = false;
+		if (!refuses || f->verdict == PF_ACCEPTED)
+			continue;
+		if (pf->passed)
+			pf->why = f;
+		pf->passed = false;
 	}
 }
 
@@ -133,15 +136,29 @@ void preflight_free(struct preflight *pf)
 	devices_free(&pf->devices);
 }
 
-struct json_object *preflight_json(const struct preflight *pf,
-				   const char *schema)
+void preflight_checks(const struct preflight *pf, struct json_object *doc)
 {
 	static const char *const words[] = { "pass", "warn", "fail",
 					     "accepted" };
+	struct json_object *array = add_array(doc, "checks");
+	int i;
+
+	for (i = 0; i < pf->count; i++) {
+		const struct finding *f = &pf->finding[i];
+		struct json_object *c = array_object(array);
+
+		add_str(c, "check", f->check);
+		add_str(c, "verdict", words[f->verdict]);
+		add_str(c, "text", f->text);
+		add_str(c, "remedy", f->remedy[0] ? f->remedy : NULL);
+	}
+}
+
+struct json_object *preflight_json(const struct preflight *pf,
+				   const char *schema)
+{
 	const struct options *o = pf->options;
 	struct json_object *doc = doc_new(schema);
-	struct json_object *array;
-	int i;
 
 	add_str(doc, "kernel", o->kernel);
 	add_str(doc, "kernel_sha256",
@@ -154,16 +171,7 @@ struct json_object *preflight_json(const struct preflight *pf,
 	add_str(doc, "release", pf->image.release);
 	add_bool(doc, "strict", o->strict);
 	add_bool(doc, "passed", pf->passed);
-	array = add_array(doc, "checks");
-	for (i = 0; i < pf->count; i++) {
-		const struct finding *f = &pf->finding[i];
-		struct json_object *c = array_object(array);
-
-		add_str(c, "check", f->check);
-		add_str(c, "verdict", words[f->verdict]);
-		add_str(c, "text", f->text);
-		add_str(c, "remedy", f->remedy[0] ? f->remedy : NULL);
-	}
+	preflight_checks(pf, doc);
 	return doc;
 }
 

@@ -25,6 +25,7 @@ struct preflight {
 	struct finding *finding;
 	int count;
 	bool passed;
+	const struct finding *why; /* the first that refuses */
 
 	/* What is looked at; what was looked at is what is loaded */
 	struct source kernel, initrd;
@@ -47,6 +48,8 @@ void preflight_free(struct preflight *pf);
 
 struct json_object *preflight_json(const struct preflight *pf,
 				   const char *schema);
+/* Its array "checks" */
+void preflight_checks(const struct preflight *pf, struct json_object *doc);
 void preflight_print(const struct preflight *pf, bool verbose);
 
 /* Opens what is loaded, a kernel out of its wrapping. Returns 0, or -errno and why. */

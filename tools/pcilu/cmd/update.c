@@ -34,9 +34,8 @@ static int step_preflight(struct update *u)
 	if (!u->preflight.passed && !u->options.force) {
 		if (!u->options.json)
 			preflight_print(&u->preflight, u->options.verbose);
-		return fail(
-			ST_NO,
-			"nothing was changed; pcilu preflight --json tells all");
+		return fail(ST_NO, "nothing was changed: %s: %s",
+			    u->preflight.why->check, u->preflight.why->text);
 	}
 	return ST_YES;
 }
@@ -237,6 +236,7 @@ int cmd_update(const struct options *o)
 		record_failure(&u, steps[i - 1].name);
 		take_back(&u, i - 1);
 	}
+	preflight_checks(&u.preflight, doc);
 	add_int(doc, "status", status);
 	if (o->json && status != ST_USAGE)
 		doc_print(doc);
