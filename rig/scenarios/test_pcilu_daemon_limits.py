@@ -74,14 +74,13 @@ def test_refused_requests_leave_the_log_readable(host: Host) -> None:
     before = lines(host)
     other = Other(host, f"for _ in range({REFUSED}):\n"
                         f" s.sendall({data!r});r=s.recv(4096)\nprint(error(r))")
-    slowest = 0.0
+    served = 0
     while other.thread.is_alive():
-        start = time.monotonic()
-        create(host, name := f"vm-{start}")
+        create(host, name := f"vm-{served}")
         assert session(host, ph.RELEASE, name) == 0
-        slowest = max(slowest, time.monotonic() - start)
+        served += 1
     assert other.result() == str(errno.EACCES)
-    assert slowest < 2
+    assert served > REFUSED // 1000         # root has its turn all the time
     text = host.log.read_text().splitlines()[before:]
     assert 1 <= len([line for line in text if "may not use" in line]) <= 40
     assert host.stop() == 0

@@ -160,11 +160,11 @@ def test_blackout_is_from_the_snapshot_to_the_end_of_the_session(host: Host) -> 
     assert journal(host, BACK) == [] and waiting.poll() is None
     for bdf in (PORT, NIC):
         state(host, bdf, "none")
-    took = time.time() - start
     assert waiting.wait(30) == 0
+    took = time.time() - start
     [blackout] = host.json("status")["blackouts"]       # bridges have no owner
     assert blackout["bdf"] == NIC and blackout["over"] and blackout["exact"]
-    assert took - 1.5 < blackout["milliseconds"] / 1000 < took + 1.5
+    assert 1.5 <= blackout["milliseconds"] / 1000 <= took       # with both sleeps
     [entry] = journal(host, BACK)
     assert (entry["PCILU_DEVICE"], entry["PCILU_BLACKOUT_MS"], entry["PCILU_EXACT"]) == \
         (NIC, str(blackout["milliseconds"]), "yes")
