@@ -25,7 +25,8 @@ FULL = os.environ.get("FULL", "") not in ("", "0")
 # and the whole must stay below 40 minutes. Of those marked as rare, there are so many.
 DEBUG_SAMPLE = 10
 RARE_SAMPLE = 1
-DEAR = re.compile("debug|debian|fabric|all_devices|vfio_many|failures|fuzz|systemd|daemon_kill")
+DEAR = re.compile("debug|debian|fabric|all_devices|vfio_many|failures|fuzz|systemd|daemon_kill|"
+                  "ansible_containers")
 
 # For scenarios of every architecture; a default run builds no debug kernel of arm64.
 KERNELS = [("x86_64", "release"), ("x86_64", "debug"), ("arm64", "release")]

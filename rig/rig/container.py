@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,13 +55,22 @@ class Container:
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         debian.write(self.root, path, text, mode)
 
+    def boot(self, *options: str, prefix: tuple[str, ...] = (),
+             **how: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*prefix, "systemd-nspawn", "--register=no", "--keep-unit", "-q", "-b", "-D",
+             str(self.root), f"--bind={self.root}/device:/dev/liveupdate", *options],
+            stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, **self.env}, **how)
+
     def run(self) -> None:
-        out = subprocess.run(
-            ["systemd-nspawn", "--register=no", "--keep-unit", "-q", "-b", "-D", str(self.root),
-             f"--bind={self.root}/device:/dev/liveupdate"], stdin=subprocess.DEVNULL, text=True,
-            capture_output=True, timeout=300,
-            env={**os.environ, **self.env})
-        self.write("test/console", out.stdout + out.stderr)
+        with self.boot(stdout=subprocess.PIPE) as process:
+            try:
+                console = process.communicate(timeout=300)[0]
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        self.write("test/console", console)
         self.luo.close()
 
     def text(self, name: str) -> str:
