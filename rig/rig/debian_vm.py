@@ -48,7 +48,7 @@ def next_release() -> str:
     return next((name for name in modules() if name.endswith("-next")), "")
 
 
-def _disk() -> Path:
+def _disk(*suite: str) -> Path:
     """A file system with all of it, made anew when something in it has changed."""
     guest = sorted(path for path in paths.guest_dir("x86_64").glob("*")
                    if path.is_file() and os.access(path, os.X_OK))
@@ -58,17 +58,17 @@ def _disk() -> Path:
     for path in parts:
         if not path.exists():
             pytest.skip(f"no {path.relative_to(paths.TREE)}: make test T=pcilu builds it")
-    parts.append(debian.base() / ".complete")
+    parts.append(debian.base(*suite) / ".complete")
     digest = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest()
                                      for path in parts)).hexdigest()
-    folder = paths.BUILD / "debian"
+    folder = paths.BUILD / "-".join(("debian", *suite))
     disk, seal = folder / "disk.ext4", folder / "sha256"
     folder.mkdir(exist_ok=True)
     with open(folder / "lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not disk.exists() or not seal.exists() or seal.read_text() != digest:
             seal.unlink(missing_ok=True)
-            _fill(folder / "root", guest)
+            _fill(folder / "root", guest, *suite)
             disk.unlink(missing_ok=True)
             subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", str(folder / "root"), str(disk),
                             "1G"], check=True, capture_output=True)
@@ -77,10 +77,10 @@ def _disk() -> Path:
     return disk
 
 
-def _fill(root: Path, programs: list[Path]) -> None:
+def _fill(root: Path, programs: list[Path], *suite: str) -> None:
     """As a host is set up by docs/host.md, and the rig's agent."""
     shutil.rmtree(root, ignore_errors=True)
-    debian.install(root)
+    debian.install(root, *suite)
     (root / "opt/bin").mkdir()
     for program in (*programs, *AGENTS):
         shutil.copy(program, root / "opt/bin")
@@ -98,9 +98,11 @@ def _fill(root: Path, programs: list[Path]) -> None:
 class DebianMachine(Machine):
     """Boots that disk; what it writes there is gone when it ends."""
 
+    suite: tuple[str, ...] = ()
+
     def __init__(self, folder: Path, topology: Topology, **options: Any) -> None:
         super().__init__(folder, topology, memory="1536M", rate=20.0, timeout=600, **options)
-        self._disk = _disk()
+        self._disk = _disk(*self.suite)
 
     def kernel_cmdline(self, boot: int, extra: str = "") -> str:
         return " ".join([f"console=ttyS0 {LEVELS} root=/dev/vda rw panic=-1 no_timer_check",
@@ -134,3 +136,9 @@ class DebianMachine(Machine):
             event = self._event(self.timeout)
         self._booted(event, self.boot + 1)
         return self.sh("cat /var/lib/update").out
+
+
+class UnstableMachine(DebianMachine):
+    """Its systemd is 261 or later, and carries descriptors through a kexec by itself."""
+
+    suite = ("sid",)
