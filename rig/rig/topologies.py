@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Callable
 
-from .topology import (Device, Topology, downstream, edu, host, nic, nvme, pci_bridge, root_port,
-                       switch)
+from . import qemu
+from .topology import (Device, Topology, downstream, edu, host, igb, nic, nvme, pci_bridge,
+                       root_port, switch)
 
 KEPT = "kept"
 
@@ -40,9 +42,15 @@ def conventional() -> Topology:
 
 
 def ari() -> Topology:
-    """A device of several functions with ARI, below ports that forward by it."""
-    return Topology(root_port("rp0", switch("up0", downstream(
-        "dn0", nvme("nvme0", addr="0.0", multifunction="on"), nic(KEPT, addr="0.1")))),
+    """A device of several functions with ARI, below ports that forward by it.
+
+    QEMUs that have igb keep function 1 beside an NVMe controller for its Virtual Function.
+    """
+    newer = os.environ.get("QEMU") == "new" or qemu.spelled(qemu.NAMES["x86_64"], "igb")
+    first = (igb("igb0", "0.0", multifunction="on") if newer else
+             nvme("nvme0", "0.0", multifunction="on"))
+    return Topology(
+        root_port("rp0", switch("up0", downstream("dn0", first, nic(KEPT, addr="0.1")))),
         root_port("rp1", nic("nic0", addr="0.0", multifunction="on"), nic("nic1", addr="0.1")))
 
 

@@ -113,7 +113,8 @@ def test_device_that_does_not_answer_is_not_preserved(vm: Lab) -> None:
                      console.LOST,
                      "Live Update: cannot be preserved: .* bus numbers",
                      "Live Update: cannot be preserved: the machine has a CardBus bridge",
-                     "Live Update: cannot be handed over: (its BAR differs|the machine has a CardBus)",
+                     "Live Update: cannot be handed over: "
+                     "(its BAR differs|the machine has a CardBus)",
                      "luo: Freeze failed for FLB 'pci'")
 def test_what_differs_is_refused_before_the_jump(vm: Lab, variant: str) -> None:
     """Bus numbers at preserve, addresses at the kexec; controls: what would have come of it."""

@@ -131,6 +131,8 @@ def test_routing_stays_as_it_was(vm: Lab, arch: str) -> None:
     assert [str(d) for d in fabric.disturbed()] == []
 
 
+# igb's list of functions ends with itself.
+@pytest.mark.console("has not been found")
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
 def test_control_routing_is_set_up_anew(vm: Lab, arch: str) -> None:
     """With adoption and guard left out on purpose."""
