@@ -254,17 +254,6 @@ const char *pci_lu_record_mismatch(struct pci_dev *dev,
 	return record_differs(rec, &now);
 }
 
-/**
- * pci_lu_slot_is_free - is this slot of the record set unused?
- * @rec: slot
- *
- * Return: true if it describes no function.
- */
-bool pci_lu_slot_is_free(const struct pci_liveupdate_record_ser *rec)
-{
-	return !rec->use_count;
-}
-
 static const char *record_check_bars(const struct pci_liveupdate_record_ser *rec)
 {
 	int last = rec->flags & PCI_LIVEUPDATE_F_BRIDGE ? 1 : PCI_STD_NUM_BARS - 1;
