@@ -10,6 +10,7 @@ import pytest
 from rig import console
 from rig.keeper import Keeper, attempt, attribute, rescan
 from rig.lab import Lab
+from rig.machine import NATIVE_HOTPLUG
 from rig.topologies import KEPT
 from rig.topology import Topology, nic, root_port
 from rig.untouched import touched, written
@@ -41,7 +42,7 @@ def test_capability_that_linux_learns_of_later_is_left_alone(vm: Lab) -> None:
 def test_slot_is_emptied_as_a_whole_or_not_at_all(vm: Lab) -> None:
     """Removing another function of the card would leave half of it in a slot that stays on."""
     machine = vm(Topology(root_port("rp0", nic(KEPT, addr="0.0", multifunction="on"),
-                                    nic("sibling", addr="0.1"))))
+                                    nic("sibling", addr="0.1"))), args=NATIVE_HOTPLUG)
     keeper = Keeper(machine)
     keeper.preserve()
     slot = "/sys/bus/pci/slots/1/power"

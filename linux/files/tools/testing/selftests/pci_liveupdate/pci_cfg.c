@@ -97,9 +97,6 @@ static void json_bridge(struct json *j, const __u8 *c)
 	json_close(j, '}');
 }
 
-/* IORESOURCE_PCI_FIXED: whether the kernel may move it, which preserving changes */
-#define RESOURCE_FIXED	0x10ULL
-
 static void json_bars(struct json *j, const char *bdf)
 {
 	struct pci_sysfs_resource res[MAX_RESOURCES];
@@ -114,7 +111,7 @@ static void json_bars(struct json *j, const char *bdf)
 		json_s64(j, "n", i);
 		json_hex(j, "start", res[i].start);
 		json_hex(j, "end", res[i].end);
-		json_hex(j, "flags", res[i].flags & ~RESOURCE_FIXED);
+		json_hex(j, "flags", res[i].flags);
 		json_close(j, '}');
 	}
 	json_close(j, ']');
