@@ -44,10 +44,11 @@ def conventional() -> Topology:
 def ari() -> Topology:
     """A device of several functions with ARI, below ports that forward by it.
 
-    QEMUs that have igb keep function 1 beside an NVMe controller for its Virtual Function.
+    QEMUs that have igb keep function 1 beside an NVMe controller for its Virtual Function, and
+    do not say that another one follows, as long as they are not told.
     """
-    newer = os.environ.get("QEMU") == "new" or qemu.spelled(qemu.NAMES["x86_64"], "igb")
-    first = (igb("igb0", "0.0", multifunction="on") if newer else
+    newer = os.environ.get("QEMU") == "new" or not qemu.lacking(qemu.NAMES["x86_64"], ["igb"])
+    first = (igb("igb0", "0.0", multifunction="on", **{"x-pcie-ari-nextfn-1": "on"}) if newer else
              nvme("nvme0", "0.0", multifunction="on"))
     return Topology(
         root_port("rp0", switch("up0", downstream("dn0", first, nic(KEPT, addr="0.1")))),
