@@ -13,7 +13,6 @@ struct options {
 	const char *devices[MAX_DEVICES];
 	unsigned int nr_devices;
 	unsigned long memory;
-	bool paused;
 };
 
 static void print(const char *fmt, va_list ap, int err)
@@ -58,11 +57,11 @@ static int usage(void)
 {
 	fputs("pcilu-vmm start NAME --kernel FILE [--initrd FILE] [--append WORDS] [--memory MIB]\n"
 	      "          [--device DDDD:BB:DD.F]... [--serial FILE]\n"
-	      "pcilu-vmm restore NAME [--serial FILE] [--paused]\n"
+	      "pcilu-vmm restore NAME [--serial FILE]\n"
 	      "pcilu-vmm save|resume|replace|status|quit NAME\n"
 	      "\n"
 	      "start    boots a guest, or goes on with one that the previous kernel handed over\n"
-	      "restore  the latter only; --paused: until it is told to resume, it can be done again\n"
+	      "restore  the latter only\n"
 	      "save     the guest stands still, and is handed over by the next kexec\n"
 	      "resume   it goes on, and nothing is handed over\n"
 	      "replace  by another process of this program, without a kexec\n",
@@ -79,7 +78,6 @@ static int parse(struct vmm *v, struct options *o, int argc, char **argv)
 		MEMORY,
 		DEVICE,
 		SERIAL,
-		PAUSED,
 		INHERIT,
 		LEAVE_OUT
 	};
@@ -90,7 +88,6 @@ static int parse(struct vmm *v, struct options *o, int argc, char **argv)
 		{ "memory", required_argument, NULL, MEMORY },
 		{ "device", required_argument, NULL, DEVICE },
 		{ "serial", required_argument, NULL, SERIAL },
-		{ "paused", no_argument, NULL, PAUSED },
 		{ "inherit", required_argument, NULL, INHERIT }, /* our own */
 		{ "leave-out", required_argument, NULL, LEAVE_OUT }, /* tests */
 		{ NULL, 0, NULL, 0 },
@@ -118,9 +115,6 @@ static int parse(struct vmm *v, struct options *o, int argc, char **argv)
 			break;
 		case SERIAL:
 			v->serial_path = optarg;
-			break;
-		case PAUSED:
-			o->paused = true;
 			break;
 		case INHERIT:
 			o->inherit = optarg;
@@ -175,7 +169,7 @@ static int run(struct vmm *v, const struct options *o, bool may_boot)
 		err = boot(v, o);
 	else if (err == 1)
 		say("%s was not handed over", v->name);
-	else if (!err && !o->paused)
+	else if (!err)
 		err = go_on(v);
 	if (err)
 		return err;

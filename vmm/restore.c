@@ -119,7 +119,10 @@ int vmm_open(struct vmm *v, const struct state *s)
 				    cpuid->nent * sizeof(cpuid->entries[0]))
 			return fail(-EPROTO, "the state has no CPUID");
 	}
-	err = machine_create(&v->machine);
+	/* First what can be done again: a device is bound by one process, for good */
+	err = serial_open(&v->serial, v->serial_path);
+	if (!err)
+		err = machine_create(&v->machine);
 	if (!err && s)
 		err = memory_restore(&v->memory, s);
 	if (!err && v->nr_devices)
@@ -137,8 +140,6 @@ int vmm_open(struct vmm *v, const struct state *s)
 			err = device_place(&v->devices[n], &bar);
 		}
 	}
-	if (!err)
-		err = serial_open(&v->serial, v->serial_path);
 	return err ? err : machine_start(v);
 }
 
@@ -165,7 +166,9 @@ static int restore(struct vmm *v, const struct state *s)
 
 /*
  * Returns 1 if the previous kernel handed no such guest over. Whatever goes wrong before
- * the session is finished can be done again: pcilud has the session still.
+ * the first device is bound can be done again, by another process: pcilud has the session
+ * still. The device files in it are the same for each, though, so that one that was bound
+ * cannot be bound to the iommufd of another.
  */
 int restore_session(struct vmm *v)
 {

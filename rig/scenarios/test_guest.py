@@ -112,8 +112,6 @@ def test_two_guests_of_which_the_one_that_is_saved_lives_through_the_kexec(vm: L
     kept.restore()
     assert_went_on(before, kept.wait(2)[-1])
     assert host.run("pcilu-vmm restore vm-2 2>&1").out.endswith("vm-2 was not handed over\n")
-    gone.start()
-    assert gone.printed()[0]["tick"] == 0
 
 
 @pytest.mark.rare
@@ -151,9 +149,10 @@ def test_guest_whose_vmm_is_killed_before_the_jump_and_after_it(vm: Lab) -> None
     guest.kill()
     assert state(host, "nic0") == "preserved"       # pcilud has the session
     host.kexec()
-    guest.restore("--paused")
-    assert guest.do("status")["phase"] == "restored" and state(host, "nic0") == "claimed"
-    guest.kill()
+    guest.bind()
+    # It dies with memory and device out of the session, and nothing done with them.
+    died = host.run(f"pcilu-vmm restore {guest.name} --serial /nowhere/at/all")
+    assert died.rc and "/nowhere/at/all" in died.out
     assert state(host, "nic0") == "claimed"
     guest.restore(bind=False)
     assert_went_on(before, guest.wait(2)[-1])
