@@ -45,6 +45,14 @@ def pytest_report_header(config: pytest.Config) -> str:
             f"sample: {'everything (FULL)' if FULL else 'PCILU_SEED=' + os.environ['PCILU_SEED']}")
 
 
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Names what fails at once, not only at the end, which a run that is stopped never has."""
+    if not report.failed:
+        return None
+    status = "failed" if report.when == "call" else "error"
+    return status, f"\n{status.upper()} {report.nodeid}\n", status.upper()
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Which lines of the list of warnings were printed, for nothing useless to stay in it."""
     config = terminalreporter.config
