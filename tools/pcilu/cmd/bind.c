@@ -128,16 +128,14 @@ static int change(const struct options *o, const struct device *d, bool bind,
 	return ST_YES;
 }
 
-static int change_all(const struct options *o, const char *slot, bool bind,
+static int change_all(const struct options *o, bool bind,
 		      struct json_object *array)
 {
 	__attribute__((cleanup(devices_free))) struct devices d;
-	int i, one, ret = devices_scan(&d, slot);
+	int i, one, ret = devices_scan(&d, o);
 
-	if (ret)
+	if (ret && ret != ST_ABSENT)
 		return ret;
-	if (!d.count)
-		return fail(ST_ABSENT, "no device matches '%s'", slot);
 	for (i = 0; i < d.count; i++) {
 		const struct device *dev = &d.dev[i];
 		autofree char *driver = NULL;
@@ -167,7 +165,7 @@ static int run(const struct options *o, bool bind)
 {
 	autojson *doc = doc_new(bind ? "bind" : "unbind");
 	struct json_object *array = add_array(doc, "devices");
-	int i, one, err = 0, ret = ST_YES;
+	int err = 0, ret;
 
 	if (!o->nr_args && !o->slot)
 		return fail(ST_USAGE, "name the address of a device");
@@ -179,11 +177,7 @@ static int run(const struct options *o, bool bind)
 	if (err)
 		return fail(status_of(err), VFIO_PCI " cannot be loaded: %s",
 			    strerror(-err));
-	for (i = o->slot ? -1 : 0; i < o->nr_args; i++) {
-		one = change_all(o, i < 0 ? o->slot : o->args[i], bind, array);
-		if (one > ret)
-			ret = one;
-	}
+	ret = change_all(o, bind, array);
 	add_bool(doc, "dry_run", o->dry_run);
 	add_int(doc, "status", ret);
 	if (o->json && json_object_array_length(array))

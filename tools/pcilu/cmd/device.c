@@ -426,24 +426,64 @@ static struct pci_access *open_access(void)
 	return access;
 }
 
-int devices_scan(struct devices *d, const char *slot)
+/* What -s and the arguments name: a filter of libpci for each, and whether it matched */
+struct named {
+	struct pci_filter filter;
+	const char *slot;
+	bool found;
+};
+
+static int parse_names(const struct options *o, struct pci_access *access,
+		       struct named *named, int n)
+{
+	int i;
+
+	for (i = 0; i < n; i++) {
+		/* -s stands behind the arguments, if it is there */
+		const char *slot = i < o->nr_args ? o->args[i] : o->slot;
+		autofree char *copy = strdup(slot);
+		const char *wrong;
+
+		if (!copy)
+			return fail(ST_FAILED, "out of memory");
+		pci_filter_init(access, &named[i].filter);
+		wrong = pci_filter_parse_slot(&named[i].filter, copy);
+		if (wrong)
+			return fail(ST_USAGE, "'%s': %s", slot, wrong);
+		named[i].slot = slot;
+	}
+	return 0;
+}
+
+static bool is_named(struct named *named, int n, struct pci_dev *pci)
+{
+	bool found = !n;
+	int i;
+
+	for (i = 0; i < n; i++) {
+		if (!pci_filter_match(&named[i].filter, pci))
+			continue;
+		named[i].found = true;
+		found = true;
+	}
+	return found;
+}
+
+int devices_scan(struct devices *d, const struct options *o)
 {
 	__attribute__((cleanup(holders_free))) struct holders holders = { 0 };
+	int i, ret, room = 0, n = o ? o->nr_args + !!o->slot : 0;
+	autofree struct named *named = calloc((size_t)n + 1, sizeof(*named));
 	struct platform platform = { 0 };
-	struct pci_filter filter;
 	struct pci_dev *pci;
-	int room = 0;
 
 	*d = (struct devices){ 0 };
 	d->access = open_access();
-	pci_filter_init(d->access, &filter);
-	if (slot) {
-		autofree char *copy = strdup(slot);
-		const char *wrong = pci_filter_parse_slot(&filter, copy);
-
-		if (wrong)
-			return fail(ST_USAGE, "'%s': %s", slot, wrong);
-	}
+	if (!named)
+		return fail(ST_FAILED, "out of memory");
+	ret = parse_names(o, d->access, named, n);
+	if (ret)
+		return ret;
 	look_at_platform(&platform);
 	holders_scan(&holders);
 	for (pci = d->access->devices; pci; pci = pci->next)
@@ -452,11 +492,15 @@ int devices_scan(struct devices *d, const char *slot)
 	if (!d->dev)
 		return fail(ST_FAILED, "out of memory");
 	for (pci = d->access->devices; pci; pci = pci->next)
-		if (pci_filter_match(&filter, pci))
+		if (is_named(named, n, pci))
 			fill(&d->dev[d->count++], pci, d->access, &platform,
 			     &holders);
 	qsort(d->dev, (size_t)d->count, sizeof(*d->dev), by_address);
-	return 0;
+	for (i = 0; i < n; i++)
+		if (!named[i].found)
+			ret = fail(ST_ABSENT, "no device matches '%s'",
+				   named[i].slot);
+	return ret;
 }
 
 void devices_free(struct devices *d)

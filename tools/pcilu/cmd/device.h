@@ -48,10 +48,12 @@ struct devices {
 };
 
 /*
- * Scans the functions that a slot in lspci's syntax selects, NULL for all, in the
- * order of their addresses. Returns 0 or an exit status after a message.
+ * Scans the functions that -s and the arguments of a command name in lspci's syntax,
+ * once for all of them and each once, in the order of their addresses. Without a name,
+ * and if @o is NULL, it is all functions. Returns 0 or an exit status after a message;
+ * with ST_ABSENT one name has no function, and those of the others are there.
  */
-int devices_scan(struct devices *devices, const char *slot);
+int devices_scan(struct devices *devices, const struct options *o);
 void devices_free(struct devices *devices);
 
 /* A sysfs attribute's first line, NULL if it is not there; the caller frees it */

@@ -127,12 +127,10 @@ static struct json_object *devices_doc(const char *name,
 int cmd_list(const struct options *o)
 {
 	__attribute__((cleanup(devices_free))) struct devices d;
-	int err = devices_scan(&d, o->slot);
+	int err = devices_scan(&d, o);
 
 	if (err)
 		return err;
-	if (!d.count && o->slot)
-		return fail(ST_ABSENT, "no device matches '%s'", o->slot);
 	if (o->json) {
 		autojson *doc = devices_doc("list", &d);
 
@@ -161,42 +159,26 @@ static void print_answer(const struct device *dev)
 		printf("  DMA during the kexec: %s\n", dev->dma);
 }
 
-static int check_one(const char *slot, struct json_object *array, bool json)
-{
-	__attribute__((cleanup(devices_free))) struct devices d;
-	int i, ret = devices_scan(&d, slot);
-
-	if (ret)
-		return ret;
-	if (!d.count)
-		return fail(ST_ABSENT, "no device matches '%s'", slot);
-	for (i = 0; i < d.count; i++) {
-		if (json)
-			device_json(&d.dev[i], array);
-		else
-			print_answer(&d.dev[i]);
-		if (d.dev[i].nr_blockers)
-			ret = ST_NO;
-	}
-	return ret;
-}
-
 int cmd_check(const struct options *o)
 {
-	autojson *doc = doc_new("check");
-	struct json_object *array = add_array(doc, "devices");
-	int i, ret = ST_YES;
+	__attribute__((cleanup(devices_free))) struct devices d = { 0 };
+	int i, ret, answer = ST_YES;
 
 	if (!o->nr_args && !o->slot)
 		return fail(ST_USAGE, "check needs the address of a device");
-	for (i = o->slot ? -1 : 0; i < o->nr_args; i++) {
-		int one =
-			check_one(i < 0 ? o->slot : o->args[i], array, o->json);
-
-		if (one > ret)
-			ret = one;
+	ret = devices_scan(&d, o);
+	if (ret && ret != ST_ABSENT)
+		return ret;
+	for (i = 0; i < d.count; i++) {
+		if (!o->json)
+			print_answer(&d.dev[i]);
+		if (d.dev[i].nr_blockers)
+			answer = ST_NO;
 	}
-	if (o->json && ret <= ST_NO)
+	if (o->json && !ret) {
+		autojson *doc = devices_doc("check", &d);
+
 		doc_print(doc);
-	return ret;
+	}
+	return ret ? ret : answer;
 }
