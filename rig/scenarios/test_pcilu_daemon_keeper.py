@@ -153,6 +153,23 @@ def test_removing_names_what_would_be_lost_and_refuses(host: Host) -> None:
     assert give_up(host, PCILU_GIVE_UP="yes").returncode == 0
 
 
+def test_what_is_given_up_is_stopped_by_systemd(host: Host) -> None:
+    (host.root / "run/systemd/system").mkdir(parents=True)
+    log = host.root / "systemctl.log"
+    tool = host.write("bin/systemctl", f"#!/bin/sh\necho \"$@\" >> {log}\n[ $1 != $REFUSES ]\n")
+    tool.chmod(0o755)
+    assert give_up(host, REFUSES="none").returncode == 69 and not log.exists()
+    dry = host.run(str(TOOLS / "pcilud"), "-gn", env={"PCILU_GIVE_UP": "yes", "REFUSES": "none"})
+    assert dry.returncode == 0 and not log.exists()
+    assert give_up(host, PCILU_GIVE_UP="yes", REFUSES="none").returncode == 0
+    asked = log.read_text().splitlines()
+    assert asked == ["set-environment PCILU_GIVE_UP=yes", "stop pcilud.service",
+                     "unset-environment PCILU_GIVE_UP", "clean --what=fdstore pcilud.service"]
+    out = give_up(host, PCILU_GIVE_UP="yes", REFUSES="stop")
+    assert out.returncode == 71 and "nothing is given up" in out.stderr
+    assert "unset-environment PCILU_GIVE_UP" in log.read_text().splitlines()[len(asked):]
+
+
 def test_removing_asks_on_a_terminal(host: Host) -> None:
     for answer, rc in ((b"y\n", 0), (b"\n", 69), (b"no\n", 69)):
         ours, theirs = os.openpty()

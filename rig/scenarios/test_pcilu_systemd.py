@@ -24,6 +24,7 @@ up() { [ "$(systemctl is-active pcilud)" = active ] && now=$(main) && [ $now != 
 killed() { old=$(main); kill -$1 $old; until up $old; do sleep 0.1; done; }
 sessions() { pcilu status --json > $1.json; }
 cd /test
+systemctl --version > version
 vmm save vm-1 && pcilu snapshot
 sed -n 's/^Uid:\\t\\([0-9]*\\).*/\\1/p' /proc/$(main)/status > uid
 systemctl restart pcilud
@@ -59,17 +60,22 @@ systemctl stop pcilud.socket
 sessions socket
 systemctl restart pcilud
 sessions socket-again
+systemctl stop pcilud 2> stop; echo $? >> stop
+systemctl start pcilud
+sessions stop
 dpkg --remove --force-depends pcilu < /dev/null > dpkg 2>&1; echo $? >> dpkg
 sessions remove
 systemctl start vmm-stop vmm-late
 """
 
-STOP = """
-systemctl --version > version
-systemctl stop pcilud
-systemctl show -P ActiveState pcilud > stopped
+# Somebody says yes; and then something is preserved anew.
+GIVE_UP = """
+PCILU_GIVE_UP=yes pcilud --give-up; echo $? > given
+systemctl show -P ActiveState pcilud >> given
+systemctl show-environment | grep PCILU_GIVE_UP >> given
 systemctl start pcilud
-sessions stopped
+sessions given
+vmm save vm-2
 """
 
 END = """
@@ -102,18 +108,32 @@ def write_vmms(debian: Container) -> None:
                      VMM.format(order=order, name=name, fake=FAKE))
 
 
-def test_sessions_live_through_all_and_until_the_jump(tmp_path: Path) -> None:
-    debian = Container(tmp_path, BEGIN + TROUBLE + END)
+SUITES = pytest.mark.parametrize("suite", [(), pytest.param(("sid",), marks=pytest.mark.skipif(
+    not FULL, reason="make test-full runs it"))], ids=["own", "unstable"])
+
+
+def keeps_over_a_stop(debian: Container) -> bool:
+    return int(debian.text("version").split()[1]) >= 254
+
+
+@SUITES
+def test_sessions_live_through_all_and_until_the_jump(tmp_path: Path,
+                                                      suite: tuple[str, ...]) -> None:
+    debian = Container(tmp_path, BEGIN + TROUBLE + END, *suite)
     write_vmms(debian)
     debian.run()
     assert debian.text("uid").strip() not in ("", "0")
     # From the store of systemd, whatever it was that made it start again.
     for name in ("restarted", "killed", "often", "policy", "user", "socket", "socket-again",
-                 "remove"):
+                 "stop", "remove"):
         assert debian.sessions(f"{name}.json") == {"vm-1", "pcilu.snapshot"}, name
     assert debian.sessions("nobody.json") == set()
     assert debian.text("reload").split() == ["1", "0"]
     assert "the last good one is in force" in debian.text("status")
+    # A stop that systemd would not keep them over is called off.
+    *message, stopped = debian.text("stop").splitlines()
+    assert (stopped == "0") == keeps_over_a_stop(debian)
+    assert stopped == "0" or "canceled" in "".join(message)
     assert "session 'vm-1' of user 0 would be lost" in debian.text("dpkg")
     assert debian.text("dpkg").split()[-1] == "1"
     assert debian.text("keeper") == "active\n"
@@ -126,28 +146,13 @@ def test_sessions_live_through_all_and_until_the_jump(tmp_path: Path) -> None:
 
 
 def test_control_without_the_keeper_sessions_end_before_the_jump(tmp_path: Path) -> None:
-    debian = Container(tmp_path, BEGIN + END)
+    """And with a yes a stop gives all up, so that it is the refusal which keeps it."""
+    debian = Container(tmp_path, BEGIN + GIVE_UP + END)
     debian.write("test/no-keeper", "")
     debian.run()
+    assert debian.text("given").split() == ["0", "inactive"]
+    assert debian.sessions("given.json") == set()
     assert debian.text("keeper") == "inactive\n"
     assert "pcilu-keeper" not in debian.text("survivors")
-    assert "vm-1" in debian.luo.created and not debian.carried("vm-1")
-
-
-@pytest.mark.skipif(not FULL, reason="make test-full runs it")
-@pytest.mark.parametrize("suite,keeps", [((), False), (("sid",), True)], ids=["own", "unstable"])
-def test_stopped_daemon_gets_its_sessions_from_a_later_systemd(tmp_path: Path,
-                                                               suite: tuple[str, ...],
-                                                               keeps: bool) -> None:
-    """From systemd 254 on. Control: the one of Debian 12 gives them up when the unit is stopped."""
-    debian = Container(tmp_path, BEGIN + TROUBLE + STOP + END, *suite)
-    write_vmms(debian)
-    debian.run()
-    version = int(debian.text("version").split()[1])
-    if not suite and version >= 254:
-        pytest.skip(f"this Debian has systemd {version}")
-    assert debian.text("stopped") == "inactive\n"
-    assert debian.sessions("stopped.json") == ({"vm-1", "pcilu.snapshot"} if keeps else set())
-    for name in ("restarted", "killed", "often", "policy", "user", "socket", "socket-again"):
-        assert debian.sessions(f"{name}.json") == {"vm-1", "pcilu.snapshot"}, name
-    assert debian.carried("vmm-stop") and debian.carried("vm-1") == keeps
+    for name in ("vm-1", "vm-2"):
+        assert name in debian.luo.created and not debian.carried(name)

@@ -9,8 +9,20 @@
 
 #include "../../../lib/include/pcilu.h"
 #include "../../../lib/src/cleanup.h"
+#include "../../../lib/src/path.h"
 #include "../common/log.h"
 #include "giveup.h"
+
+#define UNIT "pcilud.service"
+
+/*
+ * pcilud-may-stop finds the yes in what systemd's services get. From version 254 on a
+ * store outlives its unit, and is emptied by "clean".
+ */
+static const char stop[] =
+	"systemctl set-environment PCILU_GIVE_UP=yes; systemctl stop " UNIT
+	"; status=$?; systemctl unset-environment PCILU_GIVE_UP; "
+	"systemctl clean --what=fdstore " UNIT " 2> /dev/null; exit $status";
 
 static void close_lu(struct pcilu **lu)
 {
@@ -42,28 +54,43 @@ static int ask(void)
 	return EX_UNAVAILABLE;
 }
 
-int give_up(void)
+static int stop_unit(void)
+{
+	autofree char *systemd = path_of("/run/systemd/system");
+
+	if (!systemd || access(systemd, F_OK))
+		return EX_OK; /* whoever asks knows who started it */
+	if (system(stop)) {
+		log_msg(LOG_ERR, UNIT " is not stopped, nothing is given up");
+		return EX_OSERR;
+	}
+	log_msg(LOG_NOTICE, "they are given up");
+	return EX_OK;
+}
+
+int give_up(bool dry_run)
 {
 	__attribute__((cleanup(close_lu))) struct pcilu *lu = NULL;
 	autofree struct pcilu_session_info **list = NULL;
 	size_t i, n = 0;
-	int err;
+	int err, ret;
 
 	err = pcilu_open(&lu, PCILU_MODE_DAEMON);
 	if (err == -ENOENT || err == -ECONNREFUSED)
 		return EX_OK; /* nobody has anything */
 	if (!err)
 		err = pcilu_session_list(lu, &list, &n);
-	if (err) {
+	if (err)
 		log_msg(LOG_ERR, "what would be lost is not known: %s",
 			strerror(-err));
-		return ask();
-	}
 	for (i = 0; i < n; i++)
 		log_msg(LOG_ERR, "%s session '%s' of user %u would be lost",
 			list[i]->direction == PCILU_DIRECTION_OUTGOING ?
 				"outgoing" :
 				"incoming",
 			list[i]->name, list[i]->uid);
-	return n ? ask() : EX_OK;
+	if (!err && !n)
+		return EX_OK;
+	ret = ask();
+	return ret || dry_run ? ret : stop_unit();
 }

@@ -374,14 +374,15 @@ static void usage(FILE *f)
 {
 	fputs("Usage: pcilud [--policy FILE] [--user NAME] [--idle SECONDS] [-v]\n"
 	      "       pcilud --check-policy [--policy FILE] [--user NAME]\n"
-	      "       pcilud --give-up\n"
+	      "       pcilud --give-up [--dry-run]\n"
 	      "Owns /dev/liveupdate and gives out its sessions, see pcilud(8).\n"
 	      "\n"
 	      "  -p, --policy FILE  who may use which names (/etc/pcilu/pcilud.policy)\n"
 	      "  -u, --user NAME    the user to become after start (pcilud)\n"
 	      "  -i, --idle SECONDS close what is idle for that long (60)\n"
 	      "  -c, --check-policy say what is wrong with the policy, and end\n"
-	      "  -g, --give-up      name what would be lost by stopping pcilud, and ask\n"
+	      "  -g, --give-up      name what is lost by stopping pcilud, ask, and stop it\n"
+	      "  -n, --dry-run      and do not stop it\n"
 	      "  -v, --verbose      say what is done for whom\n"
 	      "  -h, --help         this text\n"
 	      "  -V, --version      the version\n",
@@ -396,6 +397,7 @@ int main(int argc, char **argv)
 		{ "idle", required_argument, NULL, 'i' },
 		{ "check-policy", no_argument, NULL, 'c' },
 		{ "give-up", no_argument, NULL, 'g' },
+		{ "dry-run", no_argument, NULL, 'n' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
@@ -407,12 +409,12 @@ int main(int argc, char **argv)
 		.luo = -1,
 		.limits.idle = 60,
 	};
-	bool check = false;
+	bool check = false, gives_up = false, dry_run = false;
 	int c, ret;
 
 	log_program = "pcilud";
 	d.rules.path = policy_path;
-	while ((c = getopt_long(argc, argv, "p:u:i:cgvhV", options, NULL)) !=
+	while ((c = getopt_long(argc, argv, "p:u:i:cgnvhV", options, NULL)) !=
 	       -1) {
 		switch (c) {
 		case 'p':
@@ -428,7 +430,11 @@ int main(int argc, char **argv)
 			check = true;
 			break;
 		case 'g':
-			return give_up();
+			gives_up = true;
+			break;
+		case 'n':
+			dry_run = true;
+			break;
 		case 'v':
 			log_level = LOG_INFO;
 			break;
@@ -443,12 +449,15 @@ int main(int argc, char **argv)
 			return EX_USAGE;
 		}
 	}
-	if (optind != argc || !d.rules.path || !d.limits.idle) {
+	if (optind != argc || !d.rules.path || !d.limits.idle ||
+	    (dry_run && !gives_up)) {
 		usage(stderr);
 		return EX_USAGE;
 	}
 	if (check)
 		return check_policy(&d);
+	if (gives_up)
+		return give_up(dry_run);
 	block_signals();
 	d.dispatch.ops = &ops;
 	d.dispatch.ctx = &d;
