@@ -213,6 +213,9 @@ def test_odd_machine_with_4600_functions_and_300_processes_is_quick(host: Host) 
     # Control: one file more that is read for each is seen.
     again = "for d in $PCILU_SYSROOT/sys/bus/pci/devices/*; do read -r x < $d/irq; done"
     assert calls(host, "bash", "-c", f'{again}; exec "$@"', "-", str(PLAIN))[0] > 46 * 4603
+    # What asks again and again, as wait does, looks only whether Live Update holds a function.
+    held, there = calls(host, str(PLAIN), command=("status",))
+    assert there == 2 and held < 6 * 4603 + 15000           # and at what processes have open
     document = host.json("list")            # with the sanitizers
     assert sum(d["owner"] is not None for d in document["devices"]) == 4601
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

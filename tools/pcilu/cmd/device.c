@@ -347,6 +347,12 @@ static void find_owner(struct device *dev, const struct holders *holders)
 	strcpy(dev->owner_name, h->name);
 }
 
+static void address(const struct pci_dev *pci, char bdf[BDF_SIZE])
+{
+	snprintf(bdf, BDF_SIZE, "%04x:%02x:%02x.%d", pci->domain, pci->bus,
+		 pci->dev, pci->func);
+}
+
 static void fill(struct device *dev, struct pci_dev *pci,
 		 struct pci_access *access, const struct platform *platform,
 		 const struct holders *holders)
@@ -356,8 +362,7 @@ static void fill(struct device *dev, struct pci_dev *pci,
 	dev->pci = pci;
 	pci_fill_info(pci, PCI_FILL_IDENT | PCI_FILL_CLASS | PCI_FILL_CAPS |
 				   PCI_FILL_EXT_CAPS);
-	snprintf(dev->bdf, sizeof(dev->bdf), "%04x:%02x:%02x.%d", pci->domain,
-		 pci->bus, pci->dev, pci->func);
+	address(pci, dev->bdf);
 	pci_lookup_name(access, dev->name, sizeof(dev->name),
 			PCI_LOOKUP_VENDOR | PCI_LOOKUP_DEVICE, pci->vendor_id,
 			pci->device_id);
@@ -469,7 +474,15 @@ static bool is_named(struct named *named, int n, struct pci_dev *pci)
 	return found;
 }
 
-int devices_scan(struct devices *d, const struct options *o)
+static bool is_held(const struct pci_dev *pci)
+{
+	char bdf[BDF_SIZE];
+
+	address(pci, bdf);
+	return pcilu_device_state(bdf) > PCILU_STATE_NONE;
+}
+
+static int scan(struct devices *d, const struct options *o, bool held)
 {
 	__attribute__((cleanup(holders_free))) struct holders holders = { 0 };
 	int i, ret, room = 0, n = o ? o->nr_args + !!o->slot : 0;
@@ -492,7 +505,7 @@ int devices_scan(struct devices *d, const struct options *o)
 	if (!d->dev)
 		return fail(ST_FAILED, "out of memory");
 	for (pci = d->access->devices; pci; pci = pci->next)
-		if (is_named(named, n, pci))
+		if (is_named(named, n, pci) && (!held || is_held(pci)))
 			fill(&d->dev[d->count++], pci, d->access, &platform,
 			     &holders);
 	qsort(d->dev, (size_t)d->count, sizeof(*d->dev), by_address);
@@ -501,6 +514,16 @@ int devices_scan(struct devices *d, const struct options *o)
 			ret = fail(ST_ABSENT, "no device matches '%s'",
 				   named[i].slot);
 	return ret;
+}
+
+int devices_scan(struct devices *d, const struct options *o)
+{
+	return scan(d, o, false);
+}
+
+int devices_scan_held(struct devices *d)
+{
+	return scan(d, NULL, true);
 }
 
 void devices_free(struct devices *d)

@@ -54,6 +54,8 @@ struct devices {
  * with ST_ABSENT one name has no function, and those of the others are there.
  */
 int devices_scan(struct devices *devices, const struct options *o);
+/* Those that Live Update holds; of the others nothing but that is looked at */
+int devices_scan_held(struct devices *devices);
 void devices_free(struct devices *devices);
 
 /* A sysfs attribute's first line, NULL if it is not there; the caller frees it */

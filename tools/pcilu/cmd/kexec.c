@@ -183,7 +183,7 @@ static int first_preserved(const char **bdf)
 {
 	__attribute__((cleanup(devices_free))) struct devices d;
 	static char address[sizeof(d.dev[0].bdf)];
-	int i, err = devices_scan(&d, NULL);
+	int i, err = devices_scan_held(&d);
 
 	*bdf = NULL;
 	for (i = 0; !err && i < d.count; i++) {

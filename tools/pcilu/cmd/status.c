@@ -90,15 +90,13 @@ static int add_devices(struct json_object *doc, struct json_object *todo)
 {
 	__attribute__((cleanup(devices_free))) struct devices d;
 	struct json_object *array = add_array(doc, "devices");
-	int i, err = devices_scan(&d, NULL);
+	int i, err = devices_scan_held(&d);
 	char text[128];
 	size_t j;
 
 	if (err)
 		return err;
 	for (i = 0; i < d.count; i++) {
-		if (d.dev[i].state <= PCILU_STATE_NONE)
-			continue;
 		device_json(&d.dev[i], array);
 		for (j = 0; j < ARRAY_SIZE(remains); j++) {
 			if (d.dev[i].state != remains[j].state ||
