@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The hook of libvirt: which domains may start."""
+"""The hook of libvirt: which domains may start. Also under a real libvirt and its QEMU."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from conftest import FULL
+from rig import container, debian
 from rig.paths import TREE
 from rig.pcilu_host import NIC, TOOLS, Host
 
@@ -69,3 +72,75 @@ def test_device_that_could_not_be_preserved_is_told(host: Host) -> None:
     (device / "driver").symlink_to("../../../bus/pci/drivers/e1000e")
     out = start(host, HOSTDEV.format(kind="pci", bus="0x01"))
     assert out.returncode == 0 and f"could not be preserved: pcilu check {NIC}" in out.stderr
+
+
+PACKAGES = "libvirt-daemon,libvirt-daemon-driver-qemu,libvirt-clients,qemu-system-x86"
+DOMAIN = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory>
+<os><type arch='x86_64' machine='q35'>hvm</type></os>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{device}</devices></domain>"""
+# Nothing of a domain but its QEMU: this is about who may start. One device of sysfs is of our own.
+LIBVIRT = """
+mkdir -p /var/log/libvirt /var/lib/libvirt /run/libvirt /etc/libvirt/hooks/qemu.d
+useradd -r -U libvirt-qemu
+cat > /etc/libvirt/qemu.conf << END
+user = "root"
+group = "root"
+security_driver = "none"
+cgroup_controllers = []
+namespaces = []
+stdio_handler = "file"
+END
+state=/devices/0000:01:00.0/liveupdate/state
+mkdir -p ${state%/*}
+mount --bind /devices /sys/bus/pci/devices
+exec 2> /log
+set -x
+hook=/etc/libvirt/hooks/qemu.d/pcilu
+ln -s /usr/share/pcilu/qemu-hook $hook
+libvirtd -d
+until virsh list; do sleep 0.5; done
+virsh define /plain.xml
+virsh define /vm-1.xml
+try() {
+    echo $1 > $state
+    virsh start $2 2>&1
+    echo "=== $1 $2 $(virsh domstate $2)"
+}
+try preserved plain
+virsh destroy plain
+try preserved vm-1
+try incoming vm-1
+try none vm-1
+rm $hook
+kill $(cat /run/libvirtd.pid)
+while [ -e /run/libvirtd.pid ]; do sleep 0.1; done
+libvirtd -d
+until virsh list; do sleep 0.5; done
+try preserved vm-1
+kill $(cat /run/libvirtd.pid)
+"""
+
+
+@pytest.mark.skipif(not FULL, reason="make test-full makes a Debian with libvirt")
+def test_real_libvirt_asks_the_hook_and_tells_why_not(tmp_path: Path) -> None:
+    """It has no real device to give, and says so where the hook lets it get that far."""
+    container.needs()
+    root = tmp_path / "root"
+    debian.install(root, "", PACKAGES)
+    for name, device in (("plain", ""), ("vm-1", HOSTDEV.format(kind="pci", bus="0x01"))):
+        device = device.split("    <disk")[0]       # whose file is not there
+        debian.write(root, f"{name}.xml", DOMAIN.format(name=name, device=device))
+    debian.write(root, "script", LIBVIRT)
+    assert shutil.which("systemd-nspawn")
+    out = subprocess.run(["systemd-nspawn", "--register=no", "--keep-unit", "-q", "-D", str(root),
+                          "/bin/sh", "/script"], text=True, stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, timeout=300).stdout
+    said = [part.rsplit("\n", 1)[0] for part in out.split("=== ")]
+    assert "=== preserved plain running" in out, (out, (root / "log").read_text())
+    for state, text in (("preserved", said[1]), ("incoming", said[2])):
+        assert f"=== {state} vm-1 shut off" in out
+        assert f"{NIC} of domain vm-1 is {state} by a Live Update session" in text, text
+    # Controls: a device that no session holds, and a libvirt without the hook.
+    for text in said[3:5]:
+        assert "Failed to start domain" in text and "Live Update" not in text, text
+        assert "passthrough" in text or "not found" in text, text
