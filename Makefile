@@ -5,9 +5,10 @@ VARIANT ?= release
 PYTHON  := /usr/bin/python3
 # Scenarios wait a lot: it takes more of them than there are cores to keep these at work.
 JOBS    ?= $(shell expr $$(nproc) \* 3 / 2)
+HOST_ARCH := $(if $(filter aarch64,$(shell uname -m)),arm64,x86_64)
 export LINUX_SRC REFRESH VERIFY FULL CONFIG CONFIG_ONLY SIZES QEMU
 
-.PHONY: help demo test test-full soak test-host kernel guest tools fuzz deb deb-kernel shell check bench series clean
+.PHONY: help demo test test-full soak test-host kernel guest tools vmm fuzz deb deb-kernel shell check bench series clean
 
 help:
 	@echo 'make demo             the main job: a live update under a receiving network card'
@@ -17,6 +18,7 @@ help:
 	@echo 'make test-host [SUITE=trixie] [T=expr]  demo and test on a bare Debian, from a clean clone'
 	@echo 'make kernel [ARCH=x86_64|arm64] [VARIANT=release|debug|debian|off|stock|first]'
 	@echo 'make tools            pcilu, pcilud and libpcilu, in build/tools'
+	@echo 'make vmm              a small VMM whose guest lives through a live update, in build/vmm'
 	@echo 'make shell            an interactive VM with a PCI topology and the tools in it'
 	@echo 'make check            checkpatch, kernel-doc, sparse, W=1, linters'
 	@echo 'make bench [SIZES="1 64 256 512"]  what preserving costs, in counts, beside the stock kernel'
@@ -44,6 +46,12 @@ tools:
 	@scripts/deps tools
 	@nice $(MAKE) -s -C tools/pcilu O=$(CURDIR)/build/tools$(if $(SAN),-san) SAN=$(SAN)
 
+# The kernel's headers are newer than Debian's.
+vmm:
+	@$(MAKE) --no-print-directory tools
+	@[ -d build/x86_64-release/usr/include ] || $(MAKE) --no-print-directory kernel ARCH=x86_64
+	@nice $(MAKE) -s -C vmm O=$(CURDIR)/build/vmm$(if $(SAN),-san) SAN=$(SAN)
+
 demo shell:
 	@scripts/deps kernel rig
 	@$(MAKE) --no-print-directory guest ARCH=x86_64
@@ -66,13 +74,12 @@ test:
 	@set -e; for a in $(TEST_ARCHES); do scripts/spent "guest programs $$a" scripts/guest $$a; done
 	@scripts/spent tools $(MAKE) --no-print-directory tools
 	@scripts/spent 'tools with sanitizers' $(MAKE) --no-print-directory tools SAN=1
+	@$(if $(filter $(HOST_ARCH)-release,$(filter x86_64-release,$(TEST_KERNELS))),scripts/spent vmm $(MAKE) --no-print-directory vmm)
 	@scripts/spent 'packages of the tools' $(MAKE) --no-print-directory deb
 	@cd rig && ../scripts/spent 'newer QEMU' $(PYTHON) -m rig.qemu
 	@cd rig && $(PYTHON) -m pytest -n $(JOBS) $(if $(T),-k '$(T)')
 
 # The kernel packages of a full run are from a small configuration.
-HOST_ARCH := $(if $(filter aarch64,$(shell uname -m)),arm64,x86_64)
-
 test-full:
 	@$(MAKE) --no-print-directory kernel ARCH=$(HOST_ARCH)
 	@$(MAKE) --no-print-directory deb-kernel CONFIG=$(CURDIR)/build/$(HOST_ARCH)-release/.config
