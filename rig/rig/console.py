@@ -34,6 +34,9 @@ LISTED = {
     r"Could not switch to high resolution mode on CPU \d+| *\w+ is not functional\.": CLOCK,
     r"(Unable to calibrate against PIT|HPET/PMTIMER calibration failed|PIT calibration deviates).*":
         CLOCK,
+    r"kvm: user requested TSC rate below hardware speed": CLOCK,
+    r"(kvm_amd: )?kvm \[\d+\]: vcpu\d+, guest rIP: 0x[\da-f]+ Unhandled (RD|WR)MSR\(0x[\da-f]+\).*":
+        "what a guest's kernel tries, to see whether its CPU has it",
     r"hpet: Lost \d+ RTC interrupts": CLOCK,
     r"Unstable clock detected, switching default tracing clock to \"global\"|"
     r"If you want to keep using the local clock, then add:|"

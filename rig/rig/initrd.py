@@ -71,6 +71,12 @@ def _unpacked(arch: str) -> Path:
     return root
 
 
+def program(arch: str, name: str) -> Path:
+    """One of Debian's programs. In the guest nothing is below /usr, wherever a release has it."""
+    root = _unpacked(arch)
+    return next(p for p in (root / name, root / "usr" / name) if p.exists())
+
+
 def _libraries(root: Path) -> list[Path]:
     """The loader and the shared objects of the programs, found by name below the root."""
     keep = re.compile(r"(ld-linux|libc\.|libuuid|libz|liblz|"
@@ -95,9 +101,8 @@ def build(arch: str, variant: str, extra: dict[str, Path] | None = None,
                               "bin/next": paths.GUEST / "next",
                               "boot/kernel": first,
                               "boot/next": following if following.exists() else first}
-    # In the guest nothing is below /usr, wherever a Debian release has it.
     for name in WANTED:
-        files[name] = next(p for p in (root / name, root / "usr" / name) if p.exists())
+        files[name] = program(arch, name)
     links: dict[str, str] = {}
     for path in _libraries(root):
         name = str(path.relative_to(root)).removeprefix("usr/")

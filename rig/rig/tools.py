@@ -23,19 +23,23 @@ FILES = {"etc/passwd": "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n
          "etc/pcilu/pcilud.policy": "user root use *\nuser root hold\n"}
 
 
+def linked(program: Path) -> dict[str, Path]:
+    """A program with all libraries that it is linked with, by their names in the guest."""
+    files = {f"opt/bin/{program.name}": program}
+    names = subprocess.run(["ldd", str(program)], env={"LD_LIBRARY_PATH": str(TOOLS)},
+                           check=True, text=True, stdout=subprocess.PIPE).stdout
+    for path in re.findall(r"(/\S+) \(0x", names):
+        where = f"usr/lib/{Path(path).name}" if Path(path).parent == TOOLS else path.lstrip("/")
+        files[where] = Path(path).resolve()
+    return files
+
+
 def _files(folder: Path) -> dict[str, Path]:
-    """The programs with all libraries that they are linked with, by their names in the guest."""
     files = {}
     for name in PROGRAMS:
-        program = TOOLS / name
-        if not program.exists():
-            pytest.skip(f"no {program}: make tools")
-        files[f"opt/bin/{name}"] = program
-        linked = subprocess.run(["ldd", str(program)], env={"LD_LIBRARY_PATH": str(TOOLS)},
-                                check=True, text=True, stdout=subprocess.PIPE).stdout
-        for path in re.findall(r"(/\S+) \(0x", linked):
-            where = f"usr/lib/{Path(path).name}" if Path(path).parent == TOOLS else path.lstrip("/")
-            files[where] = Path(path).resolve()
+        if not (TOOLS / name).exists():
+            pytest.skip(f"no {TOOLS / name}: make tools")
+        files |= linked(TOOLS / name)
     for name, text in FILES.items():
         files[name] = folder / Path(name).name
         files[name].write_text(text)
@@ -50,9 +54,12 @@ class ToolsMachine(Machine):
         super().__init__(folder, topology, memory="1536M", **options)
         self._images = {f"boot/{name}": path for name, path in (images or {}).items()}
 
+    def files(self) -> dict[str, Path]:
+        """What is in the guest beside what every guest has."""
+        return _files(self.folder) | self._images
+
     def _user_space(self) -> list[str]:
-        archive = initrd.build(self.arch, self.variant, folder=self._kernel,
-                               extra=_files(self.folder) | self._images)
+        archive = initrd.build(self.arch, self.variant, folder=self._kernel, extra=self.files())
         return ["-initrd", str(archive)]
 
     def start(self) -> "ToolsMachine":

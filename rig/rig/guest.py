@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A virtual machine in the emulated host: Debian's own kernel, run by pcilu-vmm with KVM.
+
+QEMU emulates what KVM needs (AMD's SVM), so this takes no machine that can nest.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+import re
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import initrd, paths
+from .machine import LIVE_UPDATE, MachineError
+from .tools import ToolsMachine, linked
+from .topology import Topology
+
+VMM = paths.BUILD / "vmm"
+# With nested page tables and without XSAVE: QEMU 7.2 cannot intercept XSETBV, so that KVM and its
+# guest would not agree on what is enabled.
+CPU = "qemu64,+npt"
+# The SVM of QEMU 7.2 loses an interrupt now and then. With a timer that ticks anyway the next
+# tick heals that; without, the host would sleep for ever.
+TICKING = "nohz=off highres=off"
+MODULES = ("kvm.ko", "kvm-amd.ko")
+PATIENCE = 600.0    # seconds; a guest boots in 10, or in 60 if the machine has other work
+WORDS = "console=ttyS0 quiet no_timer_check panic=-1 random.trust_cpu=on mitigations=off"
+
+
+def _package() -> Path:
+    """Debian's kernel for any machine: the image and the one module that is needed."""
+    def fetch(name: str) -> str:
+        return subprocess.run([paths.FETCH_DEB, "x86_64", name], check=True, text=True,
+                              stdout=subprocess.PIPE).stdout.split()[-1]
+
+    depends = subprocess.run(["dpkg-deb", "-f", fetch("linux-image-amd64"), "Depends"], check=True,
+                             text=True, stdout=subprocess.PIPE).stdout
+    name = re.match(r"linux-image-[\w.+-]+", depends)
+    assert name, depends
+    folder = paths.BUILD / name[0]
+    if (folder / "e1000e.ko").exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
+        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", fetch(name[0])],
+                              stdout=subprocess.PIPE) as whole:
+            subprocess.run(["tar", "-x", "-C", tmp, "--wildcards", "./boot/vmlinuz-*",
+                            "*/e1000e.ko*"], check=True, stdin=whole.stdout)
+        image = next(Path(tmp).glob("boot/vmlinuz-*")).read_bytes()
+        module = next(Path(tmp).rglob("e1000e.ko*"))
+        code = module.read_bytes()
+        (Path(tmp) / "e1000e.ko").write_bytes(
+            lzma.decompress(code) if module.suffix == ".xz" else code)
+        (Path(tmp) / "vmlinuz").write_bytes(image)
+        folder.mkdir(exist_ok=True)
+        for part in ("vmlinuz", "e1000e.ko"):   # the module last, for others who look for it
+            os.replace(Path(tmp) / part, folder / part)
+    return folder
+
+
+def _initrd(folder: Path, kernel: Path) -> Path:
+    """The guest's whole user space."""
+    archive = initrd.Archive()
+    for name in ("bin", "dev", "proc", "sys"):
+        archive.add(name, stat.S_IFDIR | 0o755)
+    archive.add("dev/console", stat.S_IFCHR | 0o600, rdev=(5, 1))
+    archive.add("bin/sh", stat.S_IFLNK | 0o777, b"busybox")
+    for name, path in (("init", paths.GUEST / "vm-init"), ("e1000e.ko", kernel / "e1000e.ko"),
+                       ("bin/receive", VMM / "receive"),
+                       ("bin/busybox", initrd.program("x86_64", "bin/busybox"))):
+        archive.add(name, stat.S_IFREG | 0o755, path.read_bytes())
+    out = folder / "guest.cpio"
+    out.write_bytes(archive.close())
+    return out
+
+
+class GuestHost(ToolsMachine):
+    """A host of virtual machines, with pcilud."""
+
+    def __init__(self, folder: Path, topology: Topology, **options: Any) -> None:
+        super().__init__(folder, topology, cpu=CPU, cmdline=f"{LIVE_UPDATE} {TICKING}",
+                         **{"accel": "tcg", "rate": 100.0} | options)
+
+    def files(self) -> dict[str, Path]:
+        if not (VMM / "pcilu-vmm").exists():
+            pytest.skip(f"no {VMM / 'pcilu-vmm'}: make vmm")
+        kernel = _package()
+        modules = {f"lib/modules/{path.parts[-6]}/{path.name}": path for path in
+                   sorted((self._kernel / "modules").rglob("kvm*.ko"))}
+        return (super().files() | linked(VMM / "pcilu-vmm") | modules |
+                {"boot/guest": kernel / "vmlinuz", "boot/guest.cpio": _initrd(self.folder, kernel)})
+
+    def daemon(self) -> None:
+        """At every boot: KVM, too."""
+        for name in MODULES:
+            self.sh(f"insmod /lib/modules/$(uname -r)/{name}")
+        super().daemon()
+
+    def kexec(self, image: str = "next", extra: str = "") -> str:
+        release = super().kexec(image, extra)
+        self.daemon()
+        return release
+
+
+class Guest:
+    """One virtual machine. What it prints is a line of JSON a second, see vmm/guest/receive.c."""
+
+    def __init__(self, host: GuestHost, name: str = "vm-1", nic: str = "") -> None:
+        self.host = host
+        self.name = name
+        self.nic = nic
+        self.past: list[dict[str, Any]] = []    # what it printed in the kernels before
+
+    def _launch(self, verb: str, options: str) -> None:
+        self.host.sh(f"setsid pcilu-vmm {verb} {self.name} --serial /tmp/{self.name}.log {options} "
+                     f">/tmp/{self.name}.err 2>&1 &")
+
+    def bind(self) -> None:
+        """Give the device to vfio-pci; both kernels need that."""
+        self.host.json(f"pci_cfg bind {self.host.topology.bdf[self.nic]}")
+
+    def start(self, memory: int = 128, options: str = "", words: str = "") -> "Guest":
+        """Boot it, and wait until it lives. The words are for its kernel and its init."""
+        if self.nic:
+            self.bind()
+            options += f" --device {self.host.topology.bdf[self.nic]}"
+        self._launch("start", "--kernel /boot/guest --initrd /boot/guest.cpio "
+                     f"--append '{WORDS} {words}' --memory {memory} {options}")
+        self.wait(2)
+        return self
+
+    def restore(self, options: str = "", bind: bool = True) -> None:
+        """In the next kernel, until it has told that it is back."""
+        if self.nic and bind:
+            self.bind()
+        self._launch("restore", options)
+        self.status()
+
+    def do(self, command: str, rc: int = 0) -> dict[str, Any]:
+        """A command that must come to that."""
+        answer = self.host.run(f"pcilu-vmm {command} {self.name} 2>&1").json()
+        if answer["rc"] != rc:
+            raise MachineError(f"{self.name}: {command}: {answer}; {self.complaints()}")
+        return answer
+
+    def status(self) -> dict[str, Any]:
+        """As soon as it answers."""
+        self.host.sh(f"until pcilu-vmm status {self.name} >/dev/null 2>&1 || "
+                     f"! pidof pcilu-vmm >/dev/null; do sleep 0.2; done; "
+                     f"pcilu-vmm status {self.name} || {{ cat /tmp/{self.name}.err; false; }}")
+        return self.do("status")
+
+    def complaints(self) -> str:
+        """What the VMM said."""
+        return self.host.run(f"cat /tmp/{self.name}.err").out
+
+    def kill(self) -> None:
+        """-9, and wait until it is gone."""
+        pid = self.do("status")["pid"]
+        self.host.sh(f"kill -9 {pid}; while [ -e /proc/{pid} ]; do sleep 0.1; done")
+
+    def printed(self) -> list[dict[str, Any]]:
+        """All that it has printed, in whatever kernel its host had."""
+        text = self.host.run(f"cat /tmp/{self.name}.log").out
+        return self.past + [json.loads(line) for line in text.splitlines()
+                            if line.startswith("{") and line.endswith("}")]
+
+    def wait(self, more: int) -> list[dict[str, Any]]:
+        """Until it has printed so many lines more. It is asked there: each question from here
+        would cost the guest the one CPU that it has."""
+        had = len(self.printed()) - len(self.past)
+        log = f"/tmp/{self.name}.log"
+        out = self.host.run(f"until [ $(grep -c '^{{.*}}' {log}) -ge {had + more} ]; do "
+                            "pidof pcilu-vmm >/dev/null || exit 1; sleep 1; done 2>/dev/null",
+                            PATIENCE)
+        if out.rc:
+            raise MachineError(f"{self.name} is gone: {self.complaints()!r}")
+        return self.printed()
+
+    def leave(self) -> None:
+        """Before its host jumps: what is in its host's memory would be lost."""
+        self.past = self.printed()

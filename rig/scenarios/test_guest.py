@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A virtual machine lives through the replacement of its host's kernel.
+
+An unmodified Debian in KVM, in an emulated host. What it says of itself, a line a second, is
+compared with what QEMU saw. No IOMMU translates here: the guest's memory is at the addresses that
+it has in the host.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from rig import topology, witness
+from rig.guest import Guest, GuestHost
+from rig.keeper import state
+from rig.lab import Lab
+
+LATE = 3.0      # seconds that a busy machine may be late with a line of the guest
+
+
+def host_of(vm: Lab, tree: topology.Topology | None = None) -> GuestHost:
+    host: GuestHost = vm(tree or topology.Topology(), kind=GuestHost)
+    return host
+
+
+def receiving(host: GuestHost, options: str = "", words: str = "") -> Guest:
+    """A guest with the NIC, and frames that it counts."""
+    guest = Guest(host, nic="nic0").start(options=options, words=words)
+    host.senders["nic0"].start()
+    guest.wait(2)
+    return guest
+
+
+def assert_went_on(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """The same guest: not booted again, and nothing lost."""
+    assert after["tick"] > before["tick"] and after["uptime"] > before["uptime"]
+    assert after["lost"] == before["lost"] == after["again"] == 0
+
+
+def assert_all_arrived(guest: Guest) -> None:
+    """Each frame that was sent, once, by the guest's own count."""
+    sent = guest.host.senders["nic0"].stop()
+    until = time.monotonic() + 60
+    while (last := guest.wait(1)[-1])["frames"] < sent and time.monotonic() < until:
+        pass
+    assert (last["frames"], last["lost"], last["again"]) == (sent, 0, 0)
+    assert not guest.host.senders["nic0"].refused
+
+
+def clocks(guest: Guest) -> tuple[float, float]:
+    """The guest's uptime, and the time here, of the same moment or of one soon after."""
+    return guest.wait(1)[-1]["uptime"], time.time()
+
+
+def missing(guest: Guest, earlier: tuple[float, float]) -> float:
+    """Seconds since then that have passed here and not for the guest."""
+    uptime, now = clocks(guest)
+    return (now - earlier[1]) - (uptime - earlier[0])
+
+
+def test_guest_with_a_nic_lives_through_the_kexec(vm: Lab) -> None:
+    """And before that through the replacement of its VMM, and a live update called off."""
+    host = host_of(vm, topology.plain())
+    guest = receiving(host)
+    first = guest.do("status")["pid"]
+    assert guest.do("replace")["phase"] == "running"
+    assert_went_on(guest.printed()[-1], guest.wait(2)[-1])
+    assert first == guest.do("status")["pid"]       # of the same process, by exec
+    guest.do("save")
+    assert guest.do("resume")["phase"] == "running" and state(host, "nic0") == "none"
+    before = guest.wait(2)[-1]
+    assert before["frames"] and not before["lost"]
+
+    started = clocks(guest)
+    guest.do("save")
+    stopped = time.time()
+    assert state(host, "nic0") == "preserved"
+    guest.leave()
+    host.kexec()
+    assert state(host, "nic0") == "incoming"
+    guest.bind()
+    claimed = time.time()
+    guest.restore(bind=False)
+    assert state(host, "nic0") == "none"
+    assert_went_on(before, guest.wait(2)[-1])
+    assert abs(missing(guest, started)) < LATE < host.booted_at[1] - stopped
+    assert_all_arrived(guest)
+    trace = witness.read(host)
+    # The device wrote to the guest's memory while there was no virtual machine.
+    assert [t for t in trace.dma() if host.jumped_at[0] < t < host.booted_at[1]]
+    assert [w for w in trace.writes("nic0", boot=2) if w.time < claimed] == []
+    assert [w for w in trace.cleared_master("nic0") if w.time > stopped] == []
+    assert trace.resets("e1000e", since=stopped) == []
+
+
+def test_two_guests_of_which_the_one_that_is_saved_lives_through_the_kexec(vm: Lab) -> None:
+    host = host_of(vm)
+    kept, gone = Guest(host, "vm-1").start(), Guest(host, "vm-2").start()
+    before = kept.printed()[-1]
+    kept.do("save")
+    assert gone.wait(1)
+    kept.leave()
+    host.kexec()
+    assert host.sessions() == {"vm-1": "incoming"}
+    kept.restore()
+    assert_went_on(before, kept.wait(2)[-1])
+    assert host.run("pcilu-vmm restore vm-2 2>&1").out.endswith("vm-2 was not handed over\n")
+    gone.start()
+    assert gone.printed()[0]["tick"] == 0
+
+
+@pytest.mark.rare
+def test_control_guest_whose_device_and_time_are_left_out(vm: Lab) -> None:
+    """The guest with the NIC does not come back, and its NIC was stopped; the other one does, and
+    believes that no time has passed."""
+    host = host_of(vm, topology.plain())
+    guest = receiving(host, "--leave-out devices")
+    still = Guest(host, "vm-2").start()
+    started = clocks(still)
+    for one in (guest, still):
+        one.do("save")
+        one.leave()
+    stopped = time.time()
+    host.kexec()
+    assert host.sessions() == {"vm-1": "incoming", "vm-2": "incoming"}
+    still.restore("--leave-out time")
+    assert missing(still, started) > host.booted_at[1] - stopped - LATE
+    guest.bind()
+    lost = host.run("pcilu-vmm restore vm-1 2>&1")
+    assert lost.rc and "does not come back" in lost.out
+    trace = witness.read(host)
+    assert [t for t in trace.dma() if stopped - 5 < t < stopped]
+    assert [t for t in trace.dma() if t > host.booted_at[1]] == []
+    assert trace.cleared_master("nic0")
