@@ -143,6 +143,12 @@ int machine_add_cpu(struct machine *m, const struct kvm_cpuid2 *cpuid)
 	if (ioctl(m->vcpu, KVM_SET_CPUID2, m->cpuid))
 		return fail(-errno,
 			    "this KVM cannot be the CPU that the guest knows");
+	/*
+	 * 0: as fast as the host's. Otherwise it is what the host's was believed to be when
+	 * KVM was loaded, and the host may have measured it again since.
+	 */
+	if (ioctl(m->vcpu, KVM_SET_TSC_KHZ, 0))
+		return fail(-errno, "KVM_SET_TSC_KHZ");
 	return 0;
 }
 
