@@ -18,7 +18,7 @@ from rig.guest import Guest, GuestHost
 from rig.keeper import state
 from rig.lab import Lab
 
-LATE = 3.0      # seconds that a busy machine may be late with a line of the guest
+LATE = 10.0     # seconds that a busy machine may be late with a line of the guest
 
 
 def host_of(vm: Lab, tree: topology.Topology | None = None) -> GuestHost:
@@ -61,13 +61,16 @@ def missing(guest: Guest, earlier: tuple[float, float]) -> float:
     return (now - earlier[1]) - (uptime - earlier[0])
 
 
+# The bound device keeps the VM of the process that was replaced.
+@pytest.mark.console(r"KVM: debugfs: duplicate directory \d+-\d+")
 def test_guest_with_a_nic_lives_through_the_kexec(vm: Lab) -> None:
     """And before that through the replacement of its VMM, and a live update called off."""
     host = host_of(vm, topology.plain())
     guest = receiving(host)
-    first = guest.do("status")["pid"]
+    first, started = guest.do("status")["pid"], clocks(guest)
     assert guest.do("replace")["phase"] == "running"
     assert_went_on(guest.printed()[-1], guest.wait(2)[-1])
+    assert abs(missing(guest, started)) < LATE
     assert first == guest.do("status")["pid"]       # of the same process, by exec
     guest.do("save")
     assert guest.do("resume")["phase"] == "running" and state(host, "nic0") == "none"
@@ -84,9 +87,10 @@ def test_guest_with_a_nic_lives_through_the_kexec(vm: Lab) -> None:
     guest.bind()
     claimed = time.time()
     guest.restore(bind=False)
+    away = time.time() - stopped
     assert state(host, "nic0") == "none"
     assert_went_on(before, guest.wait(2)[-1])
-    assert abs(missing(guest, started)) < LATE < host.booted_at[1] - stopped
+    assert abs(missing(guest, started)) < away / 2
     assert_all_arrived(guest)
     trace = witness.read(host)
     # The device wrote to the guest's memory while there was no virtual machine.
@@ -127,7 +131,7 @@ def test_control_guest_whose_device_and_time_are_left_out(vm: Lab) -> None:
     host.kexec()
     assert host.sessions() == {"vm-1": "incoming", "vm-2": "incoming"}
     still.restore("--leave-out time")
-    assert missing(still, started) > host.booted_at[1] - stopped - LATE
+    assert missing(still, started) > (time.time() - stopped) / 2
     guest.bind()
     lost = host.run("pcilu-vmm restore vm-1 2>&1")
     assert lost.rc and "does not come back" in lost.out
@@ -135,3 +139,36 @@ def test_control_guest_whose_device_and_time_are_left_out(vm: Lab) -> None:
     assert [t for t in trace.dma() if stopped - 5 < t < stopped]
     assert [t for t in trace.dma() if t > host.booted_at[1]] == []
     assert trace.cleared_master("nic0")
+
+
+@pytest.mark.rare
+def test_guest_whose_vmm_is_killed_before_the_jump_and_after_it(vm: Lab) -> None:
+    host = host_of(vm, topology.plain())
+    guest = receiving(host)
+    before = guest.printed()[-1]
+    guest.do("save")
+    guest.leave()
+    guest.kill()
+    assert state(host, "nic0") == "preserved"       # pcilud has the session
+    host.kexec()
+    guest.restore("--paused")
+    assert guest.do("status")["phase"] == "restored" and state(host, "nic0") == "claimed"
+    guest.kill()
+    assert state(host, "nic0") == "claimed"
+    guest.restore(bind=False)
+    assert_went_on(before, guest.wait(2)[-1])
+    assert_all_arrived(guest)
+
+
+@pytest.mark.rare
+def test_busy_guest_lives_through_three_live_updates(vm: Lab) -> None:
+    host = host_of(vm, topology.plain())
+    guest = receiving(host, words="busy")
+    for _ in range(3):
+        before = guest.printed()[-1]
+        guest.do("save")
+        guest.leave()
+        host.kexec()
+        guest.restore()
+        assert_went_on(before, guest.wait(2)[-1])
+    assert_all_arrived(guest)
