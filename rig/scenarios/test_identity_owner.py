@@ -13,7 +13,7 @@ from rig.agent import Agent
 from rig.fabric import Fabric
 from rig.keeper import Keeper, attempt, attribute, driver, rescan, state
 from rig.lab import Lab
-from rig.machine import NATIVE_HOTPLUG, Machine
+from rig.machine import LIVE_UPDATE, NATIVE_HOTPLUG, Machine
 from rig.receiver import Receiver
 from rig.topologies import KEPT
 from rig.topology import Topology, nic, nvme, root_port
@@ -51,7 +51,7 @@ def disturb_for_real(machine: Machine, variant: str) -> dict[str, str]:
 @pytest.mark.console(console.REFUSED)
 def test_nobody_disturbs_a_preserved_device(vm: Lab, arch: str, variant: str) -> None:
     machine = vm(Topology(root_port("rp0", nvme(KEPT)), root_port("rp1", nic("nic1"))),
-                 arch=arch, variant=variant,
+                 arch=arch, variant=variant, cmdline=f"{LIVE_UPDATE} vfio_pci.enable_sriov=1",
                  args=NATIVE_HOTPLUG if arch == "x86_64" else [])
     keeper = Keeper(machine)
     keeper.preserve()

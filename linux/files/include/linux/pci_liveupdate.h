@@ -91,7 +91,6 @@ struct pci_saved_state *pci_liveupdate_unpack_state(struct pci_dev *dev, const v
 bool pci_liveupdate_is_untranslated(struct pci_dev *dev);
 
 /* For architectures and host bridge drivers */
-bool pci_liveupdate_claim_resources(struct pci_bus *bus);
 bool pci_liveupdate_refuses_host(const struct device *host);
 bool pci_liveupdate_has_bus(u32 domain, u8 nr);
 
@@ -184,11 +183,6 @@ static inline enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev)
 }
 
 static inline bool pci_liveupdate_is_untranslated(struct pci_dev *dev)
-{
-	return false;
-}
-
-static inline bool pci_liveupdate_claim_resources(struct pci_bus *bus)
 {
 	return false;
 }

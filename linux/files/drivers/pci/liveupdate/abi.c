@@ -76,6 +76,17 @@ bool pci_lu_abi_known(u32 version)
 	return version >= PCI_LIVEUPDATE_ABI_OLDEST && version <= PCI_LIVEUPDATE_ABI_VERSION;
 }
 
+/**
+ * pci_lu_slot_is_free - is this slot of the record set unused?
+ * @rec: slot
+ *
+ * Return: true if it describes no function.
+ */
+bool pci_lu_slot_is_free(const struct pci_liveupdate_record_ser *rec)
+{
+	return !rec->use_count;
+}
+
 /* A slot of version 2 that belongs to a Physical Function's record */
 static const char *check_iov(const struct pci_liveupdate_record_ser *rec)
 {

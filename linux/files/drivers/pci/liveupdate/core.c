@@ -33,7 +33,8 @@
  *     -> flb outgoing.lock or incoming.lock -> pci_lu_rwsem
  *   luo_session mutex -> luo_file mutex -> pci_rescan_remove_lock (tried)
  *     -> pci_lu_rwsem
- *   luo_session mutex -> luo_file mutex -> pci_bus_sem -> pci_lu_rwsem
+ *   luo_session mutex -> luo_file mutex -> flb incoming.lock
+ *     -> pci_bus_sem -> pci_lu_rwsem
  *   pci_rescan_remove_lock -> pci_bus_sem -> pci_lu_rwsem
  *
  * Nothing is called with ``pci_lu_rwsem`` held that takes another of these

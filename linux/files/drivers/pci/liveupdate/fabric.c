@@ -92,27 +92,21 @@ enum pci_lu_buses __pci_liveupdate_scan_buses(struct pci_dev *dev, u8 primary,
 }
 
 /**
- * __pci_liveupdate_adopt_ari - take ARI forwarding as the bridge has it
- * @dev: function 0 below it
+ * pci_lu_read_ari - take ARI forwarding as a bridge has it
+ * @bridge: incoming bridge; nothing is done for another function
  *
- * With another setting the functions of the device would answer to other
- * numbers (PCIe r6.0, sec 6.13).
- *
- * Return: true if there is nothing left to do for the caller.
+ * With another setting the functions below would answer to other numbers (PCIe
+ * r6.0, sec 6.13). What function 0 below supports does not matter any more.
  */
-bool __pci_liveupdate_adopt_ari(struct pci_dev *dev)
+void pci_lu_read_ari(struct pci_dev *bridge)
 {
-	struct pci_dev *bridge = dev->bus->self;
 	u16 ctl2;
 
-	if (!bridge || !pci_liveupdate_held(bridge) ||
-	    pci_lu_break & PCI_LU_BREAK_ROUTING)
-		return false;
-
+	if (bridge->hdr_type != PCI_HEADER_TYPE_BRIDGE || pci_lu_break & PCI_LU_BREAK_ROUTING)
+		return;
 	/* Registers of a version 1 capability read as zero */
 	pcie_capability_read_word(bridge, PCI_EXP_DEVCTL2, &ctl2);
 	bridge->ari_enabled = !!(ctl2 & PCI_EXP_DEVCTL2_ARI);
-	return true;
 }
 
 /**

@@ -19,6 +19,7 @@
 #include <linux/sysfs.h>
 
 #include "../pci.h"
+#include "hooks.h"
 
 #undef MODULE_PARAM_PREFIX
 #define MODULE_PARAM_PREFIX "pci_liveupdate_hostile."
@@ -38,6 +39,10 @@ MODULE_PARM_DESC(slow, "function that is found long before it is added");
 static bool lu_no_reset;
 module_param_named(no_reset, lu_no_reset, bool, 0400);
 MODULE_PARM_DESC(no_reset, "no function takes a reset of its bus");
+
+static char *lu_capability;
+module_param_named(capability, lu_capability, charp, 0400);
+MODULE_PARM_DESC(capability, "function with a capability that Linux has learnt of since");
 
 #define LU_SLOW_MS	10000
 
@@ -179,6 +184,18 @@ static void lu_reset_all(struct pci_dev *dev)
 static bool lu_is(struct pci_dev *dev, const char *name)
 {
 	return name && !strcmp(pci_name(dev), name);
+}
+
+/* What Linux learns of next year: this stands at the end of pci_init_capabilities() */
+void pci_hostile_capability_init(struct pci_dev *dev)
+{
+	u8 size;
+
+	if (!lu_is(dev, lu_capability))
+		return;
+	pci_read_config_byte(dev, PCI_CACHE_LINE_SIZE, &size);
+	pci_write_config_byte(dev, PCI_CACHE_LINE_SIZE, size ^ 0x10);
+	pci_info(dev, "capability initialised\n");
 }
 
 static void lu_quirk_early(struct pci_dev *dev)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * PCI Live Update in the incoming kernel: finding the devices again.
+ * PCI Live Update in the incoming kernel: what was handed over, and who asks for it.
+ * What becomes of the devices is in match.c.
  */
 
 #define dev_fmt(fmt) "Live Update: " fmt
@@ -134,54 +135,33 @@ int pci_lu_incoming_retrieve(struct liveupdate_flb_op_args *args)
 	return 0;
 }
 
-/* What a function is no longer when its record goes */
-static const int lu_incoming_flags[] = {
-	PCI_LU_ADOPTED, PCI_LU_CLAIMED, PCI_LU_LOST, PCI_LU_DEAD, PCI_LU_STOPPED,
-};
-
-static void incoming_release(struct pci_lu_incoming *in)
-{
-	struct pci_dev *dev = in->dev;
-
-	/* They may lie in a window of a bridge that is released next */
-	pci_lu_unreserve(in);
-	if (!dev)
-		return;
-	in->dev = NULL;
-	for (int i = 0; i < ARRAY_SIZE(lu_incoming_flags); i++)
-		clear_bit(lu_incoming_flags[i], &dev->lu_flags);
-	pci_lu_guard_update(dev);
-	dev->lu_incoming = NULL;
-	pci_lu_let_drivers_in(dev);
-	pm_runtime_put(&dev->dev);
-	pci_dev_put(dev);
-}
-
-/* All files that depend on the object are finished */
-void pci_lu_incoming_finish(struct liveupdate_flb_op_args *args)
+/**
+ * pci_lu_incoming_end - forget what the previous kernel handed over
+ *
+ * Context: all of it is finished; pci_lu_rwsem held for writing.
+ */
+void pci_lu_incoming_end(void)
 {
 	struct pci_lu_incoming *in;
 	unsigned long key;
 
-	static_branch_disable(&pci_lu_incoming_key);
-	pci_lu_guard_end();
-
-	guard(rwsem_write)(&pci_lu_rwsem);
-	/* Bridges come before what is below them, and hold the windows */
 	xa_for_each(&pci_lu_entries, key, in)
-		pci_lu_unreserve(in);
-	xa_for_each(&pci_lu_entries, key, in) {
-		if (!in->dev)
-			pci_lu_guard_forget(key);
-		incoming_release(in);
 		kfree(in);
-	}
 	xa_destroy(&pci_lu_entries);
 	kho_block_set_destroy(&lu_in.set);
 	kho_restore_free(lu_in.header);
 	lu_in.header = NULL;
 	lu_in.pending = 0;
-	pr_info("all devices of the previous kernel are finished\n");
+}
+
+/**
+ * pci_lu_incoming_done - one more device is finished
+ *
+ * Context: pci_lu_rwsem held for writing.
+ */
+void pci_lu_incoming_done(void)
+{
+	lu_in.pending--;
 }
 
 /* Is any device of the previous kernel not finished? */
@@ -270,38 +250,6 @@ bool pci_lu_incoming_below(struct pci_bus *bus,
 	return any;
 }
 
-void __pci_liveupdate_match(struct pci_dev *dev)
-{
-	struct pci_lu_incoming *in;
-	const char *differs;
-
-	guard(rwsem_write)(&pci_lu_rwsem);
-	in = xa_load(&pci_lu_entries, pci_lu_key(pci_domain_nr(dev->bus), pci_dev_id(dev)));
-	if (!in || in->dev)
-		return;
-
-	/* Whatever it is, nobody here knows what it is doing: leave it alone */
-	dev->lu_incoming = in;
-	set_bit(PCI_LU_ADOPTED, &dev->lu_flags);
-
-	differs = pci_lu_record_mismatch(dev, in->rec);
-	trace_pci_liveupdate_adopt(dev, differs ?: "as it was");
-	if (in->rec->flags & PCI_LIVEUPDATE_F_DEAD) {
-		set_bit(PCI_LU_LOST, &dev->lu_flags);
-		pci_err(dev, "failed before the kexec; it is left alone and cannot be retrieved\n");
-	} else if (differs) {
-		set_bit(PCI_LU_LOST, &dev->lu_flags);
-		pci_err(dev, "not the device that was preserved here: its %s differs; it is left alone and cannot be retrieved\n",
-			differs);
-	} else if (in->rec->flags & PCI_LIVEUPDATE_F_BRIDGE) {
-		pci_info(dev, "bridge above %u preserved device(s)\n", in->users);
-	} else {
-		pci_info(dev, "preserved by the previous kernel, DMA %s\n",
-			 in->rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED ? "goes on" : "paused");
-	}
-	pci_lu_guard_update(dev);
-}
-
 /**
  * pci_lu_record - the record that a function was matched with
  * @dev: function, from match on
@@ -314,44 +262,6 @@ const struct pci_liveupdate_record_ser *pci_lu_record(struct pci_dev *dev)
 {
 	return lu_in.header && dev->lu_incoming ? dev->lu_incoming->rec : NULL;
 }
-
-void __pci_liveupdate_add(struct pci_dev *dev)
-{
-	guard(rwsem_write)(&pci_lu_rwsem);
-	if (!pci_lu_record(dev)) {
-		/* Nobody could take it back from a function that was not added */
-		for (int i = 0; i < ARRAY_SIZE(lu_incoming_flags); i++)
-			clear_bit(lu_incoming_flags[i], &dev->lu_flags);
-		dev->lu_incoming = NULL;
-		return;
-	}
-
-	/* Awake until finished: whoever binds it first would let it sleep */
-	pm_runtime_get_noresume(&dev->dev);
-	dev->lu_incoming->dev = pci_dev_get(dev);
-	pci_lu_read_acs(dev);
-}
-
-/*
- * Every bus of ACPI hosts has been scanned by now. A host that is a platform
- * device may still come, hence a warning and no more.
- */
-static int __init incoming_report_missing(void)
-{
-	struct pci_lu_incoming *in;
-	unsigned long key;
-
-	pci_lu_stop_boot_without_access();
-
-	guard(rwsem_read)(&pci_lu_rwsem);
-	xa_for_each(&pci_lu_entries, key, in)
-		if (!in->dev)
-			pr_warn("%04x:%02x:%02x.%d was preserved by the previous kernel and has not been found\n",
-				in->rec->domain, PCI_BUS_NUM(in->rec->bdf),
-				PCI_SLOT(in->rec->bdf), PCI_FUNC(in->rec->bdf));
-	return 0;
-}
-late_initcall(incoming_report_missing);
 
 static bool lu_is_incoming(struct pci_dev *dev)
 {
@@ -414,28 +324,6 @@ bool pci_liveupdate_is_untranslated(struct pci_dev *dev)
 	return lu_is_incoming(dev) && !(pci_lu_break & PCI_LU_BREAK_UNTRANSLATED) &&
 	       dev->lu_incoming->rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED;
 }
-
-/**
- * pci_liveupdate_claim - the owner of an incoming device has it
- * @dev: incoming device whose retrieved file is being opened
- *
- * From now on it may be written to. Does nothing if @dev has been finished
- * meanwhile.
- *
- * Context: process context. Takes pci_lu_rwsem.
- */
-void pci_liveupdate_claim(struct pci_dev *dev)
-{
-	scoped_guard(rwsem_write, &pci_lu_rwsem) {
-		if (!dev->lu_incoming)
-			return;
-		set_bit(PCI_LU_CLAIMED, &dev->lu_flags);
-		pci_lu_guard_update(dev);
-	}
-	pci_lu_end_translation(dev);
-	trace_pci_liveupdate_claim(dev, "opened");
-}
-EXPORT_SYMBOL_GPL(pci_liveupdate_claim);
 
 static bool lu_host_is_scanned(u32 domain, u8 nr)
 {
@@ -508,32 +396,3 @@ enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev)
 	return pci_lu_dma_locked(dev);
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_dma);
-
-/**
- * pci_liveupdate_finish - the live update of a device is over
- * @dev: incoming device, retrieved and safe, or stopped
- *
- * From now on the device is like any other, and so is a bridge above it when
- * no other incoming device is below.
- *
- * Context: process context, from the finish callback of a file handler. Takes
- * pci_lu_rwsem.
- */
-void pci_liveupdate_finish(struct pci_dev *dev)
-{
-	guard(rwsem_write)(&pci_lu_rwsem);
-	if (!dev->lu_incoming)
-		return;
-
-	lu_in.pending--;
-	trace_pci_liveupdate_finish(dev, "finished");
-	pci_info(dev, "finished\n");
-	for (struct pci_dev *it = dev, *up; it; it = up) {
-		struct pci_lu_incoming *in = it->lu_incoming;
-
-		up = pci_upstream_bridge(it);
-		if (in && !--in->users)
-			incoming_release(in);
-	}
-}
-EXPORT_SYMBOL_GPL(pci_liveupdate_finish);

@@ -56,6 +56,7 @@ extern struct liveupdate_flb pci_lu_flb;
 extern unsigned int pci_lu_abi_oldest;
 extern unsigned int pci_lu_abi_newest;
 bool pci_lu_abi_known(u32 version);
+bool pci_lu_slot_is_free(const struct pci_liveupdate_record_ser *rec);
 const char *pci_lu_abi_check(const struct pci_liveupdate_record_ser *rec, u32 version);
 const char *pci_lu_abi_no_code(const struct pci_liveupdate_record_ser *rec);
 u32 pci_lu_abi_of(const struct pci_liveupdate_record_ser *rec);
@@ -76,7 +77,6 @@ int pci_lu_records_check(const struct pci_liveupdate_header_ser *hdr,
 int pci_lu_set_check(const struct pci_liveupdate_header_ser *hdr, struct kho_block_set *set,
 		     struct pci_liveupdate_record_ser ***slots, u64 *nr_slots,
 		     struct pci_lu_error *err);
-bool pci_lu_slot_is_free(const struct pci_liveupdate_record_ser *rec);
 
 /* dma.c */
 struct acpi_table_header;
@@ -109,6 +109,7 @@ struct pci_lu_bridge_view {
 
 enum pci_lu_buses pci_lu_judge_buses(const struct pci_lu_bridge_view *view);
 void pci_lu_read_acs(struct pci_dev *dev);
+void pci_lu_read_ari(struct pci_dev *bridge);
 
 /* refusals.c */
 #define PCI_LU_PRESERVE		BIT(0)
@@ -142,11 +143,14 @@ int pci_lu_outgoing_freeze(struct liveupdate_flb_op_args *args);
 void pci_lu_outgoing_destroy(struct liveupdate_flb_op_args *args);
 bool pci_lu_outgoing_active(void);
 u32 pci_lu_outgoing_abi(const struct pci_liveupdate_record_ser *rec);
+void pci_lu_stopping(struct pci_dev *dev);
 
 /* incoming.c */
+DECLARE_STATIC_KEY_FALSE(pci_lu_incoming_key);
 int pci_lu_incoming_retrieve(struct liveupdate_flb_op_args *args);
-void pci_lu_incoming_finish(struct liveupdate_flb_op_args *args);
 bool pci_lu_incoming_active(void);
+void pci_lu_incoming_done(void);
+void pci_lu_incoming_end(void);
 const struct pci_liveupdate_record_ser *pci_lu_record(struct pci_dev *dev);
 bool pci_lu_incoming_has_buses(struct pci_dev *bridge, u8 first, u8 last);
 enum pci_liveupdate_dma pci_lu_dma_locked(struct pci_dev *dev);
@@ -157,6 +161,9 @@ extern struct xarray pci_lu_entries;
 
 bool pci_lu_incoming_below(struct pci_bus *bus,
 			   void (*fn)(struct pci_bus *bus, struct pci_lu_incoming *in));
+
+/* match.c */
+void pci_lu_incoming_finish(struct liveupdate_flb_op_args *args);
 
 /* stop.c */
 
@@ -177,6 +184,8 @@ void pci_lu_leaves(struct pci_dev *dev);
 void pci_lu_stop_boot_without_access(void);
 
 /* adopt.c */
+void pci_lu_changed(struct pci_dev *dev);
+void pci_lu_read_capabilities(struct pci_dev *dev);
 void pci_lu_end_translation(struct pci_dev *dev);
 
 /* protect.c */
@@ -186,8 +195,25 @@ void pci_lu_let_drivers_in(struct pci_dev *dev);
 void pci_lu_bar_masks(const struct pci_liveupdate_record_ser *rec, unsigned int nr,
 		      u32 *masks, u32 *rom);
 void pci_lu_window_kinds(const struct pci_liveupdate_record_ser *rec, struct pci_dev *bridge);
+void pci_lu_fix(struct pci_dev *dev);
+void pci_lu_release_hosts(void);
 void pci_lu_unreserve(struct pci_lu_incoming *in);
 void pci_lu_unreserve_below(struct pci_bus *bus);
+
+/* What is left alone has to be in order for its end */
+static inline void pci_lu_no_mailboxes(struct pci_dev *dev)
+{
+#ifdef CONFIG_PCI_DOE
+	xa_init(&dev->doe_mbs);
+#endif
+}
+
+static inline void pci_lu_no_streams(struct pci_dev *dev)
+{
+#ifdef CONFIG_PCI_IDE
+	ida_init(&dev->ide_stream_ida);
+#endif
+}
 
 /* guard.c */
 #ifdef CONFIG_PCI_LIVEUPDATE_GUARD

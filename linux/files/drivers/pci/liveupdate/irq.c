@@ -232,10 +232,16 @@ void pci_liveupdate_release_irqs(struct pci_dev *dev, enum pci_liveupdate_irqs h
 EXPORT_SYMBOL_GPL(pci_liveupdate_release_irqs);
 
 /* Enabled and masked: as the previous kernel left it, and nobody since */
-bool __pci_liveupdate_msi_is_held(struct pci_dev *dev)
+bool __pci_liveupdate_msi_is_held(struct pci_dev *dev, int type)
 {
+	static const u16 held = PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL;
 	u16 ctrl;
 	u32 mask, all;
+
+	if (type == PCI_CAP_ID_MSIX) {
+		pci_read_config_word(dev, dev->msix_cap + PCI_MSIX_FLAGS, &ctrl);
+		return (ctrl & held) == held;
+	}
 
 	pci_read_config_word(dev, dev->msi_cap + PCI_MSI_FLAGS, &ctrl);
 	if (!(ctrl & PCI_MSI_FLAGS_ENABLE) || !(ctrl & PCI_MSI_FLAGS_MASKBIT))
@@ -245,12 +251,4 @@ bool __pci_liveupdate_msi_is_held(struct pci_dev *dev)
 	pci_read_config_dword(dev, dev->msi_cap + (ctrl & PCI_MSI_FLAGS_64BIT ?
 						   PCI_MSI_MASK_64 : PCI_MSI_MASK_32), &mask);
 	return (mask & all) == all;
-}
-
-bool __pci_liveupdate_msix_is_held(struct pci_dev *dev)
-{
-	u16 ctrl, held = PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL;
-
-	pci_read_config_word(dev, dev->msix_cap + PCI_MSIX_FLAGS, &ctrl);
-	return (ctrl & held) == held;
 }

@@ -265,7 +265,7 @@ static void lu_path_put(struct pci_dev *dev, struct pci_dev *end)
 		dev->lu_outgoing = NULL;
 		clear_bit(PCI_LU_OUTGOING, &dev->lu_flags);
 		clear_bit(PCI_LU_DEAD, &dev->lu_flags);
-		pci_lu_guard_update(dev);
+		pci_lu_changed(dev);
 		pci_dev_put(dev);
 	}
 }
@@ -312,7 +312,7 @@ static int lu_path_get(struct pci_dev *dev, enum pci_liveupdate_dma dma)
 		}
 		it->lu_outgoing = rec;
 		set_bit(PCI_LU_OUTGOING, &it->lu_flags);
-		pci_lu_guard_update(it);
+		pci_lu_changed(it);
 		pci_dev_get(it);
 	}
 	dev->lu_outgoing->dma = pci_lu_break & PCI_LU_BREAK_VERDICT ?
@@ -324,12 +324,12 @@ static int lu_path_get(struct pci_dev *dev, enum pci_liveupdate_dma dma)
 static struct pci_dev *lu_stopping;
 
 /**
- * pci_liveupdate_stopping - drivers of what is to be removed are waited for
+ * pci_lu_stopping - drivers of what is to be removed are waited for
  * @dev: function that goes, with all below it; NULL when they are gone
  *
  * Context: pci_rescan_remove_lock is held. Takes pci_lu_rwsem.
  */
-void pci_liveupdate_stopping(struct pci_dev *dev)
+void pci_lu_stopping(struct pci_dev *dev)
 {
 	guard(rwsem_write)(&pci_lu_rwsem);
 	lu_stopping = dev;

@@ -11,8 +11,9 @@
  *
  * - Bus Master is not cleared on behalf of drivers that fail to probe, port
  *   drivers without a service, quirks, or whoever disables the device;
- * - removal, resets from outside, a change of BAR sizes, of Virtual Functions
- *   or of slot power are refused with -EBUSY and one line in the log;
+ * - removal, also of another function in the slot, resets from outside, a change
+ *   of BAR sizes or of Virtual Functions are refused with -EBUSY and one line in
+ *   the log: by the functions of the PCI core that do it, whoever calls them;
  * - an incoming device is bound only by a driver that says that it takes
  *   devices over as they are (&pci_driver.live_update). The same goes for
  *   the bridges above it.
@@ -42,7 +43,7 @@ static bool lu_lets_all_through(void)
 
 bool __pci_liveupdate_refuses(struct pci_dev *dev, const char *what)
 {
-	if (!pci_liveupdate_held(dev) || lu_lets_all_through())
+	if (lu_lets_all_through())
 		return false;
 
 	trace_pci_liveupdate_refuse(dev, what);
@@ -61,7 +62,7 @@ bool __pci_liveupdate_refuses_slot(struct pci_bus *bus, int slot, const char *wh
 		slot = -1;
 	list_for_each_entry(dev, &bus->devices, bus_list)
 		if ((slot < 0 || PCI_SLOT(dev->devfn) == slot) &&
-		    __pci_liveupdate_refuses(dev, what))
+		    pci_liveupdate_refuses(dev, what))
 			return true;
 	return false;
 }
@@ -137,7 +138,7 @@ bool pci_liveupdate_refuses_host(const struct device *host)
 
 bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_driver *drv)
 {
-	if (!pci_liveupdate_adopted(dev) || lu_lets_all_through())
+	if (!test_bit(PCI_LU_ADOPTED, &dev->lu_flags) || lu_lets_all_through())
 		return false;
 	if (drv->live_update && !test_bit(PCI_LU_LOST, &dev->lu_flags))
 		return false;
@@ -156,7 +157,7 @@ static void lu_probe(struct work_struct *work)
 	struct pci_dev *dev = NULL;
 
 	for_each_pci_dev(dev) {
-		if (pci_liveupdate_adopted(dev) ||
+		if (test_bit(PCI_LU_ADOPTED, &dev->lu_flags) ||
 		    !test_and_clear_bit(PCI_LU_KEPT_APART, &dev->lu_flags))
 			continue;
 		if (device_attach(&dev->dev) < 0)
@@ -185,7 +186,7 @@ void pci_lu_let_drivers_in(struct pci_dev *dev)
 
 bool __pci_liveupdate_keeps_master(struct pci_dev *dev)
 {
-	if (!pci_liveupdate_held(dev) || lu_lets_all_through())
+	if (lu_lets_all_through())
 		return false;
 	/* What failed, or goes, is stopped by its driver, who knows best */
 	if (test_bit(PCI_LU_DEAD, &dev->lu_flags) ||
@@ -209,7 +210,19 @@ bool __pci_liveupdate_keeps_master(struct pci_dev *dev)
  */
 bool pci_liveupdate_hands_off(struct pci_dev *dev)
 {
-	return pci_liveupdate_adopted(dev) && !lu_lets_all_through();
+	return pci_lu_used() && test_bit(PCI_LU_ADOPTED, &dev->lu_flags) &&
+	       !lu_lets_all_through();
+}
+
+int __pci_liveupdate_removing(struct pci_dev *dev)
+{
+	/* Virtual Functions go with their driver, and what was pulled is gone */
+	if (dev && !dev->is_virtfn && !pci_dev_is_disconnected(dev) &&
+	    pci_liveupdate_refuses_slot(dev->bus, PCI_SLOT(dev->devfn), "removal"))
+		return -EBUSY;
+
+	pci_lu_stopping(dev);
+	return 0;
 }
 
 static int lu_mark_dead(struct pci_dev *dev, void *why)
@@ -218,12 +231,11 @@ static int lu_mark_dead(struct pci_dev *dev, void *why)
 		if (!pci_liveupdate_held(dev) ||
 		    test_and_set_bit(PCI_LU_DEAD, &dev->lu_flags))
 			return 0;
-		pci_lu_guard_update(dev);
-
 		if (dev->lu_outgoing)
 			dev->lu_outgoing->flags |= PCI_LIVEUPDATE_F_DEAD;
 		if (dev->lu_incoming)
 			set_bit(PCI_LU_LOST, &dev->lu_flags);
+		pci_lu_changed(dev);
 		pci_err(dev, "no longer preserved as it was: %s\n", (const char *)why);
 	}
 	pci_lu_leaves(dev);

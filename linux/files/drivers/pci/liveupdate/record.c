@@ -32,6 +32,7 @@
 #include <linux/sort.h>
 #include <linux/string.h>
 
+#include "../pci.h"
 #include "internal.h"
 
 /* Address bits of a register (PCIe r6.0, sec 7.5.1.2.1 and 7.5.1.2.4) */
@@ -79,7 +80,8 @@ static void record_fill_bar(struct pci_dev *dev, int i, int reg,
 	u32 lo, hi = 0;
 
 	/* A fixed resource (legacy IDE, Enhanced Allocation) is not a BAR's */
-	if (!res->flags || res->flags & IORESOURCE_PCI_FIXED)
+	if (!res->flags || (res->flags & IORESOURCE_PCI_FIXED &&
+			    !(dev->lu_fixed & BIT(pci_resource_num(dev, res)))))
 		return;
 	size = resource_size(res);
 	if (!is_power_of_2(size))
@@ -252,17 +254,6 @@ const char *pci_lu_record_mismatch(struct pci_dev *dev,
 	if (rec->flags & PCI_LIVEUPDATE_F_BRIDGE)
 		record_read_buses(dev, &now);
 	return record_differs(rec, &now);
-}
-
-/**
- * pci_lu_slot_is_free - is this slot of the record set unused?
- * @rec: slot
- *
- * Return: true if it describes no function.
- */
-bool pci_lu_slot_is_free(const struct pci_liveupdate_record_ser *rec)
-{
-	return !rec->use_count;
 }
 
 static const char *record_check_bars(const struct pci_liveupdate_record_ser *rec)

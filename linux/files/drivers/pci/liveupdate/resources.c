@@ -14,8 +14,10 @@
  *   themselves from the registers;
  * - as soon as the buses of a host are scanned, and before anything else there
  *   is claimed or assigned, the windows above preserved devices and their BARs
- *   are claimed. They are never released, moved or resized until the live
- *   update is finished; neighbours are placed around them;
+ *   are claimed. They are IORESOURCE_PCI_FIXED until the live update is finished,
+ *   so that they are never released, moved or resized; neighbours are placed
+ *   around them. What was assigned in the previous kernel worked, so that its host
+ *   bridge is one whose configuration is to be preserved;
  * - if that fails because somebody else has the addresses (a firmware table,
  *   the command line, a host bridge with a smaller window), the device is lost:
  *   it is not touched, has no resources in this kernel, and cannot be retrieved;
@@ -91,9 +93,6 @@ bool __pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr, u32 *masks
 	bool lost = test_bit(PCI_LU_LOST, &dev->lu_flags);
 	const struct pci_liveupdate_record_ser *rec;
 
-	if (!pci_liveupdate_keeps(dev, PCI_LU_KEEP_BARS))
-		return false;
-
 	guard(rwsem_read)(&pci_lu_rwsem);
 	rec = pci_lu_record(dev);
 	if (rec)
@@ -114,32 +113,31 @@ void pci_lu_window_kinds(const struct pci_liveupdate_record_ser *rec, struct pci
 }
 
 /**
- * __pci_liveupdate_windows - tell kinds of windows without writing to them
- * @bridge: bridge that is being set up
+ * pci_lu_fix - see to it that resources of a held function stay, or no longer
+ * @dev: function
  *
- * Return: true if the windows must not be probed. A bridge that is lost has the
- * windows that can be seen.
+ * VF BARs are left out: they are restored after a reset by the code that assigns
+ * them, and what is in a fixed window does not move.
+ *
+ * Context: pci_lu_rwsem held for writing.
  */
-bool __pci_liveupdate_windows(struct pci_dev *bridge)
+void pci_lu_fix(struct pci_dev *dev)
 {
-	const struct pci_liveupdate_record_ser *rec;
+	struct resource *res;
+	unsigned int i;
 
-	if (!pci_liveupdate_keeps(bridge, PCI_LU_KEEP_WINDOWS))
-		return false;
-
-	guard(rwsem_read)(&pci_lu_rwsem);
-	rec = pci_lu_record(bridge);
-	if (rec && !test_bit(PCI_LU_LOST, &bridge->lu_flags))
-		pci_lu_window_kinds(rec, bridge);
-	return rec;
-}
-
-bool __pci_liveupdate_keeps_address(struct pci_dev *dev, const struct resource *res)
-{
-	/* A ROM that was enabled has been claimed */
-	if (res == &dev->resource[PCI_ROM_RESOURCE] && !resource_assigned(res))
-		return false;
-	return pci_liveupdate_keeps(dev, PCI_LU_KEEP_ADDRESSES);
+	pci_dev_for_each_resource(dev, res, i) {
+		if (i > PCI_ROM_RESOURCE && !pci_resource_is_bridge_win(i))
+			continue;
+		if (!(dev->lu_keep & BIT(PCI_LU_KEEP_ADDRESSES))) {
+			if (dev->lu_fixed & BIT(i))
+				res->flags &= ~IORESOURCE_PCI_FIXED;
+			dev->lu_fixed &= ~BIT(i);
+		} else if (resource_assigned(res) && !(res->flags & IORESOURCE_PCI_FIXED)) {
+			res->flags |= IORESOURCE_PCI_FIXED;
+			dev->lu_fixed |= BIT(i);
+		}
+	}
 }
 
 /* The smallest window on the way to @bus that @res lies in */
@@ -307,9 +305,19 @@ static void lu_claim_bars(struct pci_dev *dev)
 	const struct pci_liveupdate_record_ser *rec = dev->lu_incoming->rec;
 	int nr = dev->hdr_type == PCI_HEADER_TYPE_NORMAL ? PCI_STD_NUM_BARS : 2;
 
-	for (int i = 0; i < nr; i++)
-		if (rec->bars[i].value & rec->bars[i].mask && !lu_claim(dev, i))
-			return;
+	for (int i = 0; i < nr; i++) {
+		struct resource *res = &dev->resource[i];
+
+		if (rec->bars[i].value & rec->bars[i].mask) {
+			if (!lu_claim(dev, i))
+				return;
+		} else if (res->flags && !resource_assigned(res) &&
+			   !(res->flags & IORESOURCE_PCI_FIXED)) {
+			/* It was not assigned, and is not now */
+			res->flags |= IORESOURCE_UNSET | IORESOURCE_PCI_FIXED;
+			dev->lu_fixed |= BIT(i);
+		}
+	}
 	if (dev->resource[PCI_ROM_RESOURCE].flags & IORESOURCE_ROM_ENABLE)
 		lu_claim(dev, PCI_ROM_RESOURCE);
 }
@@ -342,6 +350,7 @@ static void lu_claim_bus(struct pci_bus *bus)
 			lu_claim_windows(dev);
 		if (!test_bit(PCI_LU_LOST, &dev->lu_flags))
 			lu_claim_bars(dev);
+		pci_lu_fix(dev);
 		if (dev->subordinate)
 			lu_claim_bus(dev->subordinate);
 	}
@@ -366,24 +375,44 @@ static void lu_reserve_lost(struct pci_bus *bus, struct pci_lu_incoming *in)
 }
 
 /**
- * pci_liveupdate_claim_resources - give preserved devices their addresses
+ * __pci_liveupdate_claim_resources - give preserved devices their addresses
  * @bus: root bus, or one that was scanned anew
  *
- * For whoever claims or assigns resources, before they do so. What is claimed
- * already stays so.
+ * What is claimed already stays so.
  *
  * Context: may sleep; buses are scanned and not changing. Takes pci_lu_rwsem.
- * Return: true if a device of the previous kernel is, or was, below @bus: then
- * the caller claims what else is configured there, rather than assign it anew.
  */
-bool pci_liveupdate_claim_resources(struct pci_bus *bus)
+void __pci_liveupdate_claim_resources(struct pci_bus *bus)
 {
+	struct pci_host_bridge *host = pci_find_host_bridge(bus);
+
 	if (!static_branch_unlikely(&pci_lu_incoming_key) ||
 	    pci_lu_break & pci_lu_break_keep(PCI_LU_KEEP_ADDRESSES))
-		return false;
+		return;
 
 	guard(rwsem_write)(&pci_lu_rwsem);
 	lu_claim_bus(bus);
-	return pci_lu_incoming_below(bus, lu_reserve_lost);
+	if (pci_lu_incoming_below(bus, lu_reserve_lost) && !host->preserve_config) {
+		host->preserve_config = 1;
+		host->lu_preserve_config = 1;
+	}
 }
-EXPORT_SYMBOL_GPL(pci_liveupdate_claim_resources);
+
+/**
+ * pci_lu_release_hosts - let resources of all hosts be assigned anew
+ *
+ * Context: no device of the previous kernel is left. Takes pci_bus_sem.
+ */
+void pci_lu_release_hosts(void)
+{
+	struct pci_bus *root;
+
+	guard(rwsem_read)(&pci_bus_sem);
+	list_for_each_entry(root, &pci_root_buses, node) {
+		struct pci_host_bridge *host = pci_find_host_bridge(root);
+
+		if (host->lu_preserve_config)
+			host->preserve_config = 0;
+		host->lu_preserve_config = 0;
+	}
+}

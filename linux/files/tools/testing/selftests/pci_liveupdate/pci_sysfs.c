@@ -70,6 +70,9 @@ int pci_sysfs_config_write8(const char *bdf, unsigned int where, __u8 val)
 	return ret;
 }
 
+/* IORESOURCE_PCI_FIXED: whether the kernel may move it, which preserving changes */
+#define RESOURCE_FIXED	0x10ULL
+
 int pci_sysfs_resources(const char *bdf, struct pci_sysfs_resource *res, int n)
 {
 	char path[PATH_MAX];
@@ -83,7 +86,7 @@ int pci_sysfs_resources(const char *bdf, struct pci_sysfs_resource *res, int n)
 
 	while (i < n && fscanf(f, "%llx %llx %llx",
 			       &res[i].start, &res[i].end, &res[i].flags) == 3)
-		i++;
+		res[i++].flags &= ~RESOURCE_FIXED;
 
 	fclose(f);
 	return i;

@@ -24,7 +24,10 @@ struct pci_sysfs_resource {
 /* Reads the configuration space; returns 256 or 4096, fewer without CAP_SYS_ADMIN */
 ssize_t pci_sysfs_config(const char *bdf, __u8 config[PCI_SYSFS_CONFIG_MAX]);
 int pci_sysfs_config_write8(const char *bdf, unsigned int where, __u8 val);
-/* Returns the number of lines of the resource file that were read, at most @n */
+/*
+ * Returns the number of lines of the resource file that were read, at most @n; the flags
+ * are without the one that says whether the kernel may move it
+ */
 int pci_sysfs_resources(const char *bdf, struct pci_sysfs_resource *res, int n);
 /* Reads or writes the 32-bit register at @offset of a memory BAR */
 int pci_sysfs_register(const char *bdf, int bar, unsigned int offset, __u32 *val,
