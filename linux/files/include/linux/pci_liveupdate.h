@@ -80,6 +80,7 @@ int pci_liveupdate_stop(u32 domain, u16 bdf);
 int pci_liveupdate_reset(struct pci_dev *dev);
 int pci_liveupdate_may_leave(void);
 void pci_liveupdate_finish(struct pci_dev *dev);
+bool pci_liveupdate_give_back(struct pci_dev *dev);
 
 enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev);
 
@@ -175,6 +176,11 @@ static inline int pci_liveupdate_may_leave(void)
 
 static inline void pci_liveupdate_finish(struct pci_dev *dev)
 {
+}
+
+static inline bool pci_liveupdate_give_back(struct pci_dev *dev)
+{
+	return false;
 }
 
 static inline enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev)

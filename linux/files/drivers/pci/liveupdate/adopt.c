@@ -149,11 +149,13 @@ static void lu_init_iov(struct pci_dev *dev)
  * @adopt: reads what others need to know of it; NULL if it is left alone
  * @init: what the core does with it, NULL if that only reads and is @adopt
  * @what: if this is kept, @adopt is called, else @init
+ * @late: @init is called once the function is given back
  */
 struct lu_capability {
 	void (*adopt)(struct pci_dev *dev);
 	void (*init)(struct pci_dev *dev);
 	enum pci_lu_keep what;
+	bool late;
 };
 
 static const struct lu_capability lu_capabilities[] = {
@@ -167,20 +169,20 @@ static const struct lu_capability lu_capabilities[] = {
 	{ pci_lu_read_ari },
 	{ pci_configure_ari },
 	{ NULL, lu_init_iov, PCI_LU_KEEP_IOV },
-	{ NULL, pci_ats_init, PCI_LU_KEEP_TRANSLATION },
-	{ NULL, pci_pri_init, PCI_LU_KEEP_TRANSLATION },
-	{ NULL, pci_pasid_init, PCI_LU_KEEP_TRANSLATION },
+	{ NULL, pci_ats_init, PCI_LU_KEEP_TRANSLATION, true },
+	{ NULL, pci_pri_init, PCI_LU_KEEP_TRANSLATION, true },
+	{ NULL, pci_pasid_init, PCI_LU_KEEP_TRANSLATION, true },
 	{ pci_acs_init },
 	{ pci_lu_read_acs },
 	{ pci_ptm_init },
-	{ lu_find_aer, pci_aer_init, PCI_LU_KEEP_ERRORS },
+	{ lu_find_aer, pci_aer_init, PCI_LU_KEEP_ERRORS, true },
 	{ pci_dpc_init },
 	{ pci_rcec_init },
-	{ pci_lu_no_mailboxes, pci_doe_init, PCI_LU_KEEP_MAILBOX },
+	{ pci_lu_no_mailboxes, pci_doe_init, PCI_LU_KEEP_MAILBOX, true },
 	{ pci_tph_init },
 	{ pci_rebar_init },
 	{ pci_dev3_init },
-	{ pci_lu_no_streams, pci_ide_init, PCI_LU_KEEP_STREAMS },
+	{ pci_lu_no_streams, pci_ide_init, PCI_LU_KEEP_STREAMS, true },
 	{ pcie_report_downtraining },
 	{ pci_init_reset_methods },
 };
@@ -198,6 +200,24 @@ void pci_lu_read_capabilities(struct pci_dev *dev)
 			cap->init(dev);
 		else if (cap->adopt)
 			cap->adopt(dev);
+	}
+	set_bit(PCI_LU_LEFT_OUT, &dev->lu_flags);
+}
+
+/**
+ * pci_lu_init_left_out - initialise what pci_lu_read_capabilities() left out
+ * @dev: function that is idle, and no longer adopted
+ */
+void pci_lu_init_left_out(struct pci_dev *dev)
+{
+	u8 scope = dev->hdr_type == PCI_HEADER_TYPE_NORMAL ? LU_ENDPOINTS : LU_BRIDGES;
+
+	for (int i = 0; i < ARRAY_SIZE(lu_capabilities); i++) {
+		const struct lu_capability *cap = &lu_capabilities[i];
+
+		if (cap->late && lu_kept[cap->what] & scope &&
+		    !(pci_lu_break & pci_lu_break_keep(cap->what)))
+			cap->init(dev);
 	}
 }
 

@@ -17,6 +17,7 @@
 
 #include <linux/jump_label.h>
 #include <linux/pci.h>
+#include <linux/pci_liveupdate.h>
 
 /**
  * enum pci_lu_buses - what a bus scan does with the bus numbers of a bridge
@@ -84,6 +85,7 @@ enum {
 	PCI_LU_STOPPED,		/* not running any more, memory may go */
 	PCI_LU_KEPT_APART,	/* a driver was kept away, which is tried when finished */
 	PCI_LU_ACS_KEPT,	/* lu_acs_ctrl is how ACS stays, also when finished */
+	PCI_LU_LEFT_OUT,	/* was adopted, and has not been given back */
 };
 
 extern const struct attribute_group pci_liveupdate_attr_group;
@@ -208,6 +210,13 @@ static inline bool pci_liveupdate_keeps_driver_out(struct pci_dev *dev,
 						   const struct pci_driver *drv)
 {
 	return pci_lu_used() && __pci_liveupdate_keeps_driver_out(dev, drv);
+}
+
+/* A function is about to be probed, and does nothing: see giveback.c */
+static inline void pci_liveupdate_probe(struct pci_dev *dev)
+{
+	if (pci_lu_used())
+		pci_liveupdate_give_back(dev);
 }
 
 /* What becomes of the bus numbers of a bridge? The answer is the same in both passes */

@@ -186,6 +186,7 @@ void pci_lu_stop_boot_without_access(void);
 /* adopt.c */
 void pci_lu_changed(struct pci_dev *dev);
 void pci_lu_read_capabilities(struct pci_dev *dev);
+void pci_lu_init_left_out(struct pci_dev *dev);
 void pci_lu_end_translation(struct pci_dev *dev);
 
 /* protect.c */

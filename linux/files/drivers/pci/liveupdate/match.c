@@ -30,6 +30,9 @@ static void incoming_release(struct pci_lu_incoming *in)
 	if (!dev)
 		return;
 	in->dev = NULL;
+	/* Another device than was preserved has nothing of the last kernel's to keep */
+	if (test_bit(PCI_LU_LOST, &dev->lu_flags) && !dev->subordinate)
+		clear_bit(PCI_LU_ACS_KEPT, &dev->lu_flags);
 	for (int i = 0; i < ARRAY_SIZE(lu_incoming_flags); i++)
 		clear_bit(lu_incoming_flags[i], &dev->lu_flags);
 	pci_lu_changed(dev);
