@@ -212,13 +212,6 @@ static inline bool pci_liveupdate_keeps_driver_out(struct pci_dev *dev,
 	return pci_lu_used() && __pci_liveupdate_keeps_driver_out(dev, drv);
 }
 
-/* A function is about to be probed, and does nothing: see giveback.c */
-static inline void pci_liveupdate_probe(struct pci_dev *dev)
-{
-	if (pci_lu_used())
-		pci_liveupdate_give_back(dev);
-}
-
 /* What becomes of the bus numbers of a bridge? The answer is the same in both passes */
 static inline enum pci_lu_buses pci_liveupdate_scan_buses(struct pci_dev *dev, u8 primary,
 							  u8 secondary, u8 subordinate,
