@@ -10,8 +10,8 @@
  * could disturb a preserved device. This is what holds if some place was
  * forgotten: between the configuration accessors and the hardware, a write that
  * would do damage is dropped, counted (``liveupdate/guard_count`` in sysfs),
- * traced (``pci_liveupdate:pci_liveupdate_guard``), and its caller is logged
- * the first time. *A count that is not zero is a bug*, in the kernel or in what
+ * traced (``pci_liveupdate:pci_liveupdate_guard``), and logged the first time that
+ * the kernel comes this way. *A count that is not zero is a bug*, in the kernel or in what
  * somebody does with setpci(8).
  *
  * Who is guarded
@@ -42,9 +42,10 @@
  * - Interrupts, ASPM, the target link speed, hot-plug indicators: they belong to
  *   the port's services and take no request off its way. A new speed takes effect
  *   with a retrain, which is stopped.
- * - All that is done to recover from an error or to stop or reset a device with
- *   the right to do it, see pci_liveupdate_bypass_begin(); and the shutdown of
- *   what is not handed over to the next kernel.
+ * - All that is written to a bridge and below it while it is recovered from an
+ *   error, reset by the right of a device's owner, or switched off, see
+ *   pci_liveupdate_bypass_begin(): nothing there is as it was any more. And the
+ *   shutdown of what is not handed over to the next kernel.
  *
  * What does not pass through here
  * -------------------------------
@@ -72,10 +73,10 @@
 
 #include <linux/atomic.h>
 #include <linux/cleanup.h>
+#include <linux/jhash.h>
 #include <linux/kernel.h>
 #include <linux/list.h>
 #include <linux/rcupdate.h>
-#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/stacktrace.h>
@@ -91,7 +92,6 @@
  * @where: aligned offset
  * @size: 1, 2 or 4
  * @value: what is to be written
- * @caller: who wants it, if it is dropped
  * @current_value: what is there; not read on a function that takes no write
  * @through: something of it reaches the hardware
  * @passed: what is written, if @through
@@ -102,7 +102,6 @@ struct pci_lu_write {
 	int where;
 	int size;
 	u32 value;
-	unsigned long caller;
 	u32 current_value;
 	bool through;
 	u32 passed;
@@ -232,7 +231,7 @@ struct lu_word {
 	u32 w1c;
 };
 
-/* Callers that are logged once per function; more than these are only counted */
+/* Ways to a write that are logged once per function; more than these are only counted */
 #define LU_SITES	16
 
 /**
@@ -242,7 +241,7 @@ struct lu_word {
  * @flags: its &pci_dev.lu_flags
  * @all: no write at all goes through
  * @dropped: writes that did not reach it as they were meant
- * @sites: their callers that have been logged
+ * @sites: hashes of the stacks of those that have been logged
  * @rcu: for freeing
  * @nr_words: entries in @words
  * @words: what is protected, unless @all
@@ -252,7 +251,7 @@ struct lu_guard {
 	unsigned long flags;
 	bool all;
 	atomic_t dropped;
-	atomic_long_t sites[LU_SITES];
+	atomic_t sites[LU_SITES];
 	struct rcu_head rcu;
 	int nr_words;
 	struct lu_word words[] __counted_by(nr_words);
@@ -263,7 +262,7 @@ static DEFINE_XARRAY(lu_guards);
 
 DEFINE_STATIC_KEY_FALSE(pci_lu_guard_key);
 
-/* Tasks with the right to change what is guarded; few, short, and rare */
+/* Parts of the tree that are being recovered, reset or switched off; few, short, and rare */
 static LIST_HEAD(lu_bypasses);
 static atomic_t lu_nr_bypasses;
 static DEFINE_RAW_SPINLOCK(lu_bypass_lock);
@@ -452,7 +451,6 @@ unsigned int pci_lu_guard_count(struct pci_dev *dev)
 void __pci_liveupdate_bypass_begin(struct pci_liveupdate_bypass *bypass,
 				   struct pci_dev *dev)
 {
-	bypass->task = current;
 	bypass->dev = dev;
 	scoped_guard(raw_spinlock_irqsave, &lu_bypass_lock)
 		list_add(&bypass->node, &lu_bypasses);
@@ -481,14 +479,12 @@ static bool is_bypassed(const struct pci_lu_write *write)
 {
 	struct pci_liveupdate_bypass *bypass;
 
-	/* Interrupts do not inherit the rights of the task that they interrupt */
-	if (!atomic_read(&lu_nr_bypasses) || !in_task())
+	if (!atomic_read(&lu_nr_bypasses))
 		return false;
 
 	guard(raw_spinlock_irqsave)(&lu_bypass_lock);
 	list_for_each_entry(bypass, &lu_bypasses, node)
-		if (bypass->task == current &&
-		    is_at_or_above(bypass->dev, write->bus, write->devfn))
+		if (is_at_or_above(bypass->dev, write->bus, write->devfn))
 			return true;
 	return false;
 }
@@ -531,58 +527,42 @@ static bool is_shut_down(const struct lu_guard *guard)
 	       !(READ_ONCE(guard->flags) & BIT(PCI_LU_OUTGOING));
 }
 
-/*
- * Accessors call each other, and compilers turn only some of these calls into
- * jumps: the caller is the first on the stack that is none of them.
- */
-static unsigned long find_caller(void)
-{
-	static const char *const accessors[] = {
-		"__pci_liveupdate_write", "pci_bus_write_config_", "pci_user_write_config_",
-		"pci_write_config_", "pci_clear_and_set_config_", "pcie_capability_",
-	};
-	unsigned long stack[16];
-	unsigned int nr = stack_trace_save(stack, ARRAY_SIZE(stack), 0);
-	bool below = true;
-	char name[32];
+/* Ways of the kernel to a write, as they are told in the log */
+#define LU_CALLERS	8
+#define LU_CALLER_LEN	40
 
-	for (unsigned int i = 0; i < nr; i++) {
-		bool accessor = false;
-
-		snprintf(name, sizeof(name), "%ps", (void *)stack[i]);
-		for (int j = 0; j < ARRAY_SIZE(accessors); j++)
-			accessor |= strstarts(name, accessors[j]);
-		if (!accessor && !below)
-			return stack[i];
-		below &= !accessor;
-	}
-	return 0;
-}
-
-static bool is_new_site(struct lu_guard *guard, unsigned long caller)
+static bool is_new_site(struct lu_guard *guard, u32 site)
 {
 	for (int i = 0; i < LU_SITES; i++) {
-		long was = atomic_long_cmpxchg(&guard->sites[i], 0, caller);
+		int was = atomic_cmpxchg(&guard->sites[i], 0, site);
 
 		if (!was)
 			return true;
-		if (was == caller)
+		if (was == site)
 			return false;
 	}
 	return false;
 }
 
-static void report(struct lu_guard *guard, struct pci_lu_write *write)
+static void report(struct lu_guard *guard, const struct pci_lu_write *write)
 {
+	char callers[LU_CALLERS * LU_CALLER_LEN] = "";
+	unsigned long stack[LU_CALLERS];
+	unsigned int nr;
+	int len = 0;
+
 	atomic_inc(&guard->dropped);
-	write->caller = find_caller();
 	trace_pci_liveupdate_guard(write);
-	if (is_new_site(guard, write->caller))
-		pr_err("%04x:%02x:%02x.%d: %d-byte write of %#x to %#x by %pS %s: a preserved device needs it as it is\n",
-		       pci_domain_nr(write->bus), write->bus->number,
-		       PCI_SLOT(write->devfn), PCI_FUNC(write->devfn), write->size,
-		       write->value, write->where, (void *)write->caller,
-		       write->through ? "dropped in part" : "dropped");
+
+	nr = stack_trace_save(stack, ARRAY_SIZE(stack), 1);
+	if (!is_new_site(guard, jhash(stack, nr * sizeof(stack[0]), 0) ?: 1))
+		return;
+	for (unsigned int i = 0; i < nr; i++)
+		len += scnprintf(callers + len, sizeof(callers) - len, " < %ps", (void *)stack[i]);
+	pr_err("%04x:%02x:%02x.%d: %d-byte write of %#x to %#x %s: a preserved device needs it as it is%s\n",
+	       pci_domain_nr(write->bus), write->bus->number, PCI_SLOT(write->devfn),
+	       PCI_FUNC(write->devfn), write->size, write->value, write->where,
+	       write->through ? "dropped in part" : "dropped", callers);
 }
 
 /* Returns true if the write may go through as it is */

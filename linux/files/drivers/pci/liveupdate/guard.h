@@ -10,15 +10,13 @@
 #include <linux/pci.h>
 
 /**
- * struct pci_liveupdate_bypass - the right to change what is guarded
+ * struct pci_liveupdate_bypass - a part of the tree that is not guarded for a while
  * @node: in the list of these
- * @task: who has it, NULL if nothing is guarded
- * @dev: for this function and all below it
+ * @dev: this function and all below it; NULL if nothing is guarded
  */
 struct pci_liveupdate_bypass {
 #ifdef CONFIG_PCI_LIVEUPDATE_GUARD
 	struct list_head node;
-	struct task_struct *task;
 	struct pci_dev *dev;
 #endif
 };
@@ -56,19 +54,19 @@ static __always_inline int pci_liveupdate_write(struct pci_bus *bus, unsigned in
 }
 
 /**
- * pci_liveupdate_bypass_begin - let this task write what is guarded
+ * pci_liveupdate_bypass_begin - let through what is guarded
  * @bypass: room, on the stack, until pci_liveupdate_bypass_end()
  * @dev: function, or bridge, in which case all below it is meant as well
  *
  * For recovery from errors, and to stop or reset a device by the right of its
- * owner. Interrupts and other tasks stay out.
+ * owner: whoever writes there meanwhile cannot disturb it more than that does.
  *
  * Context: process context, @dev stays.
  */
 static inline void pci_liveupdate_bypass_begin(struct pci_liveupdate_bypass *bypass,
 					       struct pci_dev *dev)
 {
-	bypass->task = NULL;
+	bypass->dev = NULL;
 	if (static_branch_unlikely(&pci_lu_guard_key))
 		__pci_liveupdate_bypass_begin(bypass, dev);
 }
@@ -86,7 +84,7 @@ static inline void pci_liveupdate_bypass_begin(struct pci_liveupdate_bypass *byp
 static inline void pci_liveupdate_bypass_reset(struct pci_liveupdate_bypass *bypass,
 					       struct pci_dev *dev)
 {
-	bypass->task = NULL;
+	bypass->dev = NULL;
 	/* Nobody resets an incoming device before it is claimed */
 	if (static_branch_unlikely(&pci_lu_guard_key) && pci_upstream_bridge(dev) &&
 	    (!test_bit(PCI_LU_ADOPTED, &dev->lu_flags) ||
@@ -95,12 +93,12 @@ static inline void pci_liveupdate_bypass_reset(struct pci_liveupdate_bypass *byp
 }
 
 /**
- * pci_liveupdate_bypass_end - give a right back
+ * pci_liveupdate_bypass_end - guard again
  * @bypass: as it was begun
  */
 static inline void pci_liveupdate_bypass_end(struct pci_liveupdate_bypass *bypass)
 {
-	if (bypass->task)
+	if (bypass->dev)
 		__pci_liveupdate_bypass_end(bypass);
 }
 

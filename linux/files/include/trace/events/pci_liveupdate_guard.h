@@ -14,7 +14,7 @@
 /* See drivers/pci/liveupdate/guard.c */
 struct pci_lu_write;
 
-/* A configuration write that did not reach the hardware as it was meant */
+/* A write that did not reach the hardware as it was meant; trigger stacktrace tells whose */
 TRACE_EVENT(pci_liveupdate_guard,
 	    TP_PROTO(const struct pci_lu_write *write),
 	    TP_ARGS(write),
@@ -25,8 +25,7 @@ TRACE_EVENT(pci_liveupdate_guard,
 			     __field(bool, through)
 			     __field(u32, value)
 			     __field(u32, current_value)
-			     __field(u32, passed)
-			     __field(unsigned long, caller)),
+			     __field(u32, passed)),
 	    TP_fast_assign(__entry->domain = pci_domain_nr(write->bus);
 			   __entry->bdf = PCI_DEVID(write->bus->number, write->devfn);
 			   __entry->where = write->where;
@@ -34,15 +33,13 @@ TRACE_EVENT(pci_liveupdate_guard,
 			   __entry->through = write->through;
 			   __entry->value = write->value;
 			   __entry->current_value = write->current_value;
-			   __entry->passed = write->passed;
-			   __entry->caller = write->caller;),
-	    TP_printk("%04x:%02x:%02x.%d @%#x/%u <- %#x over %#x %s %#x by %pS",
+			   __entry->passed = write->passed;),
+	    TP_printk("%04x:%02x:%02x.%d @%#x/%u <- %#x over %#x %s %#x",
 		      __entry->domain, PCI_BUS_NUM(__entry->bdf),
 		      PCI_SLOT(__entry->bdf), PCI_FUNC(__entry->bdf),
 		      __entry->where, __entry->size, __entry->value,
 		      __entry->current_value,
-		      __entry->through ? "became" : "dropped, not", __entry->passed,
-		      (void *)__entry->caller)
+		      __entry->through ? "became" : "dropped, not", __entry->passed)
 );
 
 #endif /* _TRACE_PCI_LIVEUPDATE_GUARD_H */
