@@ -32,6 +32,7 @@ def test_kunit_suites_pass(vm: Lab) -> None:
                    "misaligned BAR", "overlapping BARs", "duplicate BDF", "I/O, 4 bytes",
                    "resized to 256 GiB", "Enhanced Allocation", "lu_window_kinds",
                    "pci_liveupdate_fabric", "held empty", "lu_held_never_assigns",
+                   "pci_liveupdate_resources", "lu_fixes_what_is_held", "lu_fixes_what_comes_late",
                    "pci_liveupdate_saved_state", "saved_comes_back",
                    "pci_liveupdate_outgoing", "VF", "PF with VFs", "PRI", "odd BARs", "asleep",
                    "other host", "dynamic domain", "ACS quirk", "lu_refused_for_a_bridge",
