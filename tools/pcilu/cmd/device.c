@@ -388,8 +388,8 @@ static void fill(struct device *dev, struct pci_dev *pci,
 
 static int by_address(const void *a, const void *b)
 {
-	const struct pci_dev *x = ((const struct device *)a)->pci;
-	const struct pci_dev *y = ((const struct device *)b)->pci;
+	const struct pci_dev *x = *(struct pci_dev *const *)a;
+	const struct pci_dev *y = *(struct pci_dev *const *)b;
 
 	if (x->domain != y->domain)
 		return x->domain < y->domain ? -1 : 1;
@@ -488,6 +488,7 @@ static int scan(struct devices *d, const struct options *o, bool held)
 	int i, ret, room = 0, n = o ? o->nr_args + !!o->slot : 0;
 	autofree struct named *named = calloc((size_t)n + 1, sizeof(*named));
 	struct platform platform = { 0 };
+	autofree struct pci_dev **found = NULL;
 	struct pci_dev *pci;
 
 	*d = (struct devices){ 0 };
@@ -502,13 +503,16 @@ static int scan(struct devices *d, const struct options *o, bool held)
 	for (pci = d->access->devices; pci; pci = pci->next)
 		room++;
 	d->dev = calloc((size_t)room + 1, sizeof(*d->dev));
-	if (!d->dev)
+	found = calloc((size_t)room + 1, sizeof(struct pci_dev *));
+	if (!d->dev || !found)
 		return fail(ST_FAILED, "out of memory");
 	for (pci = d->access->devices; pci; pci = pci->next)
 		if (is_named(named, n, pci) && (!held || is_held(pci)))
-			fill(&d->dev[d->count++], pci, d->access, &platform,
-			     &holders);
-	qsort(d->dev, (size_t)d->count, sizeof(*d->dev), by_address);
+			found[d->count++] = pci;
+	/* Not later: what is said of a device may point into it */
+	qsort(found, (size_t)d->count, sizeof(struct pci_dev *), by_address);
+	for (i = 0; i < d->count; i++)
+		fill(&d->dev[i], found[i], d->access, &platform, &holders);
 	for (i = 0; i < n; i++)
 		if (!named[i].found)
 			ret = fail(ST_ABSENT, "no device matches '%s'",
