@@ -156,15 +156,7 @@ const char *pci_lu_abi_check(const struct pci_liveupdate_record_ser *rec, u32 ve
 	return version == PCI_LIVEUPDATE_ABI_V1 ? check_v1(rec) : check_v2(rec);
 }
 
-/* What is defined, and not built yet */
-static const struct {
-	u16 flag;
-	const char *why;
-} lu_no_code[] = {
-	{ PCI_LIVEUPDATE_F_IOV,	"this kernel has no code for Virtual Functions" },
-	{ PCI_LIVEUPDATE_F_PF,	"this kernel has no code for Virtual Functions" },
-	{ PCI_LIVEUPDATE_F_VF,	"this kernel has no code for Virtual Functions" },
-};
+#define LU_SRIOV	(PCI_LIVEUPDATE_F_IOV | PCI_LIVEUPDATE_F_PF | PCI_LIVEUPDATE_F_VF)
 
 /**
  * pci_lu_abi_no_code - is there something that this kernel cannot honour?
@@ -174,9 +166,12 @@ static const struct {
  */
 const char *pci_lu_abi_no_code(const struct pci_liveupdate_record_ser *rec)
 {
-	for (int i = 0; i < ARRAY_SIZE(lu_no_code); i++)
-		if (rec->flags & lu_no_code[i].flag)
-			return lu_no_code[i].why;
+	/* What is defined, and not built, or not yet */
+	if (rec->flags & LU_SRIOV && !IS_ENABLED(CONFIG_PCI_LIVEUPDATE_VFS))
+		return "this kernel has no code for Virtual Functions";
+	if ((rec->flags & PCI_LIVEUPDATE_F_PF && rec->flags & PCI_LIVEUPDATE_F_ENDPOINT) ||
+	    (rec->flags & PCI_LIVEUPDATE_F_IOV && rec->iov.owner > PCI_LIVEUPDATE_PF_STUB))
+		return "this kernel has no code for Physical Functions with an owner";
 	if (rec->dma == PCI_LIVEUPDATE_DMA_TRANSLATED)
 		return "this kernel has no code for frozen IOMMU domains";
 	return NULL;

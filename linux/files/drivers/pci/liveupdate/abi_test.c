@@ -23,7 +23,8 @@ struct saying {
 #define DEVICE	.use_count = 1, .bdf = PCI_DEVID(3, 0)
 #define NIC	DEVICE, .flags = PCI_LIVEUPDATE_F_ENDPOINT
 #define V1	.oldest = PCI_LIVEUPDATE_ABI_V1
-#define V2	.oldest = PCI_LIVEUPDATE_ABI_V2, .no_code = true
+#define V2	.oldest = PCI_LIVEUPDATE_ABI_V2
+#define V2_DEFINED V2, .no_code = true
 #define NONE	.oldest = 0
 
 static const struct saying sayings[] = {
@@ -38,22 +39,25 @@ static const struct saying sayings[] = {
 	{ "unknown verdict", { NIC, .dma = PCI_LIVEUPDATE_DMA_NR }, NONE },
 
 	{ "translated", { NIC, .dma = PCI_LIVEUPDATE_DMA_TRANSLATED,
-			  .iommu = { .domain = 1, .tag = 0xffff, .stream = 0x300 } }, V2 },
-	{ "first domain", { NIC, .dma = PCI_LIVEUPDATE_DMA_TRANSLATED }, V2 },
+			  .iommu = { .domain = 1, .tag = 0xffff, .stream = 0x300 } },
+	  V2_DEFINED },
+	{ "first domain", { NIC, .dma = PCI_LIVEUPDATE_DMA_TRANSLATED }, V2_DEFINED },
 	{ "domain, untranslated", { NIC, .dma = PCI_LIVEUPDATE_DMA_UNTRANSLATED,
 				    .iommu.stream = 1 }, NONE },
 	{ "domain, reserved", { NIC, .dma = PCI_LIVEUPDATE_DMA_TRANSLATED,
 				.iommu.reserved = 1 }, NONE },
 
 	{ "VF", { NIC | PCI_LIVEUPDATE_F_VF, .vf = { .pf = 0x200, .index = 7 } }, V2 },
-	{ "PF", { NIC | PCI_LIVEUPDATE_F_PF }, V2 },
+	{ "PF", { NIC | PCI_LIVEUPDATE_F_PF }, V2_DEFINED },
 	{ "PF without owner", { DEVICE, .flags = PCI_LIVEUPDATE_F_PF }, V2 },
 	{ "VF, index alone", { NIC, .vf.index = 1 }, NONE },
 
 	{ "IOV", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV, .claimed = BIT(0),
 		   .bars[0] = { 0x8000000004, ~0xfffULL },
 		   .iov = { .ctrl = 0x19, .num = 2, .total = 7, .page_size = 1,
-			    .owner = PCI_LIVEUPDATE_PF_USER, .flags = 1 } }, V2 },
+			    .owner = PCI_LIVEUPDATE_PF_STUB, .flags = 1 } }, V2 },
+	{ "IOV, of a user", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV,
+			      .iov.owner = PCI_LIVEUPDATE_PF_USER }, V2_DEFINED },
 	{ "IOV, owner", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV,
 			  .iov.owner = PCI_LIVEUPDATE_PF_NR }, NONE },
 	{ "IOV, flags", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV, .iov.flags = 2 }, NONE },

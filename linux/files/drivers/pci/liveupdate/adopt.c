@@ -17,7 +17,8 @@
  * above one only what concerns the way to the device is kept: bus numbers,
  * windows, routing, packet sizes, the link. Its errors, its hot-plug events and
  * its own interrupts are this kernel's, which sets them up as always. ``lu_kept``
- * says what is whose.
+ * says what is whose. A Physical Function above a preserved Virtual Function is
+ * nobody's, and kept like an endpoint that its owner does not have yet.
  *
  * Some of it also holds in the outgoing kernel, from when a device is preserved:
  * devices that come later, by hot-plug or a rescan, are no reason to move it or
@@ -58,6 +59,11 @@ static const u8 lu_kept[PCI_LU_KEEP_NR] = {
 	[PCI_LU_KEEP_ROUTING]	= LU_BRIDGES | LU_OUTGOING,
 };
 
+static bool lu_is_pf(const struct pci_liveupdate_record_ser *rec)
+{
+	return rec && rec->flags & PCI_LIVEUPDATE_F_PF;
+}
+
 /**
  * pci_lu_changed - let everybody know what has become of a function
  * @dev: function whose &pci_dev.lu_flags have changed
@@ -72,6 +78,9 @@ void pci_lu_changed(struct pci_dev *dev)
 	bool outgoing = test_bit(PCI_LU_OUTGOING, &dev->lu_flags);
 	u32 keep = 0;
 
+	assign_bit(PCI_LU_PF, &dev->lu_flags,
+		   lu_is_pf(dev->lu_outgoing) ||
+		   (adopted && dev->lu_incoming && lu_is_pf(dev->lu_incoming->rec)));
 	for (int i = 0; i < PCI_LU_KEEP_NR; i++) {
 		u8 scope = lu_kept[i];
 
@@ -90,7 +99,7 @@ void pci_lu_changed(struct pci_dev *dev)
 
 bool __pci_liveupdate_keeps_path(struct pci_dev *dev, enum pci_lu_keep what)
 {
-	for (; dev; dev = pci_upstream_bridge(dev))
+	for (; dev; dev = pci_lu_up(dev))
 		if (pci_liveupdate_keeps(dev, what))
 			return true;
 	return false;
@@ -168,7 +177,7 @@ static const struct lu_capability lu_capabilities[] = {
 	{ pci_vpd_init },
 	{ pci_lu_read_ari },
 	{ pci_configure_ari },
-	{ NULL, lu_init_iov, PCI_LU_KEEP_IOV },
+	{ pci_lu_adopt_iov, lu_init_iov, PCI_LU_KEEP_IOV },
 	{ NULL, pci_ats_init, PCI_LU_KEEP_TRANSLATION, true },
 	{ NULL, pci_pri_init, PCI_LU_KEEP_TRANSLATION, true },
 	{ NULL, pci_pasid_init, PCI_LU_KEEP_TRANSLATION, true },

@@ -76,9 +76,12 @@ enum pci_lu_buses __pci_liveupdate_scan_buses(struct pci_dev *dev, u8 primary,
 	if (pass)
 		return dev->lu_buses;
 
-	/* A number that another bridge has, or had when it was preserved */
+	/*
+	 * A number that another bridge has, or had when it was preserved. A bus without
+	 * a bridge, other than a root bus, is one of Virtual Functions.
+	 */
 	there = pci_find_bus(pci_domain_nr(dev->bus), secondary);
-	view.taken = (there && there->self && there->self != dev) ||
+	view.taken = (there && there->parent && there->self != dev) ||
 		     pci_lu_incoming_has_buses(dev, secondary, subordinate);
 
 	answer = pci_lu_judge_buses(&view);

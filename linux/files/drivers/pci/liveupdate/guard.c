@@ -20,8 +20,11 @@
  * - A device of the previous kernel that its owner has not claimed: nobody has
  *   a reason to write to it, so every write is dropped, and even a write of the
  *   value that is there counts.
- * - A bridge above a preserved device, from either direction: the registers in
- *   ``lu_fields``, bit by bit. A write is judged by what it would change. The
+ * - A Physical Function of the previous kernel's, above a preserved Virtual one: the
+ *   same, as it has no owner.
+ * - A bridge above a preserved device, from either direction, and the Physical
+ *   Function of one that is preserved here: the registers in ``lu_bridge_fields`` and
+ *   ``lu_pf_fields``, bit by bit. A write is judged by what it would change. The
  *   bits of an access that would not change a protected bit go through.
  *
  * Preserved devices that have an owner are not: the owner writes through the
@@ -169,7 +172,7 @@ struct lu_field {
 	{ .where = LU_EXT_CAP, .id = PCI_EXT_CAP_ID_##_id, .reg = (_reg),	\
 	  .width = (_width), .keep = (_keep), __VA_ARGS__ }
 
-static const struct lu_field lu_fields[] = {
+static const struct lu_field lu_bridge_fields[] = {
 	/* Type 1 header, PCIe r6.0, sec 7.5.1.1 and 7.5.1.3 */
 	HEADER(PCI_COMMAND, 2, LU_DECODE, .set_ok = LU_DECODE),
 	HEADER(PCI_STATUS, 2, 0, .w1c = LU_STATUS_W1C),
@@ -216,6 +219,38 @@ static const struct lu_field lu_fields[] = {
 	/* A trigger by software takes the link down, PCIe r6.0, sec 6.2.11 */
 	EXT_CAP(DPC, PCI_EXP_DPC_CTL, 2, LU_DPC_CTL_SW_TRIGGER),
 };
+
+/*
+ * What Virtual Functions depend on in their Physical Function. Resets read as zero, so
+ * that a write of one is a change.
+ */
+static const struct lu_field lu_pf_fields[] = {
+	HEADER(PCI_STATUS, 2, 0, .w1c = LU_STATUS_W1C),
+	CAP(PM, PCI_PM_CTRL, 2, PCI_PM_CTRL_STATE_MASK, .w1c = PCI_PM_CTRL_PME_STATUS),
+	/* Of these, Virtual Functions have none of their own (PCIe r6.0, sec 9.3.5) */
+	CAP(EXP, PCI_EXP_DEVCTL, 2, PCI_EXP_DEVCTL_PAYLOAD | PCI_EXP_DEVCTL_EXT_TAG |
+				    PCI_EXP_DEVCTL_READRQ | PCI_EXP_DEVCTL_BCR_FLR),
+	CAP(EXP, PCI_EXP_DEVSTA, 2, 0, .w1c = LU_DEVSTA_W1C),
+	/* Advanced Features, PCIe r6.0, sec 7.9.22 */
+	CAP(AF, PCI_AF_CTRL, 1, PCI_AF_CTRL_FLR),
+	EXT_CAP(ACS, PCI_ACS_CTRL, 2, 0xffff),
+	EXT_CAP(ATS, PCI_ATS_CTRL, 2, 0xffff),
+	EXT_CAP(PRI, PCI_PRI_CTRL, 2, 0xffff),
+	EXT_CAP(PASID, PCI_PASID_CTRL, 2, 0xffff),
+	/* SR-IOV, PCIe r6.0, sec 9.3.3; its Status is next to Control */
+	EXT_CAP(SRIOV, PCI_SRIOV_CTRL, 2, 0xffff),
+	EXT_CAP(SRIOV, PCI_SRIOV_STATUS, 2, 0, .w1c = PCI_SRIOV_STATUS_VFM),
+	EXT_CAP(SRIOV, PCI_SRIOV_NUM_VF, 2, 0xffff),
+	EXT_CAP(SRIOV, PCI_SRIOV_SYS_PGSIZE, 4, 0xffffffff),
+	EXT_CAP(SRIOV, PCI_SRIOV_BAR, 4, 0xfffffff0),
+	EXT_CAP(SRIOV, PCI_SRIOV_BAR + 4, 4, 0xffffffff),
+	EXT_CAP(SRIOV, PCI_SRIOV_BAR + 8, 4, 0xffffffff),
+	EXT_CAP(SRIOV, PCI_SRIOV_BAR + 12, 4, 0xffffffff),
+	EXT_CAP(SRIOV, PCI_SRIOV_BAR + 16, 4, 0xffffffff),
+	EXT_CAP(SRIOV, PCI_SRIOV_BAR + 20, 4, 0xffffffff),
+};
+
+#define LU_MAX_FIELDS	max(ARRAY_SIZE(lu_bridge_fields), ARRAY_SIZE(lu_pf_fields))
 
 /**
  * struct lu_word - what is protected in an aligned double word
@@ -304,10 +339,11 @@ static int base_of(struct pci_dev *dev, const struct lu_field *field)
 }
 
 /* At most a word for each of the fields */
-static void add_bridge(struct lu_guard *guard, struct pci_dev *dev)
+static void add_fields(struct lu_guard *guard, struct pci_dev *dev,
+		       const struct lu_field *fields, int nr)
 {
-	for (int i = 0; i < ARRAY_SIZE(lu_fields); i++) {
-		const struct lu_field *field = &lu_fields[i];
+	for (int i = 0; i < nr; i++) {
+		const struct lu_field *field = &fields[i];
 		int base = base_of(dev, field);
 
 		if (base < 0)
@@ -318,21 +354,31 @@ static void add_bridge(struct lu_guard *guard, struct pci_dev *dev)
 	}
 }
 
+/* Does it take no write at all? It has no owner, then, or not yet */
+static bool guards_all(struct pci_dev *dev)
+{
+	return dev->hdr_type != PCI_HEADER_TYPE_BRIDGE &&
+	       test_bit(PCI_LU_ADOPTED, &dev->lu_flags);
+}
+
 static struct lu_guard *guard_create(struct pci_dev *dev)
 {
-	bool bridge = dev->hdr_type == PCI_HEADER_TYPE_BRIDGE;
+	bool all = guards_all(dev);
 	struct lu_guard *guard;
 
-	guard = kzalloc(struct_size(guard, words, bridge ? ARRAY_SIZE(lu_fields) : 0),
-			GFP_KERNEL);
+	guard = kzalloc(struct_size(guard, words, all ? 0 : LU_MAX_FIELDS), GFP_KERNEL);
 	if (!guard)
 		return NULL;
 
 	guard->dev = dev;
 	guard->flags = dev->lu_flags;
-	guard->all = !bridge;
-	if (bridge)
-		add_bridge(guard, dev);
+	guard->all = all;
+	if (all)
+		return guard;
+	if (dev->hdr_type == PCI_HEADER_TYPE_BRIDGE)
+		add_fields(guard, dev, lu_bridge_fields, ARRAY_SIZE(lu_bridge_fields));
+	else
+		add_fields(guard, dev, lu_pf_fields, ARRAY_SIZE(lu_pf_fields));
 	return guard;
 }
 
@@ -346,7 +392,7 @@ static bool is_guarded(struct pci_dev *dev)
 	/* Nothing that it does matters any more */
 	if (test_bit(PCI_LU_STOPPED, &dev->lu_flags))
 		return false;
-	if (dev->hdr_type == PCI_HEADER_TYPE_BRIDGE)
+	if (dev->hdr_type == PCI_HEADER_TYPE_BRIDGE || test_bit(PCI_LU_PF, &dev->lu_flags))
 		return adopted || test_bit(PCI_LU_OUTGOING, &dev->lu_flags);
 	return adopted && !test_bit(PCI_LU_CLAIMED, &dev->lu_flags);
 }
@@ -393,13 +439,16 @@ void pci_lu_guard_update(struct pci_dev *dev)
 		guard = NULL;
 	}
 
-	if (guard && is_guarded(dev)) {
+	if (guard && is_guarded(dev) && guard->all == guards_all(dev)) {
 		WRITE_ONCE(guard->flags, dev->lu_flags);
-	} else if (guard) {
+		return;
+	}
+	if (guard) {
 		xa_erase(&lu_guards, key);
 		dev->lu_guard_count += atomic_read(&guard->dropped);
 		kfree_rcu(guard, rcu);
-	} else if (is_guarded(dev)) {
+	}
+	if (is_guarded(dev)) {
 		guard = guard_create(dev);
 		if (guard && !xa_err(xa_store(&lu_guards, key, guard, GFP_KERNEL)))
 			return;

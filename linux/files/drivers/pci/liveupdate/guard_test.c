@@ -16,9 +16,10 @@
 #define AT_EXP	0x60
 #define AT_ACS	0x100
 #define AT_DPC	0x120
+#define AT_SRIOV 0x160
 
 /*
- * What the specification says of a bridge with these capabilities, bit by bit
+ * What the specification says of a function with these capabilities, bit by bit
  * and in numbers, so that it shares no mistake with the table it is compared to.
  */
 struct model {
@@ -48,6 +49,25 @@ static const struct model bridge_model[] = {
 	{ 0x088, 0x000080a0 },				/* Device Control 2 */
 	{ 0x104, 0xffff0000 },				/* ACS Capability, Control */
 	{ 0x124, 0x00400000 },				/* DPC Capability, Control */
+	{}
+};
+
+/* A Physical Function above a Virtual one, before the kexec */
+static const struct model pf_model[] = {
+	{ 0x004, 0, 0, 0xf9000000 },			/* Command, Status */
+	{ 0x044, 0x00000003, 0, 0x00008000 },		/* PMCSR */
+	{ 0x068, 0x0000f1e0, 0, 0x004f0000 },		/* Device Control, Status */
+	{ 0x104, 0xffff0000 },				/* ACS Capability, Control */
+	{ 0x168, 0x0000ffff, 0, 0x00010000 },		/* SR-IOV Control, Status */
+	{ 0x170, 0x0000ffff },				/* NumVFs, Dependency Link */
+	{ 0x180, 0xffffffff },				/* System Page Size */
+	{ 0x184, 0xfffffff0 },				/* VF BARs */
+	{ 0x188, 0xffffffff },
+	{ 0x18c, 0xffffffff },
+	{ 0x190, 0xffffffff },
+	{ 0x194, 0xffffffff },
+	{ 0x198, 0xffffffff },
+	{}
 };
 
 struct fake {
@@ -58,16 +78,17 @@ struct fake {
 	struct pci_dev dev;
 	struct pci_bus below;
 	struct rnd_state rnd;
+	const struct model *model;
 };
 
-static const struct model *model_of(int where)
+/* The last one, of no register, leaves everybody free */
+static const struct model *model_of(struct fake *fake, int where)
 {
-	static const struct model free;
+	const struct model *model = fake->model;
 
-	for (int i = 0; i < ARRAY_SIZE(bridge_model); i++)
-		if (bridge_model[i].offset == (where & ~3))
-			return &bridge_model[i];
-	return &free;
+	while (model->offset && model->offset != (where & ~3))
+		model++;
+	return model;
 }
 
 static u32 config_get(struct fake *fake, int where, int size)
@@ -101,7 +122,7 @@ static int fake_write(struct pci_bus *bus, unsigned int devfn, int where,
 		      int size, u32 val)
 {
 	struct fake *fake = fake_of(bus);
-	u32 clears = model_of(where)->clears >> 8 * (where & 3);
+	u32 clears = model_of(fake, where)->clears >> 8 * (where & 3);
 	u32 was = config_get(fake, where, size);
 
 	fake->writes++;
@@ -137,6 +158,7 @@ static struct fake *fake_guarded(struct kunit *test, u8 hdr_type, int bit)
 
 	KUNIT_ASSERT_NOT_NULL(test, fake);
 	prandom_seed_state(&fake->rnd, 7);
+	fake->model = bridge_model;
 	fake->bus.ops = &fake_ops;
 	fake->bus.sysdata = fake->host;
 	fake->bus.number = 0xee;
@@ -156,7 +178,8 @@ static struct fake *fake_guarded(struct kunit *test, u8 hdr_type, int bit)
 	fake->dev.pcie_cap = AT_EXP;
 	fake->dev.pcie_flags_reg = 0x0162;			/* v2, a slot */
 	config_set(fake, AT_ACS, 4, PCI_EXT_CAP_ID_ACS | 1 << 16 | AT_DPC << 20);
-	config_set(fake, AT_DPC, 4, PCI_EXT_CAP_ID_DPC | 1 << 16);
+	config_set(fake, AT_DPC, 4, PCI_EXT_CAP_ID_DPC | 1 << 16 | AT_SRIOV << 20);
+	config_set(fake, AT_SRIOV, 4, PCI_EXT_CAP_ID_SRIOV | 1 << 16);
 
 	set_bit(bit, &fake->dev.lu_flags);
 	pci_lu_guard_start();
@@ -192,7 +215,7 @@ static int user_write(struct fake *fake, int where, int size, u32 value)
 static void try_write(struct kunit *test, struct fake *fake, int where, int size,
 		      u32 value, bool user)
 {
-	const struct model *model = model_of(where);
+	const struct model *model = model_of(fake, where);
 	u32 was = config_get(fake, where, size), want = was, got;
 	unsigned int count = pci_lu_guard_count(&fake->dev);
 	bool bad = false, effect = false;
@@ -253,6 +276,39 @@ static void lu_guard_bridge_outgoing(struct kunit *test)
 
 	guard_update(fake);
 	try_all(test, fake, false);
+}
+
+static void lu_guard_pf_outgoing(struct kunit *test)
+{
+	struct fake *fake = fake_guarded(test, PCI_HEADER_TYPE_NORMAL, PCI_LU_OUTGOING);
+
+	fake->model = pf_model;
+	set_bit(PCI_LU_PF, &fake->dev.lu_flags);
+	guard_update(fake);
+	try_all(test, fake, false);
+}
+
+/* In the next kernel it takes no write at all, and is as before when that is over */
+static void lu_guard_pf_incoming(struct kunit *test)
+{
+	struct fake *fake = fake_guarded(test, PCI_HEADER_TYPE_NORMAL, PCI_LU_ADOPTED);
+
+	fake->model = pf_model;
+	set_bit(PCI_LU_PF, &fake->dev.lu_flags);
+	set_bit(PCI_LU_CLAIMED, &fake->dev.lu_flags);	/* nobody can */
+	guard_update(fake);
+	KUNIT_EXPECT_NE(test, bus_write(fake, PCI_CACHE_LINE_SIZE, 1, 0), 0);
+	set_bit(PCI_LU_OUTGOING, &fake->dev.lu_flags);
+	guard_update(fake);
+	KUNIT_EXPECT_NE(test, bus_write(fake, PCI_CACHE_LINE_SIZE, 1, 0), 0);
+	clear_bit(PCI_LU_ADOPTED, &fake->dev.lu_flags);
+	guard_update(fake);
+	KUNIT_EXPECT_EQ(test, bus_write(fake, PCI_CACHE_LINE_SIZE, 1, 0), 0);
+	KUNIT_EXPECT_NE(test, bus_write(fake, AT_SRIOV + PCI_SRIOV_CTRL, 2, 1), 0);
+	clear_bit(PCI_LU_OUTGOING, &fake->dev.lu_flags);
+	guard_update(fake);
+	KUNIT_EXPECT_EQ(test, bus_write(fake, AT_SRIOV + PCI_SRIOV_CTRL, 2, 1), 0);
+	KUNIT_EXPECT_EQ(test, pci_lu_guard_count(&fake->dev), 3);
 }
 
 static void lu_guard_bridge_incoming(struct kunit *test)
@@ -423,6 +479,8 @@ static struct kunit_case lu_guard_cases[] = {
 	KUNIT_CASE_SLOW(lu_guard_bridge_outgoing),
 	KUNIT_CASE_SLOW(lu_guard_bridge_incoming),
 	KUNIT_CASE_SLOW(lu_guard_bridge_user_space),
+	KUNIT_CASE_SLOW(lu_guard_pf_outgoing),
+	KUNIT_CASE(lu_guard_pf_incoming),
 	KUNIT_CASE(lu_guard_unclaimed),
 	KUNIT_CASE(lu_guard_claimed),
 	KUNIT_CASE(lu_guard_outgoing_device),

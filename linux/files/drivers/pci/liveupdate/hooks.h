@@ -86,6 +86,8 @@ enum {
 	PCI_LU_KEPT_APART,	/* a driver was kept away, which is tried when finished */
 	PCI_LU_ACS_KEPT,	/* lu_acs_ctrl is how ACS stays, also when finished */
 	PCI_LU_LEFT_OUT,	/* was adopted, and has not been given back */
+	PCI_LU_PF,		/* kept with its Virtual Functions, in either direction */
+	PCI_LU_UNRESET,		/* a Virtual Function that is as the last kernel left it */
 };
 
 extern const struct attribute_group pci_liveupdate_attr_group;
@@ -99,6 +101,9 @@ enum pci_lu_buses __pci_liveupdate_scan_buses(struct pci_dev *dev, u8 primary,
 					      u8 secondary, u8 subordinate, int pass);
 void __pci_liveupdate_claim_resources(struct pci_bus *bus);
 bool __pci_liveupdate_keep_acs(struct pci_dev *dev);
+void __pci_liveupdate_vf_config(struct pci_dev *pf);
+void __pci_liveupdate_add_vfs(struct pci_dev *dev);
+bool __pci_liveupdate_keeps_ari(struct pci_dev *dev);
 bool __pci_liveupdate_msi_is_held(struct pci_dev *dev, int type);
 bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_driver *drv);
 bool __pci_liveupdate_refuses(struct pci_dev *dev, const char *what);
@@ -210,6 +215,29 @@ static inline bool pci_liveupdate_keeps_driver_out(struct pci_dev *dev,
 						   const struct pci_driver *drv)
 {
 	return pci_lu_used() && __pci_liveupdate_keeps_driver_out(dev, drv);
+}
+
+/* What all Virtual Functions have in common has been read of the first one */
+static inline void pci_liveupdate_vf_config(struct pci_dev *pf)
+{
+	if (pci_lu_used() && pci_lu_test(pf, BIT(PCI_LU_PF)))
+		__pci_liveupdate_vf_config(pf);
+}
+
+/*
+ * Add devices for the Virtual Functions that the previous kernel has enabled, if that
+ * is due. Called with pci_rescan_remove_lock held
+ */
+static inline void pci_liveupdate_add_vfs(struct pci_dev *dev)
+{
+	if (IS_ENABLED(CONFIG_PCI_LIVEUPDATE_VFS) && pci_lu_used() && pci_lu_test(dev, BIT(PCI_LU_PF)))
+		__pci_liveupdate_add_vfs(dev);
+}
+
+/* Does SR-IOV of another function need ARI Capable Hierarchy of this one as it is? */
+static inline bool pci_liveupdate_keeps_ari(struct pci_dev *dev)
+{
+	return pci_lu_used() && __pci_liveupdate_keeps_ari(dev);
 }
 
 /* What becomes of the bus numbers of a bridge? The answer is the same in both passes */

@@ -77,6 +77,22 @@ static int incoming_add(struct pci_liveupdate_record_ser *rec)
 	return 0;
 }
 
+/* What two records say of one function, when all of them are there */
+static void incoming_relate(const struct pci_liveupdate_record_ser *rec)
+{
+	bool vf = rec->flags & PCI_LIVEUPDATE_F_VF;
+	struct pci_lu_incoming *pf;
+
+	if (!vf && !(rec->flags & PCI_LIVEUPDATE_F_IOV))
+		return;
+	/* It has been checked that there is one */
+	pf = xa_load(&pci_lu_entries, pci_lu_key(rec->domain, vf ? rec->vf.pf : rec->bdf));
+	if (!vf)
+		pf->iov = rec;
+	else if (rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED)
+		pf->untranslated = true;
+}
+
 static int incoming_read(struct pci_liveupdate_header_ser *header,
 			 struct pci_lu_error *bad)
 {
@@ -101,8 +117,11 @@ static int incoming_read(struct pci_liveupdate_header_ser *header,
 
 	err = pci_lu_set_check(header, &lu_in.set, &slots, &nr, bad);
 	for (u64 i = 0; !err && i < nr; i++)
-		if (!pci_lu_slot_is_free(slots[i]))
+		if (!pci_lu_slot_is_free(slots[i]) &&
+		    !(slots[i]->flags & PCI_LIVEUPDATE_F_IOV))
 			err = incoming_add(slots[i]);
+	for (u64 i = 0; !err && i < nr; i++)
+		incoming_relate(slots[i]);
 	return err;
 }
 
@@ -171,6 +190,21 @@ bool pci_lu_incoming_active(void)
 	return lu_in.pending;
 }
 
+/* The bus numbers that are a bridge's, or of Virtual Functions; false if there are none */
+static bool lu_has_buses(const struct pci_lu_incoming *in, u8 *first, u8 *last)
+{
+	if (in->rec->flags & PCI_LIVEUPDATE_F_BRIDGE) {
+		*first = in->rec->secondary;
+		*last = in->rec->subordinate;
+		return true;
+	}
+	if (!in->iov || in->iov->iov.last_bus == PCI_BUS_NUM(in->rec->bdf))
+		return false;
+	*first = PCI_BUS_NUM(in->rec->bdf) + 1;
+	*last = in->iov->iov.last_bus;
+	return true;
+}
+
 /**
  * pci_lu_incoming_has_buses - are these the bus numbers of another bridge?
  * @bridge: bridge that a scan has come to
@@ -178,8 +212,8 @@ bool pci_lu_incoming_active(void)
  * @last: its Subordinate Bus Number
  *
  * Context: takes pci_lu_rwsem for reading.
- * Return: true if a preserved bridge beside @bridge, found already or not, has
- * one of them.
+ * Return: true if a preserved bridge beside @bridge, or Virtual Functions of a device
+ * there, found already or not, have one of them.
  */
 bool pci_lu_incoming_has_buses(struct pci_dev *bridge, u8 first, u8 last)
 {
@@ -189,23 +223,24 @@ bool pci_lu_incoming_has_buses(struct pci_dev *bridge, u8 first, u8 last)
 
 	guard(rwsem_read)(&pci_lu_rwsem);
 	xa_for_each_range(&pci_lu_entries, key, in, on_bus, on_bus | 0xff) {
-		const struct pci_liveupdate_record_ser *rec = in->rec;
+		u8 its_first, its_last;
 
-		if (rec->flags & PCI_LIVEUPDATE_F_BRIDGE &&
-		    rec->bdf != pci_dev_id(bridge) &&
-		    first <= rec->subordinate && last >= rec->secondary)
+		if (in->rec->bdf != pci_dev_id(bridge) &&
+		    lu_has_buses(in, &its_first, &its_last) &&
+		    first <= its_last && last >= its_first)
 			return true;
 	}
 	return false;
 }
 
 /**
- * pci_liveupdate_has_bus - is this the bus number of a preserved bridge?
+ * pci_liveupdate_has_bus - is this the bus number of a preserved bridge, or of
+ *	Virtual Functions?
  * @domain: PCI domain (segment) number
  * @nr: bus number
  *
  * Context: process context. Takes pci_lu_rwsem for reading.
- * Return: true if it is, whether or not the bridge has been found.
+ * Return: true if it is, whether or not the bridge, or device, has been found.
  */
 bool pci_liveupdate_has_bus(u32 domain, u8 nr)
 {
@@ -217,10 +252,12 @@ bool pci_liveupdate_has_bus(u32 domain, u8 nr)
 
 	guard(rwsem_read)(&pci_lu_rwsem);
 	xa_for_each_range(&pci_lu_entries, key, in, pci_lu_key(domain, 0),
-			  pci_lu_key(domain, PCI_DEVID(nr, 0)))
-		if (in->rec->flags & PCI_LIVEUPDATE_F_BRIDGE &&
-		    nr >= in->rec->secondary && nr <= in->rec->subordinate)
+			  pci_lu_key(domain, PCI_DEVID(nr, 0))) {
+		u8 first, last;
+
+		if (lu_has_buses(in, &first, &last) && nr >= first && nr <= last)
 			return true;
+	}
 	return false;
 }
 
@@ -313,7 +350,8 @@ EXPORT_SYMBOL_GPL(pci_liveupdate_find);
  *
  * For IOMMU drivers, before they switch a unit on that @dev is behind: its DMA
  * has been going on without translation since before the kexec, and its owner
- * has given it physical addresses.
+ * has given it physical addresses. A Physical Function answers for its Virtual
+ * Functions, which come later.
  *
  * Context: process context. Takes pci_lu_rwsem for reading.
  * Return: true if @dev is incoming and nothing may translate for it.
@@ -322,7 +360,8 @@ bool pci_liveupdate_is_untranslated(struct pci_dev *dev)
 {
 	guard(rwsem_read)(&pci_lu_rwsem);
 	return lu_is_incoming(dev) && !(pci_lu_break & PCI_LU_BREAK_UNTRANSLATED) &&
-	       dev->lu_incoming->rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED;
+	       (dev->lu_incoming->untranslated ||
+		dev->lu_incoming->rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED);
 }
 
 static bool lu_host_is_scanned(u32 domain, u8 nr)

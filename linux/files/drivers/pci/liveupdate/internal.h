@@ -21,9 +21,11 @@ struct kho_block_set;
  * struct pci_lu_incoming - what the incoming kernel knows about a record
  * @rec:	the record, in memory of the previous kernel until the
  *		File-Lifecycle-Bound object is finished
+ * @iov:	the record of its Virtual Functions, NULL if there is none
  * @dev:	the device, referenced, once it has been added; NULL before
  * @users:	preserved devices at or below this function that are not
  *		finished yet
+ * @untranslated: one of its Virtual Functions has DMA going on without translation
  * @reserved:	addresses that nobody may be given, because the device that
  *		has them is missing or lost
  *
@@ -31,8 +33,10 @@ struct kho_block_set;
  */
 struct pci_lu_incoming {
 	struct pci_liveupdate_record_ser *rec;
+	const struct pci_liveupdate_record_ser *iov;
 	struct pci_dev *dev;
 	u32 users;
+	bool untranslated;
 	struct pci_lu_reservation *reserved;
 };
 
@@ -77,6 +81,80 @@ int pci_lu_records_check(const struct pci_liveupdate_header_ser *hdr,
 int pci_lu_set_check(const struct pci_liveupdate_header_ser *hdr, struct kho_block_set *set,
 		     struct pci_liveupdate_record_ser ***slots, u64 *nr_slots,
 		     struct pci_lu_error *err);
+
+/* Size in bytes of a BAR that has been checked */
+static inline u64 pci_lu_bar_bytes(const struct pci_liveupdate_bar_ser *bar)
+{
+	return upper_32_bits(bar->mask) ? -bar->mask : (u32)-bar->mask;
+}
+
+/* iov_record.c, iov.c */
+#ifdef CONFIG_PCI_LIVEUPDATE_VFS
+u16 pci_lu_vf_index(struct pci_dev *dev);
+const char *pci_lu_iov_take(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec);
+const char *pci_lu_iov_changed(struct pci_dev *dev);
+const char *pci_lu_iov_mismatch(struct pci_dev *dev,
+				const struct pci_liveupdate_record_ser *rec);
+const char *pci_lu_iov_check(const struct pci_liveupdate_record_ser *rec);
+int pci_lu_iov_check_all(struct pci_liveupdate_record_ser **slots, u64 nr_slots,
+			 struct pci_lu_error *err);
+void pci_lu_adopt_iov(struct pci_dev *dev);
+struct pci_liveupdate_record_ser **pci_lu_iov_slot(struct pci_dev *dev);
+#else
+static inline u16 pci_lu_vf_index(struct pci_dev *dev)
+{
+	return 0;
+}
+
+static inline const char *pci_lu_iov_take(struct pci_dev *dev,
+					  struct pci_liveupdate_record_ser *rec)
+{
+	return NULL;
+}
+
+static inline const char *pci_lu_iov_changed(struct pci_dev *dev)
+{
+	return NULL;
+}
+
+static inline const char *pci_lu_iov_mismatch(struct pci_dev *dev,
+					      const struct pci_liveupdate_record_ser *rec)
+{
+	return NULL;
+}
+
+static inline const char *pci_lu_iov_check(const struct pci_liveupdate_record_ser *rec)
+{
+	return NULL;
+}
+
+static inline int pci_lu_iov_check_all(struct pci_liveupdate_record_ser **slots,
+				       u64 nr_slots, struct pci_lu_error *err)
+{
+	return 0;
+}
+
+static inline void pci_lu_adopt_iov(struct pci_dev *dev)
+{
+}
+
+static inline struct pci_liveupdate_record_ser **pci_lu_iov_slot(struct pci_dev *dev)
+{
+	return NULL;
+}
+#endif
+
+/* The next function on the way from a preserved device to the host bridge */
+static inline struct pci_dev *pci_lu_up(struct pci_dev *dev)
+{
+	return dev->is_virtfn ? pci_physfn(dev) : pci_upstream_bridge(dev);
+}
+
+/* Does a driver nothing to a function: as it comes, while it has it, and as it goes? */
+static inline bool pci_lu_leaves_alone(const struct pci_driver *drv)
+{
+	return drv->live_update && !drv->remove && !drv->shutdown;
+}
 
 /* dma.c */
 struct acpi_table_header;

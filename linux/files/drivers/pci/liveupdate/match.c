@@ -65,6 +65,15 @@ void pci_lu_incoming_finish(struct liveupdate_flb_op_args *args)
 	pr_info("all devices of the previous kernel are finished\n");
 }
 
+static const char *lu_mismatch(struct pci_dev *dev, struct pci_lu_incoming *in)
+{
+	const char *differs = pci_lu_record_mismatch(dev, in->rec);
+
+	if (!differs && in->iov)
+		differs = pci_lu_iov_mismatch(dev, in->iov);
+	return differs;
+}
+
 void __pci_liveupdate_match(struct pci_dev *dev)
 {
 	struct pci_lu_incoming *in;
@@ -75,14 +84,18 @@ void __pci_liveupdate_match(struct pci_dev *dev)
 
 	guard(rwsem_write)(&pci_lu_rwsem);
 	in = xa_load(&pci_lu_entries, pci_lu_key(pci_domain_nr(dev->bus), pci_dev_id(dev)));
-	if (!in || in->dev)
+	if (!in || in->dev) {
+		/* Nobody but a new kernel adds Virtual Functions to what is adopted */
+		if (dev->is_virtfn && test_bit(PCI_LU_PF, &pci_physfn(dev)->lu_flags))
+			set_bit(PCI_LU_UNRESET, &dev->lu_flags);
 		return;
+	}
 
 	/* Whatever it is, nobody here knows what it is doing: leave it alone */
 	dev->lu_incoming = in;
 	set_bit(PCI_LU_ADOPTED, &dev->lu_flags);
 
-	differs = pci_lu_record_mismatch(dev, in->rec);
+	differs = lu_mismatch(dev, in);
 	trace_pci_liveupdate_adopt(dev, differs ?: "as it was");
 	if (in->rec->flags & PCI_LIVEUPDATE_F_DEAD) {
 		set_bit(PCI_LU_LOST, &dev->lu_flags);
@@ -93,6 +106,8 @@ void __pci_liveupdate_match(struct pci_dev *dev)
 			differs);
 	} else if (in->rec->flags & PCI_LIVEUPDATE_F_BRIDGE) {
 		pci_info(dev, "bridge above %u preserved device(s)\n", in->users);
+	} else if (in->rec->flags & PCI_LIVEUPDATE_F_PF) {
+		pci_info(dev, "kept with %u preserved Virtual Function(s)\n", in->users);
 	} else {
 		pci_info(dev, "preserved by the previous kernel, DMA %s\n",
 			 in->rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED ? "goes on" : "paused");
@@ -198,7 +213,7 @@ void pci_liveupdate_finish(struct pci_dev *dev)
 	for (struct pci_dev *it = dev, *up; it; it = up) {
 		struct pci_lu_incoming *in = it->lu_incoming;
 
-		up = pci_upstream_bridge(it);
+		up = pci_lu_up(it);
 		if (in && !--in->users)
 			incoming_release(in);
 	}

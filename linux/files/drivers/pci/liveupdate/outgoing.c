@@ -252,15 +252,76 @@ static void lu_unlock(struct pci_dev *dev)
 		pci_dev_unlock(dev);
 }
 
-/* Drop one use of the records of @dev and of the bridges above it, up to @end */
+/* Until unpreserved; the bridges above stay awake with it, a Physical Function does not */
+static int lu_stay_awake(struct pci_dev *dev)
+{
+	int active = pm_runtime_get_if_active(&dev->dev);
+
+	if (!active) {
+		pci_err(dev, "cannot be preserved: it is falling asleep; open it, or write on to its power/control, first\n");
+		return -EINVAL;
+	}
+	/* Where there is no runtime power management, nothing falls asleep */
+	if (active < 0)
+		pm_runtime_get_noresume(&dev->dev);
+	return 0;
+}
+
+/* A slot for @it, filled in by @take for the sake of @dev */
+static struct pci_liveupdate_record_ser *
+lu_take(struct pci_dev *dev, struct pci_dev *it,
+	const char *(*take)(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec))
+{
+	struct pci_liveupdate_record_ser *rec = slot_get();
+	const char *why;
+
+	if (IS_ERR(rec)) {
+		pci_err(dev, "cannot be preserved: no memory for its record\n");
+		return rec;
+	}
+	why = take(it, rec);
+	if (!why)
+		return rec;
+	pci_err(dev, "cannot be preserved: %s: %s; put that right first\n", pci_name(it), why);
+	slot_put(rec);
+	return ERR_PTR(-EIO);
+}
+
+/* What is handed over of a Physical Function beside its record */
+static int lu_pf_get(struct pci_dev *dev, struct pci_dev *pf)
+{
+	struct pci_liveupdate_record_ser *rec;
+	int err = lu_stay_awake(pf);
+
+	if (err)
+		return err;
+	rec = lu_take(dev, pf, pci_lu_iov_take);
+	if (IS_ERR(rec)) {
+		pm_runtime_put(&pf->dev);
+		return PTR_ERR(rec);
+	}
+	*pci_lu_iov_slot(pf) = rec;
+	return 0;
+}
+
+static void lu_pf_put(struct pci_dev *pf)
+{
+	slot_put(*pci_lu_iov_slot(pf));
+	*pci_lu_iov_slot(pf) = NULL;
+	pm_runtime_put(&pf->dev);
+}
+
+/* Drop one use of the records of @dev and of what is above it, up to @end */
 static void lu_path_put(struct pci_dev *dev, struct pci_dev *end)
 {
 	for (struct pci_dev *up; dev != end; dev = up) {
 		struct pci_liveupdate_record_ser *rec = dev->lu_outgoing;
 
-		up = pci_upstream_bridge(dev);
+		up = pci_lu_up(dev);
 		if (--rec->use_count)
 			continue;
+		if (rec->flags & PCI_LIVEUPDATE_F_PF)
+			lu_pf_put(dev);
 		slot_put(rec);
 		dev->lu_outgoing = NULL;
 		clear_bit(PCI_LU_OUTGOING, &dev->lu_flags);
@@ -270,45 +331,26 @@ static void lu_path_put(struct pci_dev *dev, struct pci_dev *end)
 	}
 }
 
-/* Until unpreserved; the bridges above stay awake with it */
-static int lu_stay_awake(struct pci_dev *dev)
-{
-	int active = pm_runtime_get_if_active(&dev->dev);
-
-	if (!active) {
-		pci_err(dev, "cannot be preserved: it is falling asleep; open it first\n");
-		return -EINVAL;
-	}
-	/* Where there is no runtime power management, nothing falls asleep */
-	if (active < 0)
-		pm_runtime_get_noresume(&dev->dev);
-	return 0;
-}
-
 static int lu_path_get(struct pci_dev *dev, enum pci_liveupdate_dma dma)
 {
-	const char *why;
-
-	for (struct pci_dev *it = dev; it; it = pci_upstream_bridge(it)) {
+	for (struct pci_dev *it = dev; it; it = pci_lu_up(it)) {
 		struct pci_liveupdate_record_ser *rec = it->lu_outgoing;
+		int err;
 
 		if (rec) {
 			rec->use_count++;
 			continue;
 		}
-		rec = slot_get();
-		if (IS_ERR(rec)) {
-			pci_err(dev, "cannot be preserved: no memory for its record\n");
-			lu_path_put(dev, it);
-			return PTR_ERR(rec);
+		rec = lu_take(dev, it, pci_lu_record_take);
+		err = PTR_ERR_OR_ZERO(rec);
+		if (!err && rec->flags & PCI_LIVEUPDATE_F_PF) {
+			err = lu_pf_get(dev, it);
+			if (err)
+				slot_put(rec);
 		}
-		why = pci_lu_record_take(it, rec);
-		if (why) {
-			pci_err(dev, "cannot be preserved: %s: %s; put that right first\n",
-				pci_name(it), why);
-			slot_put(rec);
+		if (err) {
 			lu_path_put(dev, it);
-			return -EIO;
+			return err;
 		}
 		it->lu_outgoing = rec;
 		set_bit(PCI_LU_OUTGOING, &it->lu_flags);
@@ -343,7 +385,7 @@ static bool lu_others_are_stopping(struct pci_dev *dev)
 {
 	if (!lu_stopping)
 		return false;
-	for (; dev; dev = pci_upstream_bridge(dev))
+	for (; dev; dev = pci_lu_up(dev))
 		if (dev == lu_stopping)
 			return false;
 	return true;
@@ -403,21 +445,21 @@ static int lu_preserve_locked(struct pci_dev *dev)
  * pci_liveupdate_preserve - keep a device working through the next kexec
  * @dev: device, in D0, that the caller owns as its driver
  *
- * Takes the records of @dev and of every bridge above it, and checks them as the
- * next kernel will. From now on the device stays in D0, and on the way out of
+ * Takes the records of @dev, of its Physical Function if it is a Virtual one, and of
+ * every bridge above it, and checks them as the next kernel will. From now on the device stays in D0, and on the way out of
  * this kernel it keeps Bus Master, or is paused if an IOMMU is in the way (see
  * pci_liveupdate_dma()). Undo with pci_liveupdate_unpreserve().
  *
  * Context: process context, from the preserve callback of a file handler that
  * has called pci_liveupdate_register_flb(). The caller keeps its user from
  * resetting @dev meanwhile. Tries device_lock(&dev->dev) and the lock that resets
- * keep from configuration accesses, for a bounded time, and
- * pci_rescan_remove_lock; takes pci_lu_rwsem.
+ * keep from configuration accesses, and both of a Physical Function, for a bounded
+ * time, and pci_rescan_remove_lock; takes pci_lu_rwsem.
  * Return: 0, or after a message that names device, reason and remedy: -EBUSY
  * if @dev is preserved already, is not finished from the last live update, buses
  * are being scanned or devices removed right now, or the machine is about to
- * sleep; -EAGAIN if it is being reset, bound or unbound; -EINVAL if it is a
- * bridge, not in D0, or its driver has not registered the File-Lifecycle-Bound
+ * sleep; -EAGAIN if it, or its Physical Function, is being reset, bound or unbound;
+ * -EINVAL if it is a bridge, not in D0, or its driver has not registered the File-Lifecycle-Bound
  * object; -EOPNOTSUPP if such a device or host cannot be kept yet, or not in a
  * version of the hand-over that the next kernel is said to read; -EIO if its
  * registers, or those of a bridge above it, are not what this kernel knows, or
@@ -426,12 +468,20 @@ static int lu_preserve_locked(struct pci_dev *dev)
  */
 int pci_liveupdate_preserve(struct pci_dev *dev)
 {
+	struct pci_dev *pf = pci_physfn(dev);
 	int err;
 
 	err = lu_lock(dev, "preserved");
 	if (err)
 		return err;
-	err = lu_preserve_locked(dev);
+	/* Nor is what it is part of reset, nor does that get another driver */
+	if (pf != dev)
+		err = lu_lock(pf, "kept with its Virtual Functions");
+	if (!err) {
+		err = lu_preserve_locked(dev);
+		if (pf != dev)
+			lu_unlock(pf);
+	}
 	lu_unlock(dev);
 	return err;
 }
@@ -458,6 +508,8 @@ static int lu_freeze_one(struct pci_dev *dev)
 			return err;
 	}
 	changed = pci_lu_record_changed(dev, dev->lu_outgoing);
+	if (!changed && dev->lu_outgoing->flags & PCI_LIVEUPDATE_F_PF)
+		changed = pci_lu_iov_changed(dev);
 	if (!changed)
 		return 0;
 	pci_err(dev, "cannot be handed over: its %s differs from what was preserved; restore it, or preserve again\n",
@@ -579,8 +631,12 @@ bool __pci_liveupdate_shutdown(struct pci_dev *dev)
 		return true;
 	}
 
-	/* Requests of the devices below go through a bridge with Bus Master */
-	if (rec->flags & PCI_LIVEUPDATE_F_BRIDGE ||
+	/*
+	 * Requests of the devices below go through a bridge with Bus Master. Those of a
+	 * Virtual Function do not depend on its Physical Function's (PCIe r6.0, sec
+	 * 9.3.4.1.3), except where hardware gets that wrong: it stays as it is.
+	 */
+	if (!(rec->flags & PCI_LIVEUPDATE_F_ENDPOINT) ||
 	    rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED)
 		return true;
 

@@ -21,6 +21,8 @@ struct fake {
 	struct device_driver driver;
 	struct device_node node;
 	struct pci_sriov sriov;
+	struct pci_driver pf_driver;
+	struct pci_dev pf;
 	struct pci_lu_incoming incoming;
 	struct pci_liveupdate_record_ser rec;
 	u32 vendor;
@@ -83,10 +85,67 @@ static void no_driver(struct fake *f)
 	f->parent.driver = NULL;
 }
 
+/* On the same bus, and in order */
 static void virtual_function(struct fake *f)
 {
+	f->pf = f->dev;
+	f->pf.driver = &f->pf_driver;
+	f->pf_driver.live_update = true;
 	f->dev.is_virtfn = true;
-	f->dev.physfn = &f->dev;
+	f->dev.physfn = &f->pf;
+}
+
+static void busy_pf(struct fake *f)
+{
+	virtual_function(f);
+	f->pf_driver.live_update = false;
+}
+
+static void fake_callback(struct pci_dev *dev)
+{
+}
+
+/* It takes a running device over, and may do to it what it likes: vfio-pci */
+static void owned_pf(struct fake *f)
+{
+	virtual_function(f);
+	f->pf_driver.remove = fake_callback;
+}
+
+static void shut_down_pf(struct fake *f)
+{
+	virtual_function(f);
+	f->pf_driver.shutdown = fake_callback;
+}
+
+static void sleeping_pf(struct fake *f)
+{
+	virtual_function(f);
+	f->pf.current_state = PCI_D3hot;
+}
+
+static void failed_pf(struct fake *f)
+{
+	virtual_function(f);
+	set_bit(PCI_LU_DEAD, &f->pf.lu_flags);
+}
+
+static void gone_pf(struct fake *f)
+{
+	virtual_function(f);
+	f->pf.error_state = pci_channel_io_perm_failure;
+}
+
+static void pri_pf(struct fake *f)
+{
+	virtual_function(f);
+	f->pf.pri_enabled = true;
+}
+
+static void acs_quirk_pf(struct fake *f)
+{
+	virtual_function(f);
+	f->pf.dev_flags = PCI_DEV_FLAGS_ACS_ENABLED_QUIRK;
 }
 
 static void physical_function(struct fake *f)
@@ -122,7 +181,22 @@ static const struct obstacle obstacles[] = {
 	{ "unplugged", -ENODEV, "it is gone, or does not answer", unplugged },
 	{ "leaving", -ENODEV, "it is being removed, or has failed", leaving },
 	{ "failed", -ENODEV, "it is being removed, or has failed", failed },
-	{ "VF", -EOPNOTSUPP, "Virtual Functions are not supported yet", virtual_function },
+	{ "VF of a busy PF", -EOPNOTSUPP,
+	  "its Physical Function has a driver that does not keep Virtual Functions through a kexec",
+	  busy_pf },
+	{ "VF of a PF with owner", -EOPNOTSUPP,
+	  "its Physical Function has a driver that does not keep Virtual Functions through a kexec",
+	  owned_pf },
+	{ "VF of a PF that is shut down", -EOPNOTSUPP,
+	  "its Physical Function has a driver that does not keep Virtual Functions through a kexec",
+	  shut_down_pf },
+	{ "VF of a sleeping PF", -EINVAL, "its Physical Function is not in D0", sleeping_pf },
+	{ "VF of a failed PF", -ENODEV, "it is being removed, or has failed", failed_pf },
+	{ "VF of a gone PF", -ENODEV, "it is gone, or does not answer", gone_pf },
+	{ "VF of a PF with PRI", -EOPNOTSUPP, "page requests (PRI) are enabled", pri_pf },
+	{ "VF of a PF with ACS quirk", -EOPNOTSUPP,
+	  "ACS of it, or of a bridge above it, is set up by a quirk that cannot be handed over",
+	  acs_quirk_pf },
 	{ "PF with VFs", -EOPNOTSUPP, "it has Virtual Functions enabled", physical_function },
 	{ "PRI", -EOPNOTSUPP, "page requests (PRI) are enabled", pri },
 	{ "odd BARs", -EOPNOTSUPP, "its BARs are known to be broken", odd_bars },
@@ -171,6 +245,21 @@ static void lu_refused(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, refusal);
 	KUNIT_EXPECT_EQ(test, refusal->errno, obstacle->errno);
 	KUNIT_EXPECT_STREQ(test, refusal->reason, obstacle->reason);
+}
+
+/* As it is, or without a driver: then nobody has told what state it is in */
+static void lu_vf_not_refused(struct kunit *test)
+{
+	struct fake *fake = fake_device(test);
+
+	virtual_function(fake);
+	KUNIT_EXPECT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_PRESERVE));
+	fake->pf.driver = NULL;
+	fake->pf.current_state = PCI_UNKNOWN;
+	KUNIT_EXPECT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_PRESERVE));
+	/* It has: Power State of what is read there is D2 */
+	fake->pf.pm_cap = PCI_STD_HEADER_SIZEOF;
+	KUNIT_EXPECT_NOT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_PRESERVE));
 }
 
 /* What is above counts, too: a quirk's port, a port without extended space */
@@ -224,6 +313,7 @@ static void lu_vga_stays(struct kunit *test)
 
 static struct kunit_case lu_outgoing_cases[] = {
 	KUNIT_CASE_PARAM(lu_refused, lu_obstacle_gen_params),
+	KUNIT_CASE(lu_vf_not_refused),
 	KUNIT_CASE(lu_refused_for_a_bridge),
 	KUNIT_CASE(lu_bar_sizes_stay),
 	KUNIT_CASE(lu_vga_stays),

@@ -16,7 +16,9 @@
  *   the log: by the functions of the PCI core that do it, whoever calls them;
  * - an incoming device is bound only by a driver that says that it takes
  *   devices over as they are (&pci_driver.live_update). The same goes for
- *   the bridges above it.
+ *   the bridges above it. In either kernel, a Physical Function above a Virtual one
+ *   is bound only by such a driver that does nothing when it goes, either: it has
+ *   neither a remove nor a shutdown callback.
  *
  * What cannot be refused, because it has happened already or because the
  * machine is worse off without, marks the record dead: surprise removal, and
@@ -138,16 +140,23 @@ bool pci_liveupdate_refuses_host(const struct device *host)
 
 bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_driver *drv)
 {
-	if (!test_bit(PCI_LU_ADOPTED, &dev->lu_flags) || lu_lets_all_through())
+	bool pf = test_bit(PCI_LU_PF, &dev->lu_flags);
+	bool able = pf ? pci_lu_leaves_alone(drv) : drv->live_update;
+
+	/* In the outgoing kernel too, what is above Virtual Functions has no owner */
+	if (lu_lets_all_through() || !(pf || test_bit(PCI_LU_ADOPTED, &dev->lu_flags)))
 		return false;
-	if (drv->live_update && !test_bit(PCI_LU_LOST, &dev->lu_flags))
+	if (able && !test_bit(PCI_LU_LOST, &dev->lu_flags))
 		return false;
 
-	set_bit(PCI_LU_KEPT_APART, &dev->lu_flags);
+	/* Nor is it tried later where Virtual Functions go on working without it */
+	if (!pf)
+		set_bit(PCI_LU_KEPT_APART, &dev->lu_flags);
 	trace_pci_liveupdate_refuse(dev, drv->name);
 	pci_notice_ratelimited(dev, "driver %s is kept away until the live update is finished: %s\n",
-			       drv->name, drv->live_update ?
+			       drv->name, able ?
 			       "this is not the device that was preserved, or it failed since" :
+			       pf ? "it does not leave Virtual Functions alone" :
 			       "it does not know how to take over a running device");
 	return true;
 }
@@ -216,13 +225,28 @@ bool pci_liveupdate_hands_off(struct pci_dev *dev)
 
 int __pci_liveupdate_removing(struct pci_dev *dev)
 {
-	/* Virtual Functions go with their driver, and what was pulled is gone */
-	if (dev && !dev->is_virtfn && !pci_dev_is_disconnected(dev) &&
-	    pci_liveupdate_refuses_slot(dev->bus, PCI_SLOT(dev->devfn), "removal"))
+	struct pci_dev *pf = dev ? pci_physfn(dev) : NULL;
+
+	/* What was pulled is gone; Virtual Functions go all together, or none does */
+	if (dev && !pci_dev_is_disconnected(pf) &&
+	    (pf != dev ? pci_liveupdate_refuses(pf, "removal of a Virtual Function") :
+	     pci_liveupdate_refuses_slot(dev->bus, PCI_SLOT(dev->devfn), "removal")))
 		return -EBUSY;
 
 	pci_lu_stopping(dev);
 	return 0;
+}
+
+static int lu_mark_dead(struct pci_dev *dev, void *why);
+
+/* They may be on buses that no bridge leads to */
+static void lu_mark_vfs_dead(struct pci_dev *pf, void *why)
+{
+	struct pci_dev *dev = NULL;
+
+	for_each_pci_dev(dev)
+		if (dev->is_virtfn && pci_physfn(dev) == pf)
+			lu_mark_dead(dev, why);
 }
 
 static int lu_mark_dead(struct pci_dev *dev, void *why)
@@ -239,6 +263,8 @@ static int lu_mark_dead(struct pci_dev *dev, void *why)
 		pci_err(dev, "no longer preserved as it was: %s\n", (const char *)why);
 	}
 	pci_lu_leaves(dev);
+	if (test_bit(PCI_LU_PF, &dev->lu_flags))
+		lu_mark_vfs_dead(dev, why);
 	return 0;
 }
 

@@ -128,6 +128,29 @@ static void record_fill_bridge(struct pci_dev *dev,
 		rec->windows |= PCI_LIVEUPDATE_WIN_PREF64;
 }
 
+static u16 record_kind(struct pci_dev *dev)
+{
+	if (dev->hdr_type == PCI_HEADER_TYPE_BRIDGE)
+		return PCI_LIVEUPDATE_F_BRIDGE;
+	if (dev->is_virtfn)
+		return PCI_LIVEUPDATE_F_ENDPOINT | PCI_LIVEUPDATE_F_VF;
+	/* One that has Virtual Functions is not preserved for itself */
+	return pci_num_vf(dev) ? PCI_LIVEUPDATE_F_PF : PCI_LIVEUPDATE_F_ENDPOINT;
+}
+
+static void record_fill_ids(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec)
+{
+	u32 id, class;
+
+	/* Quirks may have put other values in &struct pci_dev */
+	pci_read_config_dword(dev, PCI_VENDOR_ID, &id);
+	pci_read_config_dword(dev, PCI_CLASS_REVISION, &class);
+	rec->class = class >> 8;
+	/* A Virtual Function answers all ones, be it there or not */
+	rec->vendor = dev->is_virtfn ? dev->vendor : lower_16_bits(id);
+	rec->device = dev->is_virtfn ? dev->device : upper_16_bits(id);
+}
+
 static void record_fill_identity(struct pci_dev *dev,
 				 struct pci_liveupdate_record_ser *rec)
 {
@@ -155,19 +178,17 @@ void pci_lu_record_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *r
 {
 	bool bridge = dev->hdr_type == PCI_HEADER_TYPE_BRIDGE;
 	int i, nr_bars = bridge ? 2 : PCI_STD_NUM_BARS;
-	u32 id, class;
-
-	/* Quirks may have put other values in &struct pci_dev */
-	pci_read_config_dword(dev, PCI_VENDOR_ID, &id);
-	pci_read_config_dword(dev, PCI_CLASS_REVISION, &class);
 
 	rec->domain = pci_domain_nr(dev->bus);
 	rec->bdf = pci_dev_id(dev);
-	rec->flags = bridge ? PCI_LIVEUPDATE_F_BRIDGE : PCI_LIVEUPDATE_F_ENDPOINT;
-	rec->vendor = lower_16_bits(id);
-	rec->device = upper_16_bits(id);
-	rec->class = class >> 8;
+	rec->flags = record_kind(dev);
+	record_fill_ids(dev, rec);
 	record_fill_identity(dev, rec);
+	if (rec->flags & PCI_LIVEUPDATE_F_VF) {
+		rec->vf.pf = pci_dev_id(pci_physfn(dev));
+		rec->vf.index = pci_lu_vf_index(dev);
+		return;
+	}
 	if (!bridge && pci_lu_break & PCI_LU_BREAK_IDENTITY)
 		rec->device ^= 1;
 
@@ -287,6 +308,27 @@ static const char *record_check_bars(const struct pci_liveupdate_record_ser *rec
 	return NULL;
 }
 
+/* What a record is of: these flags, and no others of them, go together */
+static const u16 record_kinds[] = {
+	PCI_LIVEUPDATE_F_BRIDGE,
+	PCI_LIVEUPDATE_F_ENDPOINT,
+	PCI_LIVEUPDATE_F_ENDPOINT | PCI_LIVEUPDATE_F_VF,
+	PCI_LIVEUPDATE_F_PF,
+};
+
+#define KIND_FLAGS	(PCI_LIVEUPDATE_F_BRIDGE | PCI_LIVEUPDATE_F_ENDPOINT |		\
+			 PCI_LIVEUPDATE_F_VF | PCI_LIVEUPDATE_F_PF)
+
+static bool record_is_of_a_kind(const struct pci_liveupdate_record_ser *rec)
+{
+	bool bridge = rec->hdr_type == PCI_HEADER_TYPE_BRIDGE;
+
+	for (int i = 0; i < ARRAY_SIZE(record_kinds); i++)
+		if ((rec->flags & KIND_FLAGS) == record_kinds[i])
+			return bridge == (record_kinds[i] == PCI_LIVEUPDATE_F_BRIDGE);
+	return false;
+}
+
 static const char *record_check_bridge(const struct pci_liveupdate_record_ser *rec)
 {
 	if (!(rec->flags & PCI_LIVEUPDATE_F_BRIDGE)) {
@@ -304,25 +346,26 @@ static const char *record_check_bridge(const struct pci_liveupdate_record_ser *r
 static const char *record_check(const struct pci_liveupdate_record_ser *rec, u32 version)
 {
 	const char *why;
-	bool bridge;
 
 	why = pci_lu_abi_check(rec, version) ?: pci_lu_abi_no_code(rec);
 	if (why)
 		return why;
-	if (rec->hdr_type > PCI_HEADER_TYPE_BRIDGE)
-		return "unknown header type";
-	bridge = rec->hdr_type == PCI_HEADER_TYPE_BRIDGE;
-	if (!!(rec->flags & PCI_LIVEUPDATE_F_BRIDGE) != bridge ||
-	    !!(rec->flags & PCI_LIVEUPDATE_F_ENDPOINT) == bridge)
-		return "flags that do not fit the header type";
-	if (!bridge && rec->use_count != 1)
-		return "device preserved more than once";
-	if (bridge && rec->dma)
-		return "DMA verdict for a bridge";
-	if (rec->windows & ~PCI_LIVEUPDATE_WIN_ALL)
-		return "unknown window kinds";
 	if (rec->claimed & ~(u8)GENMASK(PCI_LIVEUPDATE_ROM_BAR, 0))
 		return "unknown BARs claimed";
+	if (rec->flags & PCI_LIVEUPDATE_F_IOV)
+		return record_check_bars(rec) ?: pci_lu_iov_check(rec);
+	if (rec->hdr_type > PCI_HEADER_TYPE_BRIDGE)
+		return "unknown header type";
+	if (!record_is_of_a_kind(rec))
+		return "flags that do not fit the header type";
+	if (rec->flags & PCI_LIVEUPDATE_F_ENDPOINT && rec->use_count != 1)
+		return "device preserved more than once";
+	if (!(rec->flags & PCI_LIVEUPDATE_F_ENDPOINT) && rec->dma)
+		return "DMA verdict for what nobody preserved";
+	if (rec->flags & PCI_LIVEUPDATE_F_VF && memchr_inv(rec->bars, 0, sizeof(rec->bars)))
+		return "BARs of a Virtual Function, which has none of its own";
+	if (rec->windows & ~PCI_LIVEUPDATE_WIN_ALL)
+		return "unknown window kinds";
 	if (rec->class > 0xffffff)
 		return "class code wider than 24 bits";
 
@@ -380,6 +423,16 @@ static const char *record_doubt_buses(struct pci_dev *dev,
 	return NULL;
 }
 
+static bool record_is_answered(struct pci_dev *dev, const struct pci_liveupdate_record_ser *rec)
+{
+	u32 id;
+
+	/* No class is all ones, which an ID of a Virtual Function always is */
+	pci_read_config_dword(dev, dev->is_virtfn ? PCI_CLASS_REVISION : PCI_VENDOR_ID, &id);
+	return !PCI_POSSIBLE_ERROR(id) && !PCI_POSSIBLE_ERROR(rec->vendor) &&
+	       !(dev->is_virtfn && rec->class == 0xffffff);
+}
+
 /**
  * pci_lu_record_take - describe a function, and see whether that can be true
  * @dev: device or bridge, in D0
@@ -396,7 +449,6 @@ static const char *record_doubt_buses(struct pci_dev *dev,
 const char *pci_lu_record_take(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec)
 {
 	const char *why;
-	u32 id;
 
 	pci_lu_record_fill(dev, rec);
 	rec->use_count = 1;
@@ -404,8 +456,7 @@ const char *pci_lu_record_take(struct pci_dev *dev, struct pci_liveupdate_record
 		return NULL;
 
 	/* Not all resets ask for locks: it must have answered all the while */
-	pci_read_config_dword(dev, PCI_VENDOR_ID, &id);
-	if (PCI_POSSIBLE_ERROR(id) || PCI_POSSIBLE_ERROR(rec->vendor))
+	if (!record_is_answered(dev, rec))
 		return "it does not answer";
 
 	why = record_check(rec, PCI_LIVEUPDATE_ABI_VERSION);
@@ -458,9 +509,14 @@ static int range_cmp(const void *pa, const void *pb)
 static int record_ranges(const struct pci_liveupdate_record_ser *rec,
 			 struct lu_range *range)
 {
+	bool iov = rec->flags & PCI_LIVEUPDATE_F_IOV;
 	int n = 0;
 
-	range[n++] = (struct lu_range){ rec, rec->bdf, rec->bdf, RANGE_FUNCTION };
+	if (!iov)
+		range[n++] = (struct lu_range){ rec, rec->bdf, rec->bdf, RANGE_FUNCTION };
+	else if (rec->iov.last_bus > PCI_BUS_NUM(rec->bdf))
+		range[n++] = (struct lu_range){ rec, PCI_BUS_NUM(rec->bdf) + 1,
+						rec->iov.last_bus, RANGE_BUS };
 	if (rec->flags & PCI_LIVEUPDATE_F_BRIDGE)
 		range[n++] = (struct lu_range){ rec, rec->secondary,
 						rec->subordinate, RANGE_BUS };
@@ -468,32 +524,62 @@ static int record_ranges(const struct pci_liveupdate_record_ser *rec,
 	for (int i = 0; i < PCI_LIVEUPDATE_NUM_BARS; i++) {
 		const struct pci_liveupdate_bar_ser *bar = &rec->bars[i];
 		bool io = i != PCI_LIVEUPDATE_ROM_BAR && bar_is_io(bar->value);
-		u64 start = bar->value & bar->mask;
+		u64 start = bar->value & bar->mask, size = bar_size(i, bar);
 
-		if (rec->claimed & BIT(i))
-			range[n++] = (struct lu_range){
-				rec, start, start + bar_size(i, bar) - 1,
-				io ? RANGE_IO : RANGE_MEM };
+		if (!(rec->claimed & BIT(i)))
+			continue;
+		if (iov)
+			size *= rec->iov.bar_vfs[i];
+		range[n++] = (struct lu_range){ rec, start, start + size - 1,
+						io ? RANGE_IO : RANGE_MEM };
 	}
 	return n;
 }
 
-/* Bus ranges may nest, as bridges do, but neither cross nor start together */
-static bool buses_cross(const struct lu_range *range, u8 *stack, int *depth)
+/**
+ * struct lu_buses - bus ranges of a domain, up to one
+ * @stack:  where those end that it may be in; a chain of bridges is not longer, as
+ *	    starts differ
+ * @depth:  entries in @stack
+ * @bridge: where the last one of a bridge starts, negative if there is none
+ * @vfs:    the highest bus number of Virtual Functions, negative if there is none
+ */
+struct lu_buses {
+	u8 stack[256];
+	int depth;
+	int bridge;
+	int vfs;
+};
+
+/*
+ * Bus ranges may nest, as bridges do, but neither cross nor start together. Numbers of
+ * Virtual Functions are within the range of the bridge above, no bridge's that begins
+ * there, and may be used by several Physical Functions.
+ */
+static bool buses_cross(const struct lu_range *range, struct lu_buses *buses)
 {
-	while (*depth && stack[*depth - 1] < range->start)
-		(*depth)--;
-	if (*depth && range->end > stack[*depth - 1])
+	bool vfs = range->rec->flags & PCI_LIVEUPDATE_F_IOV;
+	int start = range->start, end = range->end;
+
+	while (buses->depth && buses->stack[buses->depth - 1] < start)
+		buses->depth--;
+	if (buses->depth && end > buses->stack[buses->depth - 1])
 		return true;
-	stack[(*depth)++] = range->end;
+	if (start == buses->bridge || (!vfs && start <= buses->vfs))
+		return true;
+	if (vfs) {
+		buses->vfs = max(buses->vfs, end);
+	} else {
+		buses->stack[buses->depth++] = end;
+		buses->bridge = start;
+	}
 	return false;
 }
 
 static const char *ranges_check(const struct lu_range *range, size_t nr,
 				const struct pci_liveupdate_record_ser **bad)
 {
-	u8 stack[256];	/* a chain of bridges cannot be longer: starts differ */
-	int depth = 0;
+	struct lu_buses buses;
 
 	for (size_t i = 0; i < nr; i++) {
 		const struct lu_range *prev = i ? &range[i - 1] : NULL;
@@ -501,13 +587,14 @@ static const char *ranges_check(const struct lu_range *range, size_t nr,
 		*bad = range[i].rec;
 		if (!prev || prev->kind != range[i].kind ||
 		    prev->rec->domain != range[i].rec->domain) {
-			depth = 0;
+			buses.depth = 0;
+			buses.bridge = -1;
+			buses.vfs = -1;
 			prev = NULL;
 		}
 
 		if (range[i].kind == RANGE_BUS) {
-			if ((prev && prev->start == range[i].start) ||
-			    buses_cross(&range[i], stack, &depth))
+			if (buses_cross(&range[i], &buses))
 				return "bus range overlaps another bridge's";
 		} else if (prev && prev->end >= range[i].start) {
 			return range[i].kind == RANGE_FUNCTION ?
@@ -598,7 +685,9 @@ int pci_lu_records_check(const struct pci_liveupdate_header_ser *hdr,
 
 	sort(ranges, nr_ranges, sizeof(*ranges), range_cmp, NULL);
 	err->why = ranges_check(ranges, nr_ranges, &err->rec);
-	return err->why ? -EINVAL : 0;
+	if (err->why)
+		return -EINVAL;
+	return pci_lu_iov_check_all(slots, nr_slots, err);
 }
 
 /**

@@ -51,12 +51,32 @@ bool pci_lu_is_gone(struct pci_dev *dev)
 
 static bool lu_is_leaving(struct pci_dev *dev)
 {
-	return !pci_dev_is_added(dev) || test_bit(PCI_LU_DEAD, &dev->lu_flags);
+	return !pci_dev_is_added(dev) || test_bit(PCI_LU_DEAD, &dev->lu_flags) ||
+	       test_bit(PCI_LU_DEAD, &pci_physfn(dev)->lu_flags);
 }
 
-static bool lu_is_virtfn(struct pci_dev *dev)
+/* It may stop, reset or disable its Virtual Functions in either kernel */
+static bool lu_has_busy_physfn(struct pci_dev *dev)
 {
-	return dev->is_virtfn;
+	struct pci_driver *drv = dev->is_virtfn ? pci_physfn(dev)->driver : NULL;
+
+	return drv && !pci_lu_leaves_alone(drv);
+}
+
+/* A function that has lost its driver is in a state that nobody has looked at since */
+static bool lu_sleeps(struct pci_dev *dev)
+{
+	u16 pmcsr;
+
+	if (dev->current_state != PCI_UNKNOWN || !dev->pm_cap)
+		return dev->current_state > PCI_D0 && dev->current_state != PCI_UNKNOWN;
+	pci_read_config_word(dev, dev->pm_cap + PCI_PM_CTRL, &pmcsr);
+	return pmcsr & PCI_PM_CTRL_STATE_MASK;
+}
+
+static bool lu_has_sleeping_physfn(struct pci_dev *dev)
+{
+	return dev->is_virtfn && lu_sleeps(pci_physfn(dev));
 }
 
 static bool lu_has_virtfns(struct pci_dev *dev)
@@ -66,7 +86,7 @@ static bool lu_has_virtfns(struct pci_dev *dev)
 
 static bool lu_has_pri(struct pci_dev *dev)
 {
-	return dev->pri_enabled;
+	return pci_physfn(dev)->pri_enabled;
 }
 
 static bool lu_has_odd_bars(struct pci_dev *dev)
@@ -162,7 +182,7 @@ static bool lu_has_dynamic_domain(struct pci_dev *dev)
  */
 static bool lu_has_acs_quirk(struct pci_dev *dev)
 {
-	for (; dev; dev = pci_upstream_bridge(dev))
+	for (; dev; dev = pci_lu_up(dev))
 		if (pci_dev_has_acs_quirk(dev))
 			return true;
 	return false;
@@ -171,7 +191,7 @@ static bool lu_has_acs_quirk(struct pci_dev *dev)
 /* The next kernel could not tell whether it is the same device */
 static bool lu_has_no_extended_config(struct pci_dev *dev)
 {
-	for (; dev; dev = pci_upstream_bridge(dev))
+	for (; dev; dev = pci_lu_up(dev))
 		if (pci_is_pcie(dev) && dev->cfg_size <= PCI_CFG_SPACE_SIZE)
 			return true;
 	return false;
@@ -191,10 +211,13 @@ static const struct pci_lu_refusal lu_refusals[] = {
 	  "check the slot" },
 	{ lu_is_leaving, PCI_LU_PRESERVE, -ENODEV, "it is being removed, or has failed",
 	  "rescan the bus" },
-	{ lu_is_virtfn, PCI_LU_PRESERVE, -EOPNOTSUPP, "Virtual Functions are not supported yet",
-	  "use a device of its own" },
+	{ lu_has_busy_physfn, LU_BOTH, -EOPNOTSUPP,
+	  "its Physical Function has a driver that does not keep Virtual Functions through a kexec",
+	  "unbind that, or bind it to pci-pf-stub" },
+	{ lu_has_sleeping_physfn, LU_BOTH, -EINVAL, "its Physical Function is not in D0",
+	  "write on to power/control of that" },
 	{ lu_has_virtfns, LU_BOTH, -EOPNOTSUPP, "it has Virtual Functions enabled",
-	  "write 0 to sriov_numvfs" },
+	  "preserve these, or write 0 to sriov_numvfs" },
 	{ lu_has_pri, LU_BOTH, -EOPNOTSUPP, "page requests (PRI) are enabled",
 	  "detach it from its shared address spaces" },
 	{ lu_has_odd_bars, PCI_LU_PRESERVE, -EOPNOTSUPP, "its BARs are known to be broken",

@@ -116,20 +116,22 @@ void pci_lu_window_kinds(const struct pci_liveupdate_record_ser *rec, struct pci
  * pci_lu_fix - see to it that resources of a held function stay, or no longer
  * @dev: function
  *
- * VF BARs are left out: they are restored after a reset by the code that assigns
- * them, and what is in a fixed window does not move.
+ * VF BARs are left out unless Virtual Functions are preserved: they are restored
+ * after a reset by the code that assigns them, and what is in a fixed window does
+ * not move.
  *
  * Context: pci_lu_rwsem held for writing.
  */
 void pci_lu_fix(struct pci_dev *dev)
 {
+	bool vfs = test_bit(PCI_LU_PF, &dev->lu_flags);
 	struct resource *res;
 	unsigned int i;
 
 	pci_dev_for_each_resource(dev, res, i) {
-		if (i > PCI_ROM_RESOURCE && !pci_resource_is_bridge_win(i))
-			continue;
-		if (!(dev->lu_keep & BIT(PCI_LU_KEEP_ADDRESSES))) {
+		bool iov = i > PCI_ROM_RESOURCE && !pci_resource_is_bridge_win(i);
+
+		if (!(dev->lu_keep & BIT(PCI_LU_KEEP_ADDRESSES)) || (iov && !vfs)) {
 			if (dev->lu_fixed & BIT(i))
 				res->flags &= ~IORESOURCE_PCI_FIXED;
 			dev->lu_fixed &= ~BIT(i);
@@ -199,20 +201,23 @@ static void lu_reserve(struct pci_lu_incoming *in, struct resource *room,
 	}
 }
 
-static void lu_reserve_bars(struct pci_bus *bus, struct pci_lu_incoming *in)
+static void lu_reserve_bars(struct pci_bus *bus, struct pci_lu_incoming *in,
+			    const struct pci_liveupdate_record_ser *rec)
 {
+	bool iov = rec->flags & PCI_LIVEUPDATE_F_IOV;
+
 	for (int i = 0; i < PCI_LIVEUPDATE_NUM_BARS; i++) {
-		const struct pci_liveupdate_bar_ser *bar = &in->rec->bars[i];
+		const struct pci_liveupdate_bar_ser *bar = &rec->bars[i];
 		bool rom = i == PCI_LIVEUPDATE_ROM_BAR;
 		bool io = !rom && bar->value & PCI_BASE_ADDRESS_SPACE_IO;
+		u64 nr = iov && !rom ? rec->iov.bar_vfs[i] : 1;
 		struct pci_bus_region region = {};
 		struct resource range = {};
 
 		region.start = bar->value & bar->mask;
-		if (!region.start || (rom && !(in->rec->claimed & BIT(i))))
+		if (!region.start || (rom && !(rec->claimed & BIT(i))))
 			continue;
-		region.end = region.start + (upper_32_bits(bar->mask) ? -bar->mask :
-					     (u32)-bar->mask) - 1;
+		region.end = region.start + nr * pci_lu_bar_bytes(bar) - 1;
 
 		range.flags = io ? IORESOURCE_IO : IORESOURCE_MEM;
 		pcibios_bus_to_resource(bus, &range, &region);
@@ -300,6 +305,22 @@ static bool lu_claim(struct pci_dev *dev, int i)
 	return false;
 }
 
+/* Virtual Functions go on decoding these, and have a part of each when they are added */
+#ifdef CONFIG_PCI_LIVEUPDATE_VFS
+static void lu_claim_vf_bars(struct pci_dev *dev)
+{
+	if (!dev->is_physfn || !dev->lu_incoming->iov)
+		return;
+	for (int i = 0; i < PCI_SRIOV_NUM_BARS; i++)
+		if (!lu_claim(dev, pci_resource_num_from_vf_bar(i)))
+			return;
+}
+#else
+static void lu_claim_vf_bars(struct pci_dev *dev)
+{
+}
+#endif
+
 static void lu_claim_bars(struct pci_dev *dev)
 {
 	const struct pci_liveupdate_record_ser *rec = dev->lu_incoming->rec;
@@ -318,8 +339,10 @@ static void lu_claim_bars(struct pci_dev *dev)
 			dev->lu_fixed |= BIT(i);
 		}
 	}
-	if (dev->resource[PCI_ROM_RESOURCE].flags & IORESOURCE_ROM_ENABLE)
-		lu_claim(dev, PCI_ROM_RESOURCE);
+	if (dev->resource[PCI_ROM_RESOURCE].flags & IORESOURCE_ROM_ENABLE &&
+	    !lu_claim(dev, PCI_ROM_RESOURCE))
+		return;
+	lu_claim_vf_bars(dev);
 }
 
 static void lu_claim_windows(struct pci_dev *bridge)
@@ -371,7 +394,10 @@ static void lu_reserve_lost(struct pci_bus *bus, struct pci_lu_incoming *in)
 {
 	if (in->reserved || (in->dev && !test_bit(PCI_LU_LOST, &in->dev->lu_flags)))
 		return;
-	lu_reserve_bars(lu_bus(bus, PCI_BUS_NUM(in->rec->bdf)), in);
+	bus = lu_bus(bus, PCI_BUS_NUM(in->rec->bdf));
+	lu_reserve_bars(bus, in, in->rec);
+	if (in->iov)
+		lu_reserve_bars(bus, in, in->iov);
 }
 
 /**

@@ -42,6 +42,7 @@
 #define pr_fmt(fmt) "PCI Live Update: " fmt
 
 #include <linux/acpi.h>
+#include <linux/delay.h>
 #include <linux/iopoll.h>
 #include <linux/kexec.h>
 #include <linux/mutex.h>
@@ -54,6 +55,7 @@
 #include <trace/events/pci_liveupdate.h>
 
 #define LU_DECODE	(PCI_COMMAND_IO | PCI_COMMAND_MEMORY)
+#define LU_VFS_ON	(PCI_SRIOV_CTRL_VFE | PCI_SRIOV_CTRL_MSE)
 
 /* PCIe r6.0, sec 2.3.2: a function that is not ready yet, as software sees it */
 #define LU_NOT_READY	0xffff0001
@@ -133,6 +135,29 @@ static bool lu_copy_root(struct pci_bus *bus, u32 domain, u8 nr)
 	return false;
 }
 
+/*
+ * A Virtual Function is where its Physical Function is, unless that has been reset. Its
+ * Vendor ID is all ones in any case, and its Command is not (PCIe r6.0, sec 9.3.4.1).
+ */
+static enum pci_lu_answer lu_ask_vf(struct pci_bus *bus,
+				    const struct pci_liveupdate_record_ser *rec,
+				    const char **why)
+{
+	enum pci_lu_answer answer;
+	u32 command;
+
+	bus->number = PCI_BUS_NUM(rec->vf.pf);
+	answer = lu_ask(bus, rec->vf.pf & 0xff, why);
+	bus->number = PCI_BUS_NUM(rec->bdf);
+	if (answer != PCI_LU_SOMEBODY)
+		return answer;
+	if (pci_bus_read_config_dword(bus, rec->bdf & 0xff, PCI_COMMAND, &command)) {
+		*why = "its registers cannot be read";
+		return PCI_LU_UNKNOWN;
+	}
+	return PCI_POSSIBLE_ERROR(command) ? PCI_LU_NOBODY : PCI_LU_SOMEBODY;
+}
+
 /**
  * lu_reach - find the way to a function
  * @bus: filled in: a bus that its registers can be accessed through
@@ -169,6 +194,9 @@ static enum pci_lu_answer lu_reach(struct pci_bus *bus, u32 domain, u16 bdf, con
 		if (answer != PCI_LU_SOMEBODY)
 			return answer;
 	}
+	in = xa_load(&pci_lu_entries, pci_lu_key(domain, bdf));
+	if (in && in->rec->flags & PCI_LIVEUPDATE_F_VF)
+		return lu_ask_vf(bus, in->rec, why);
 	bus->number = PCI_BUS_NUM(bdf);
 	return lu_ask(bus, bdf & 0xff, why);
 }
@@ -312,6 +340,60 @@ static bool lu_is_settled(u32 domain, u16 bdf)
 	       !test_bit(PCI_LU_CLAIMED, &dev->lu_flags);
 }
 
+/* An extended capability of a function that this kernel may have no device for */
+static u16 lu_find_ext(struct pci_bus *bus, unsigned int devfn, u16 id)
+{
+	int ttl = (PCI_CFG_SPACE_EXP_SIZE - PCI_CFG_SPACE_SIZE) / 8;
+	u16 pos = PCI_CFG_SPACE_SIZE;
+	u32 header;
+
+	while (ttl-- && pos >= PCI_CFG_SPACE_SIZE) {
+		pci_bus_read_config_dword(bus, devfn, pos, &header);
+		if (!header || PCI_POSSIBLE_ERROR(header))
+			return 0;
+		if (PCI_EXT_CAP_ID(header) == id)
+			return pos;
+		pos = PCI_EXT_CAP_NEXT(header);
+	}
+	return 0;
+}
+
+/*
+ * Disable the Virtual Functions of a function that nobody will have back, nor any of
+ * them: they stop, and no longer decode addresses that are given to others.
+ */
+static void lu_end_vfs(struct pci_bus *bus, unsigned int devfn)
+{
+	u16 pos = lu_find_ext(bus, devfn, PCI_EXT_CAP_ID_SRIOV);
+	u16 ctrl;
+
+	if (!pos)
+		return;
+	pci_bus_read_config_word(bus, devfn, pos + PCI_SRIOV_CTRL, &ctrl);
+	if (PCI_POSSIBLE_ERROR(ctrl) || !(ctrl & LU_VFS_ON))
+		return;
+	pci_bus_write_config_word(bus, devfn, pos + PCI_SRIOV_CTRL, ctrl & ~LU_VFS_ON);
+	/* After that, nothing of them is under way (PCIe r6.0, sec 9.3.3.3.1) */
+	ssleep(1);
+}
+
+/*
+ * The Physical Function of a Virtual one whose address space may be given to others,
+ * because this kernel has no use for it; false if there is none
+ */
+static bool lu_lost_pf(u32 domain, u16 bdf, u16 *pf)
+{
+	struct pci_lu_incoming *in;
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	in = xa_load(&pci_lu_entries, pci_lu_key(domain, bdf));
+	if (!in || !(in->rec->flags & PCI_LIVEUPDATE_F_VF))
+		return false;
+	*pf = in->rec->vf.pf;
+	in = xa_load(&pci_lu_entries, pci_lu_key(domain, *pf));
+	return !in->dev || test_bit(PCI_LU_LOST, &in->dev->lu_flags);
+}
+
 static int lu_cannot(u32 domain, u16 bdf, const char *why)
 {
 	pr_err_ratelimited("%04x:%02x:%02x.%d cannot be stopped: %s; its session is not finished and keeps its memory\n",
@@ -325,6 +407,7 @@ static int lu_stop(struct pci_bus *bus, u32 domain, u16 bdf, bool ask_only)
 	const char *why = NULL;
 	bool drained;
 	u8 express;
+	u16 pf;
 
 	switch (lu_reach(bus, domain, bdf, &why)) {
 	case PCI_LU_UNKNOWN:
@@ -346,6 +429,11 @@ static int lu_stop(struct pci_bus *bus, u32 domain, u16 bdf, bool ask_only)
 		return lu_cannot(domain, bdf, "Bus Master stays on");
 	if (dev)
 		dev->is_busmaster = 0;
+	if (lu_lost_pf(domain, bdf, &pf)) {
+		pci_dev_put(lu_unguard(domain, pf));
+		bus->number = PCI_BUS_NUM(pf);
+		lu_end_vfs(bus, pf & 0xff);
+	}
 	pr_info("%04x:%02x:%02x.%d stopped%s\n", domain, PCI_BUS_NUM(bdf), PCI_SLOT(bdf),
 		PCI_FUNC(bdf), drained ? "" : " with requests still outstanding");
 	return 0;

@@ -36,7 +36,8 @@ static ssize_t dma_show(struct device *dev, struct device_attribute *attr, char 
 	const char *word = "none";
 
 	guard(rwsem_read)(&pci_lu_rwsem);
-	if (pdev->hdr_type == PCI_HEADER_TYPE_NORMAL && pci_liveupdate_held(pdev)) {
+	if (pdev->hdr_type == PCI_HEADER_TYPE_NORMAL && pci_liveupdate_held(pdev) &&
+	    !test_bit(PCI_LU_PF, &pdev->lu_flags)) {
 		if (pci_lu_dma_locked(pdev) == PCI_LIVEUPDATE_DMA_UNTRANSLATED)
 			word = "untranslated";
 		else
