@@ -30,6 +30,17 @@ static bool no_iommu(const struct preflight *pf)
 	return false;
 }
 
+static bool virtual_functions(const struct preflight *pf)
+{
+	int i;
+
+	for (i = 0; i < pf->devices.count; i++)
+		if (pf->devices.dev[i].state > PCILU_STATE_NONE &&
+		    device_is_virtual_function(&pf->devices.dev[i]))
+			return true;
+	return false;
+}
+
 static const struct {
 	const char *option;
 	bool module_will_do;
@@ -45,6 +56,8 @@ static const struct {
 	{ "CONFIG_VFIO_PCI", true, always, "vfio-pci" },
 	{ "CONFIG_VFIO_DEVICE_CDEV", false, always, "VFIO device files" },
 	{ "CONFIG_IOMMUFD", true, always, "iommufd" },
+	{ "CONFIG_PCI_LIVEUPDATE_VFS", false, virtual_functions,
+	  "the hand-over of Virtual Functions, one of which is preserved" },
 	{ "CONFIG_VFIO_NOIOMMU", false, no_iommu,
 	  "VFIO without an IOMMU, which a preserved device uses" },
 	{ "CONFIG_IOMMUFD_NOIOMMU", false, no_iommu,

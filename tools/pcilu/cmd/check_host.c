@@ -93,10 +93,10 @@ static void check_devices(struct preflight *pf)
 	for (i = 0; i < pf->devices.count; i++) {
 		const struct device *d = &pf->devices.dev[i];
 
-		if (!d->bridge)
+		if (!d->carrier)
 			check_device(pf, d, &askable);
 		told += d->state >= 0;
-		preserved += d->state == PCILU_STATE_PRESERVED && !d->bridge;
+		preserved += d->state == PCILU_STATE_PRESERVED && !d->carrier;
 	}
 	if (preserved)
 		pf_add(pf, "devices", PF_PASS, NULL,
@@ -121,7 +121,7 @@ int preflight_in_use(const struct options *o)
 	for (i = 0; !err && i < devices.count; i++) {
 		const struct device *d = &devices.dev[i];
 
-		if (!d->bridge && is_unpreserved(d))
+		if (!d->carrier && is_unpreserved(d))
 			return fail(
 				ST_NO,
 				"%s is in use by %s[%d], who said it was ready and did not preserve it",

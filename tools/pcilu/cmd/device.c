@@ -82,11 +82,17 @@ static bool is_cardbus(const struct probe *p)
 	return header_type(p) == PCI_HEADER_TYPE_CARDBUS;
 }
 
-static bool is_virtual_function(const struct probe *p)
+bool device_is_virtual_function(const struct device *dev)
 {
-	autofree char *pf = device_link(p->dev->bdf, "physfn");
+	autofree char *pf = device_link(dev->bdf, "physfn");
 
 	return pf != NULL;
+}
+
+/* Kernels that do not say what they refuse refuse all of them */
+static bool is_virtual_function(const struct probe *p)
+{
+	return !p->dev->told && device_is_virtual_function(p->dev);
 }
 
 static bool has_virtual_functions(const struct probe *p)
@@ -140,10 +146,16 @@ static bool is_open_by_group(const struct probe *p)
 	return p->dev->by_group;
 }
 
-/* All ones: it is off, gone, or behind a link that is down */
+/*
+ * All ones: it is off, gone, or behind a link that is down. The IDs of a Virtual
+ * Function always are (PCIe r6.0, sec 9.3.4.1).
+ */
 static bool does_not_answer(const struct probe *p)
 {
-	return pci_read_long(p->dev->pci, PCI_VENDOR_ID) == 0xffffffff;
+	int reg = device_is_virtual_function(p->dev) ? PCI_CLASS_REVISION :
+						       PCI_VENDOR_ID;
+
+	return pci_read_long(p->dev->pci, reg) == 0xffffffff;
 }
 
 /* Extended registers are there and cannot be reached, so nothing of them is kept */
@@ -190,11 +202,11 @@ static const struct rule blockers[] = {
 	  { "cardbus", "CardBus bridges cannot be preserved",
 	    "none, use another slot" } },
 	{ is_virtual_function,
-	  { "virtual-function", "Virtual Functions are not supported yet",
-	    "use a device of its own" } },
+	  { "virtual-function", "this kernel does not keep Virtual Functions",
+	    "use a device of its own, or a newer kernel" } },
 	{ has_virtual_functions,
 	  { "sriov", "it has Virtual Functions enabled",
-	    "write 0 to its sriov_numvfs" } },
+	    "preserve these, or write 0 to its sriov_numvfs" } },
 	{ has_page_requests,
 	  { "page-requests", "page requests (PRI) are enabled",
 	    "detach it from its shared address spaces" } },
@@ -320,6 +332,15 @@ static const char *dma_verdict(const struct device *dev,
 	return "paused";
 }
 
+/* It has DMA that somebody has decided about, or it is kept for others */
+static bool is_kept_physical_function(const struct device *dev)
+{
+	autofree char *told = device_attr(dev->bdf, "liveupdate/dma");
+
+	return !dev->bridge && dev->state > PCILU_STATE_NONE && told &&
+	       !strcmp(told, "none");
+}
+
 /* Its own file, or that of the group it is in */
 static void find_owner(struct device *dev, const struct holders *holders)
 {
@@ -383,7 +404,8 @@ static void fill(struct device *dev, struct pci_dev *pci,
 		dev->blocker[dev->nr_blockers++] = &dev->refusal;
 	dev->nr_warnings =
 		apply(warnings, ARRAY_SIZE(warnings), &probe, dev->warning);
-	dev->follows = dev->bridge && dev->nr_blockers == 1;
+	dev->carrier = dev->bridge || is_kept_physical_function(dev);
+	dev->follows = dev->bridge ? dev->nr_blockers == 1 : dev->carrier;
 }
 
 static int by_address(const void *a, const void *b)

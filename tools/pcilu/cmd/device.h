@@ -27,7 +27,8 @@ struct device {
 	char *cdev; /* name of its VFIO device file, NULL: none */
 	int state; /* enum pcilu_state, -1 if the kernel does not tell */
 	bool bridge;
-	bool follows; /* a bridge that is preserved with what is below it */
+	bool carrier; /* a bridge, or kept with its Virtual Functions: nobody's */
+	bool follows; /* a carrier that is preserved with what it carries */
 	const char *dma; /* "goes on", "paused" or "unknown" */
 	bool by_group; /* it is open through its group */
 	int secondary; /* a bridge's bus behind it */
@@ -57,6 +58,8 @@ int devices_scan(struct devices *devices, const struct options *o);
 /* Those that Live Update holds; of the others nothing but that is looked at */
 int devices_scan_held(struct devices *devices);
 void devices_free(struct devices *devices);
+
+bool device_is_virtual_function(const struct device *dev);
 
 /* A sysfs attribute's first line, NULL if it is not there; the caller frees it */
 char *device_attr(const char *bdf, const char *attribute);

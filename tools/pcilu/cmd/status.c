@@ -100,7 +100,7 @@ static int add_devices(struct json_object *doc, struct json_object *todo)
 		device_json(&d.dev[i], array);
 		for (j = 0; j < ARRAY_SIZE(remains); j++) {
 			if (d.dev[i].state != remains[j].state ||
-			    d.dev[i].bridge)
+			    d.dev[i].carrier)
 				continue;
 			snprintf(text, sizeof(text), "device %s %s",
 				 d.dev[i].bdf, remains[j].text);

@@ -240,7 +240,8 @@ static int without_snapshot(void)
 	if (err)
 		return err;
 	for (i = 0; i < d.count; i++)
-		n += !d.dev[i].bridge && d.dev[i].state > PCILU_STATE_PRESERVED;
+		n += !d.dev[i].carrier &&
+		     d.dev[i].state > PCILU_STATE_PRESERVED;
 	if (n)
 		return fail(
 			ST_NO,

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0
+"""pcilu and Virtual Functions: what is told of them, and which next kernel takes them over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from rig.pcilu_field import Preflight
+from rig.pcilu_host import CONFIG, Host, TOOLS, bzimage, config_space
+
+pytestmark = pytest.mark.skipif(not (TOOLS / "pcilu").exists(),
+                                reason=f"no tools in {TOOLS}: make tools SAN=1")
+PF, VF, BUSY = "0000:02:00.0", "0000:02:00.1", "0000:02:00.2"
+REFUSAL = ("its Physical Function has a driver that does not keep Virtual Functions through a "
+           "kexec; unbind that, or bind it to pci-pf-stub")
+WITH_VFS = CONFIG + "CONFIG_PCI_LIVEUPDATE_VFS=y\n"
+
+
+def function(host: Host, bdf: str, state: str, refusal: str | None) -> None:
+    """A Virtual Function of the user's: the IDs in its registers are all ones."""
+    folder = host.config(bdf, config_space(0xffff, 0xffff, 0x010802), driver="vfio-pci",
+                         state=state, cdev=f"noiommu-vfio{bdf[-1]}", vendor="0x1b36",
+                         device="0x0010")
+    (folder / "physfn").symlink_to(f"../{PF}")
+    if refusal:
+        (folder / "liveupdate/refusal").write_text(refusal + "\n")
+        (folder / "liveupdate/dma").write_text("untranslated\n")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """A Physical Function with two Virtual ones, of which one is preserved."""
+    with Host(tmp_path) as h:
+        h.standard().start()
+        folder = h.config(PF, config_space(0x1b36, 0x0010, 0x010802, bars=[0xfe200000]),
+                          driver="pci-pf-stub", state="preserved", sriov_numvfs="2")
+        (folder / "liveupdate/dma").write_text("none\n")
+        function(h, VF, "preserved", "none")
+        function(h, BUSY, "none", REFUSAL)
+        yield h
+
+
+def test_sriov_functions_are_listed_as_the_kernel_sees_them(host: Host) -> None:
+    found = {d["bdf"]: d for d in host.json("list")["devices"]}
+    assert [found[bdf]["preservable"] for bdf in (PF, VF, BUSY)] == ["follows", "yes", "no"]
+    assert [b["id"] for b in found[BUSY]["blockers"]] == ["kernel"]
+    assert "pci-pf-stub" in host.pcilu("check", BUSY).stdout
+    assert host.pcilu("check", VF).returncode == 0
+    # Control: a Physical Function that is not kept with any of them is refused.
+    (host.root / f"sys/bus/pci/devices/{PF}/liveupdate/state").write_text("none\n")
+    device = host.json("check", PF, rc=1)["devices"][0]
+    assert "sriov" in [b["id"] for b in device["blockers"]]
+
+
+def test_sriov_functions_of_a_kernel_that_does_not_tell_are_refused(host: Host) -> None:
+    (host.root / f"sys/bus/pci/devices/{VF}/liveupdate/refusal").unlink()
+    device = host.json("check", VF, rc=1)["devices"][0]
+    assert [b["id"] for b in device["blockers"]] == ["virtual-function"]
+
+
+def test_sriov_function_is_preserved_for_a_kernel_that_takes_it_over(host: Host) -> None:
+    preflight = Preflight(host, data=bzimage(WITH_VFS))
+    assert "config" not in preflight.failed
+    assert "2 functions are preserved" in preflight.text("devices")
+    assert "config" in Preflight(host, data=bzimage(CONFIG)).failed
+    # Control: it does not matter to what else is preserved.
+    for bdf in (VF, PF):
+        (host.root / f"sys/bus/pci/devices/{bdf}/liveupdate/state").write_text("none\n")
+    assert "config" not in Preflight(host, data=bzimage(CONFIG)).failed
