@@ -109,6 +109,11 @@ class Agent:
         """Put bytes there."""
         self.do(f"poke {memory} {offset:#x} {data.hex()}")
 
+    def pages(self, *memories: str) -> set[int]:
+        """The physical addresses of all pages of memories."""
+        return {int(page, 16) for memory in memories
+                for page in self.do(f"pages {memory}")["pages"]}
+
     def physical(self, id: str, offset: int = 0) -> int:
         """The physical address of a device's mapped memory (no-IOMMU mode)."""
         return int(self.do(f"pa {id} {offset:#x}")["pa"], 16)

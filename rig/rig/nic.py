@@ -27,9 +27,8 @@ class Nic:
 
     def receive(self, ring: int, pages: int, buffer: int) -> None:
         """Put all frames into one place. The ring is in the first pages of the memory."""
-        for page in range(pages):
-            self.agent.poke(f"{self.id}-ram", page * PAGE,
-                            (buffer.to_bytes(8, "little") + bytes(8)) * IN_PAGE)
+        self.agent.poke(f"{self.id}-ram", 0, buffer.to_bytes(8, "little") + bytes(8))
+        self.agent.do(f"repeat {self.id}-ram 0 {pages * PAGE} {PAGE // IN_PAGE}")
         self.agent.write(self.id, CTRL, self.agent.read(self.id, CTRL) | LINK_UP)
         for register, value in ((RDBAL, ring & 0xFFFFFFFF), (RDBAH, ring >> 32),
                                 (RDLEN, pages * PAGE), (RDH, 0), (RDT, 0), (RCTL, RECEIVE),

@@ -93,8 +93,15 @@ static int cmd_bind(struct agent_call *c)
 	return ret;
 }
 
+static int cmd_ioas(struct agent_call *c)
+{
+	return vfio_noiommu_ioas(&c->thing->v);
+}
+
 static int cmd_attach(struct agent_call *c)
 {
+	if (c->argc && !strcmp(c->argv[0], "ioas"))
+		return vfio_noiommu_attach_ioas(&c->thing->v);
 	return vfio_noiommu_attach(&c->thing->v);
 }
 
@@ -437,7 +444,8 @@ const struct agent_command agent_device_commands[] = {
 	{ "open", cmd_open, AGENT_NEW, 1, "DEV BDF; its cdev" },
 	{ "open-group", cmd_open_group, AGENT_NEW, 1, "DEV BDF; through its group" },
 	{ "bind", cmd_bind, AGENT_DEVICE, 0, "DEV [OTHER]; to a new iommufd, or that of OTHER" },
-	{ "attach", cmd_attach, AGENT_DEVICE, 0, "DEV; to a new IOAS" },
+	{ "ioas", cmd_ioas, AGENT_DEVICE, 0, "DEV; a new one, for map and attach" },
+	{ "attach", cmd_attach, AGENT_DEVICE, 0, "DEV [ioas]; to a new IOAS, or the last one" },
 	{ "detach", cmd_detach, AGENT_DEVICE, 0, "DEV" },
 	{ "map", cmd_map, AGENT_DEVICE, 1, "DEV MEM [IOVA]" },
 	{ "unmap", cmd_unmap, AGENT_DEVICE, 0, "DEV; what was mapped last" },

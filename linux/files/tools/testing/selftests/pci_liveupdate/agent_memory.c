@@ -2,15 +2,22 @@
 /* The memory commands of vfio_agent: a memfd, mapped. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <linux/bits.h>
+
 #include "agent.h"
 
 #define PEEK_MAX	4096
+
+/* Documentation/admin-guide/mm/pagemap.rst */
+#define PAGEMAP_PRESENT		BIT_ULL(63)
+#define PAGEMAP_PFN_MASK	GENMASK_ULL(54, 0)
 
 int agent_map_memory(struct agent_thing *t)
 {
@@ -73,6 +80,19 @@ static int cmd_poke(struct agent_call *c)
 	return 0;
 }
 
+/* What has been put at the start of a range, again and again up to its end */
+static int cmd_repeat(struct agent_call *c)
+{
+	__u64 offset = agent_number(c, 0, 0), len = agent_number(c, 1, 0);
+	__u64 part = agent_number(c, 2, 1);
+
+	if (outside(c->thing, offset, len) || !part || part > len)
+		return -ERANGE;
+	for (__u64 at = part; at < len; at++)
+		c->thing->map[offset + at] = c->thing->map[offset + at - part];
+	return 0;
+}
+
 static int cmd_fill(struct agent_call *c)
 {
 	__u64 offset = agent_number(c, 0, 0), len = agent_number(c, 1, 0);
@@ -83,10 +103,51 @@ static int cmd_fill(struct agent_call *c)
 	return 0;
 }
 
+static int cmd_punch(struct agent_call *c)
+{
+	__u64 offset = agent_number(c, 0, 0), len = agent_number(c, 1, 0);
+
+	return fallocate(c->thing->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, len) ?
+		-errno : 0;
+}
+
+static int cmd_pages(struct agent_call *c)
+{
+	const struct agent_thing *t = c->thing;
+	size_t page_size = getpagesize();
+	int fd, ret = 0;
+
+	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	json_open(c->reply, "pages", '[');
+	for (size_t at = 0; !ret && at < t->size; at += page_size) {
+		const __u8 *page = t->map + at;
+		__u64 entry;
+
+		/* It may have been migrated: fault it in */
+		__atomic_load_n(page, __ATOMIC_RELAXED);
+		if (pread(fd, &entry, sizeof(entry),
+			  (unsigned long)page / page_size * sizeof(entry)) != sizeof(entry))
+			ret = -EIO;
+		else if (!(entry & PAGEMAP_PRESENT) || !(entry & PAGEMAP_PFN_MASK))
+			ret = -ENODATA;
+		else
+			json_hex(c->reply, NULL, (entry & PAGEMAP_PFN_MASK) * page_size);
+	}
+	json_close(c->reply, ']');
+	close(fd);
+	return ret;
+}
+
 const struct agent_command agent_memory_commands[] = {
 	{ "memory", cmd_memory, AGENT_NEW, 1, "MEM PAGES; a new memfd" },
 	{ "peek", cmd_peek, AGENT_MEMORY, 2, "MEM OFFSET LENGTH; as hex digits" },
 	{ "poke", cmd_poke, AGENT_MEMORY, 2, "MEM OFFSET HEX" },
+	{ "pages", cmd_pages, AGENT_MEMORY, 0, "MEM; their physical addresses" },
+	{ "repeat", cmd_repeat, AGENT_MEMORY, 3,
+	  "MEM OFFSET LENGTH PART; the first bytes of it, all over it" },
+	{ "punch", cmd_punch, AGENT_MEMORY, 2, "MEM OFFSET LENGTH; a hole" },
 	{ "fill", cmd_fill, AGENT_MEMORY, 3, "MEM OFFSET LENGTH BYTE" },
 	{ }
 };

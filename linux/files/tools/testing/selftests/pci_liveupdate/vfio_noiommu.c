@@ -63,17 +63,29 @@ int vfio_noiommu_bind_only(struct vfio_noiommu *v, int cdev)
 	return 0;
 }
 
-int vfio_noiommu_attach(struct vfio_noiommu *v)
+int vfio_noiommu_ioas(struct vfio_noiommu *v)
 {
-	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach) };
 	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
 
 	if (ioctl(v->iommufd, IOMMU_IOAS_ALLOC, &alloc))
 		return -errno;
 	v->ioas_id = alloc.out_ioas_id;
+	return 0;
+}
 
-	attach.pt_id = v->ioas_id;
+int vfio_noiommu_attach_ioas(struct vfio_noiommu *v)
+{
+	struct vfio_device_attach_iommufd_pt attach = {
+		.argsz = sizeof(attach),
+		.pt_id = v->ioas_id,
+	};
+
 	return ioctl(v->cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) ? -errno : 0;
+}
+
+int vfio_noiommu_attach(struct vfio_noiommu *v)
+{
+	return vfio_noiommu_ioas(v) ?: vfio_noiommu_attach_ioas(v);
 }
 
 int vfio_noiommu_bind(struct vfio_noiommu *v, int cdev)

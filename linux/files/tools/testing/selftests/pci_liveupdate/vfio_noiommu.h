@@ -38,6 +38,9 @@ int vfio_noiommu_bind(struct vfio_noiommu *v, int cdev);
 /* The two halves of it; the first takes an iommufd that @v has already */
 int vfio_noiommu_bind_only(struct vfio_noiommu *v, int cdev);
 int vfio_noiommu_attach(struct vfio_noiommu *v);
+/* The two halves of the second; memory can be mapped between them */
+int vfio_noiommu_ioas(struct vfio_noiommu *v);
+int vfio_noiommu_attach_ioas(struct vfio_noiommu *v);
 /* Maps (and thereby pins) @len bytes of @memfd */
 int vfio_noiommu_map(struct vfio_noiommu *v, int memfd, __u64 len);
 /* The same at an IOVA of the caller's choice, which behind an IOMMU the device uses */
