@@ -198,7 +198,8 @@ def handed_to_a_vmm(vm: Lab, iommu: bool, device: bool = True) -> tuple[Machine,
 def test_field_vmm_goes_on_with_what_a_helper_retrieved(vm: Lab, iommu: bool) -> None:
     """Whoever has the file of a device may use it, as it is with files."""
     machine, agent, address = handed_to_a_vmm(vm, iommu)
-    agent.do("bind nic0", "attach nic0", f"map nic0 nic0-ram {hex(address) if iommu else ''}")
+    agent.do("bind nic0", "ioas nic0", f"map nic0 nic0-ram {hex(address) if iommu else ''}",
+             "attach nic0 ioas")
     agent.finish()
     agent.set_command("nic0", 0x6)
     driver = Nic(agent, "nic0")

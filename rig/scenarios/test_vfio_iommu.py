@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Behind a VT-d that translates, a device is paused, and goes on when its owner wants it to."""
+"""Behind a VT-d in scalable mode a device is paused, and goes on when its owner wants it to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rig.machine import LIVE_UPDATE, Machine
 from rig.nic import PAGE, Nic
 from rig.topology import Topology, edu, nic, root_port
 
-ON = "intel_iommu=on iommu.passthrough=0"
+ON = "intel_iommu=on,sm_on iommu.passthrough=0"
 MASTER, MEMORY = 0x4, 0x2
 
 # Where the devices find their memory. No kernel uses the physical memory at these addresses, so
@@ -49,7 +49,7 @@ def update(vm: Lab, variant: str, verdict: str = "paused",
            more: str = "") -> tuple[Machine, Agent, bytes]:
     """A live update with an idle edu and a NIC that receives."""
     machine = vm(Topology(root_port("rp0", edu("edu0")), root_port("rp1", nic("nic0"))),
-                 variant=variant, iommu=True, rate=50.0,
+                 variant=variant, iommu={"x-scalable-mode": "on"}, rate=50.0,
                  cmdline=f"{LIVE_UPDATE} {ON} {UNUSED} {more}")
     agent = Agent(machine).start().take("edu0", iova=IOVA["edu0"])
     agent.take("nic0", pages=RING_PAGES + 1, iova=IOVA["nic0"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 
@@ -10,10 +11,11 @@ import pytest
 
 from rig import console, vtd, witness
 from rig.agent import Agent
+from rig.keeper import attribute
 from rig.lab import Lab
 from rig.machine import LIVE_UPDATE, Machine
 from rig.nic import PAGE, Nic
-from rig.topology import Topology, edu, nic, root_port
+from rig.topology import Device, Topology, edu, nic, root_port
 
 ON = "intel_iommu=on iommu.passthrough=0"
 MASTER, MEMORY = 0x4, 0x2
@@ -57,10 +59,11 @@ class Host:
     """A machine whose two devices translate: a NIC that receives, and an edu that has a pattern."""
 
     def __init__(self, vm: Lab, variant: str = "release", mode: str = "legacy",
-                 more: str = "", rate: float = 40.0) -> None:
+                 more: str = "", rate: float = 40.0, beside: Device | None = None) -> None:
         unit, words = MODES[mode]
         self.machine: Machine = vm(
-            Topology(root_port("rp0", edu("edu0")), root_port("rp1", nic("nic0"))),
+            Topology(root_port("rp0", edu("edu0")), root_port("rp1", nic("nic0")),
+                     *([root_port("rp2", beside)] if beside else [])),
             variant=variant, iommu=unit or True, rate=rate, trace=vtd.EVENTS,
             cmdline=f"{LIVE_UPDATE} {ON} {words} {UNUSED} {more}")
         self.agent = Agent(self.machine).start()
@@ -84,14 +87,32 @@ class Host:
         self.agent.preserve("edu0", "nic0")
         self.machine.kexec(extra=incoming)
 
-    def take_back(self) -> None:
-        """Retrieve both devices with their memory and map it where it was."""
+    def received(self) -> bool:
+        """Stop the frames: has the NIC received as many as were sent?"""
+        sent = self.machine.senders["nic0"].stop()
+        for _ in range(20):
+            if Nic(self.agent, "nic0").head == sent:
+                return True
+            time.sleep(0.1)
+        return False
+
+    def verdicts(self) -> set[str]:
+        """What becomes of the DMA of both, as sysfs says."""
+        return {self.machine.sh(f"cat {attribute(self.machine, id, 'liveupdate/dma')}").out.strip()
+                for id in ("edu0", "nic0")}
+
+    def retrieve(self) -> None:
+        """Both devices with their memory, each with an IOAS that it is not attached to."""
         self.agent.start().do("retrieve-session s vm0")
         for n, id in enumerate(("edu0", "nic0")):
             self.machine.json(f"pci_cfg bind {self.machine.topology.bdf[id]}")
             self.agent.do(f"retrieve s {2 * n + 1} memory {id}-ram",
-                          f"retrieve s {2 * n + 2} device {id}", f"bind {id}", f"attach {id}",
-                          f"map {id} {id}-ram {IOVA[id]:#x}")
+                          f"retrieve s {2 * n + 2} device {id}", f"bind {id}", f"ioas {id}")
+
+    def attach(self) -> None:
+        """Map the memory where it was, and attach."""
+        for id in ("edu0", "nic0"):
+            self.agent.do(f"map {id} {id}-ram {IOVA[id]:#x}", f"attach {id} ioas")
 
     def second_kernel(self) -> float:
         """The host time of its first look at the hardware."""
@@ -111,15 +132,15 @@ class Host:
         return [t for t in witness.read(self.machine).dma() if unit.off_at(t)]
 
 
-@pytest.mark.matrix([(mode,) for mode in MODES], 1)
-def test_vtd_paused_devices_reach_their_session_only(vm: Lab, case: tuple[str]) -> None:
-    """Translation is off between the kernels, so a device that is behind it stands still."""
-    (mode,) = case
-    host = Host(vm, mode=mode)
+def test_vtd_paused_devices_reach_their_session_only(vm: Lab) -> None:
+    """In scalable mode devices are paused, and translation is off between the kernels."""
+    host = Host(vm, mode="scalable")
     machine, agent = host.machine, host.agent
     assert host.accesses("edu0") and host.accesses("nic0")
     host.update()
-    host.take_back()
+    assert host.verdicts() == {"paused"}
+    host.retrieve()
+    host.attach()
     assert agent.pages("edu0-ram", "nic0-ram") == host.pages
     since = host.second_kernel()
     for id in ("edu0", "nic0"):
@@ -138,7 +159,7 @@ def test_vtd_paused_devices_reach_their_session_only(vm: Lab, case: tuple[str]) 
     assert unit.faults == []
     assert unit.switched() == [True, False, True]
     assert len({root for _, root, _ in unit.roots}) == 2
-    assert {scalable for *_, scalable in unit.roots} == {mode == "scalable"}
+    assert {scalable for *_, scalable in unit.roots} == {True}
 
 
 @pytest.mark.console(console.UNIT_OFF)
@@ -157,3 +178,166 @@ def test_control_vtd_sees_what_a_device_reaches_outside(vm: Lab) -> None:
     time.sleep(1)
     assert host.untranslated()
     assert not vtd.read(machine).switched()[1]
+
+
+WORDS = {"same": "", "off": "intel_iommu=off", "iommu-off": "iommu=off", "pt": "iommu=pt",
+         "scalable": "intel_iommu=sm_on"}
+
+
+@pytest.mark.matrix(list(itertools.product(("legacy", "48-bit"), WORDS)), 1)
+@pytest.mark.console(console.UNIT_ON)
+def test_vtd_devices_go_on_translated(vm: Lab, case: tuple[str, str]) -> None:
+    """The whole way: what they reach, that nothing is lost, and that translation never ends."""
+    mode, words = case
+    host = Host(vm, mode=mode)
+    machine, agent = host.machine, host.agent
+    host.update(WORDS[words])
+    assert host.verdicts() == {"translated"}
+    since = host.second_kernel()
+    host.retrieve()
+    assert host.accesses("nic0", since=since)
+
+    # Nothing is mapped, too little, or elsewhere: the devices go on as they did.
+    for id in ("edu0", "nic0"):
+        assert agent.refused(f"attach {id} ioas") == "EINVAL"
+    agent.do(f"map edu0 edu0-ram {IOVA['edu0'] + 0x100000:#x}")
+    assert agent.refused("attach edu0 ioas") == "EINVAL"
+    agent.do("unmap edu0", f"map nic0 edu0-ram {IOVA['nic0']:#x}")
+    assert agent.refused("attach nic0 ioas") == "EINVAL"
+    agent.do("unmap nic0")
+    write_from_edu(agent, IOVA["edu0"] + 2 * PAGE)
+    assert agent.peek("edu0-ram", 2 * PAGE, BUFFER_LEN) == host.pattern
+    before = vtd.read(machine).contexts[-1]
+
+    host.attach()
+    agent.finish()
+    write_from_edu(agent, IOVA["edu0"] + 3 * PAGE)
+    assert agent.peek("edu0-ram", 3 * PAGE, BUFFER_LEN) == host.pattern
+    # It is an attachment like any other now.
+    agent.do("memory other 1", f"map edu0 other {IOVA['other']:#x}")
+    write_from_edu(agent, IOVA["other"])
+    assert agent.peek("other", 0, BUFFER_LEN) == host.pattern
+    host.pages |= agent.pages("other")
+    time.sleep(1)
+    assert agent.pages("edu0-ram", "nic0-ram") <= host.pages
+    assert host.received()
+
+    unit = vtd.read(machine)
+    after = [context for context in unit.contexts if context.bdf == before.bdf][-1]
+    assert after.table != before.table and after.domain_id != before.domain_id
+    assert host.outside() == [] and host.untranslated() == []
+    assert unit.faults == [] and unit.switched() == [True]
+    assert len({root for _, root, _ in unit.roots}) == 3    # of each kernel, and of neither
+    trace = witness.read(machine)
+    assert trace.overruns() == [] and not [t for t in trace.no_master() if t > since]
+    assert not trace.cleared_master("nic0", 1, shutdown=True) + trace.cleared_master("nic0", 2)
+
+
+def test_vtd_other_devices_of_the_unit_start_afresh(vm: Lab) -> None:
+    """A disk of the host works in both kernels, and has no entry in between."""
+    host = Host(vm, beside=Device(
+        "virtio-blk-pci", "disk0", {"drive": "disk", "disable-legacy": "on",
+                                    "iommu_platform": "on"},
+        needs=["-drive", "if=none,id=disk,driver=null-co,size=1048576,read-zeroes=on"]))
+    machine = host.machine
+    machine.sh("dd if=/dev/vda of=/dev/null bs=4k count=64")
+    host.update()
+    machine.sh("dd if=/dev/vda of=/dev/null bs=4k count=64")
+    host.retrieve()
+    host.attach()
+    host.agent.finish()
+
+    unit = vtd.read(machine)
+    (first, _, _), (gap, _, _), (second, _, _) = unit.roots
+    for id, goes_on in (("disk0", False), ("nic0", True)):
+        at = [access.time for access in host.accesses(id)]
+        assert [t for t in at if first < t < gap] and [t for t in at if t > second]
+        assert bool([t for t in at if gap < t < second]) == goes_on
+    assert unit.faults == [] and unit.switched() == [True] and host.outside() == []
+    assert host.received()
+
+
+@pytest.mark.console(console.DMA_FAULT, console.STILL_ON)
+def test_control_vtd_forgotten_domain_ends_translation(vm: Lab) -> None:
+    """With the domains forgotten on purpose the next kernel does what it always does."""
+    host = Host(vm)
+    host.update("pci_liveupdate.break=2")
+    time.sleep(1)
+    unit = vtd.read(host.machine)
+    assert unit.switched()[:2] == [True, False]
+    assert host.untranslated() or unit.faults
+
+
+@pytest.mark.console(console.STILL_ON, r"PCI Live Update: .* is paused: the IOMMU's entry for it")
+def test_vtd_what_cannot_be_taken_over_is_paused_first(vm: Lab) -> None:
+    """What is handed over does not fit the hardware, and is not used. Nothing is written astray."""
+    host = Host(vm, more="pci_liveupdate.break=0x20000000")
+    machine, agent = host.machine, host.agent
+    host.update()
+    assert host.verdicts() == {"paused"}
+    trace, unit = witness.read(machine), vtd.read(machine)
+    since = host.second_kernel()
+    assert host.accesses("nic0", since=since)
+    assert unit.switched() == [True, False, True]
+    off = unit.enables[1][0]
+    for id in ("edu0", "nic0"):
+        assert trace.cleared_master(id, boot=2)[0].time < off
+    host.retrieve()
+    host.attach()
+    for id in ("edu0", "nic0"):
+        agent.set_command(id, MASTER)
+    agent.finish()
+    write_from_edu(agent, IOVA["edu0"] + 2 * PAGE)
+    assert agent.peek("edu0-ram", 2 * PAGE, BUFFER_LEN) == host.pattern
+    assert host.outside() == [] and host.untranslated() == []
+    assert vtd.read(machine).faults == []
+
+
+@pytest.mark.console(console.NO_FREEZE, console.OUTSIDE)
+def test_vtd_memory_outside_of_the_session_is_refused(vm: Lab) -> None:
+    """When the kexec begins each page is looked at; what is refused changes nothing."""
+    host = Host(vm)
+    machine, agent = host.machine, host.agent
+    agent.do("memory other 4", f"map edu0 other {IOVA['other']:#x}")
+    agent.preserve("edu0", "nic0")
+    assert host.verdicts() == {"translated"}
+    assert machine.load().rc == 0
+    # Not in the session; in it, but a hole has been punched in what is mapped.
+    assert (refused := machine.jump()) and refused.rc
+    agent.do("punch other 0x1000 4096", "preserve s 9 other")
+    assert (refused := machine.jump()) and refused.rc
+    agent.do("unmap edu0")
+    assert machine.jump() is None
+    host.retrieve()
+    agent.do("retrieve s 9 memory other")
+    host.attach()
+    agent.finish()
+    assert host.received()
+    unit = vtd.read(machine)
+    assert unit.faults == [] and unit.switched() == [True] and host.outside() == []
+
+
+@pytest.mark.console(console.STOPPED)
+def test_vtd_unretrieved_device_is_stopped_and_its_entry_goes(vm: Lab) -> None:
+    """Bus Master off, then the entry, then the flush, and only then memory."""
+    host = Host(vm)
+    machine, agent = host.machine, host.agent
+    host.update()
+    agent.start().do("retrieve-session s vm0", "finish s", "close s")
+    stopped = time.time()
+    trace = witness.read(machine)
+    unit = vtd.read(machine)
+    since = host.second_kernel()
+    for id in ("edu0", "nic0"):
+        off = trace.cleared_master(id, boot=2)[0].time
+        assert [text for t, text in unit.flushes if t > off and text.startswith("cc_devices")]
+        assert [text for t, text in unit.flushes if t > off and text.startswith("iotlb_domain")]
+        assert host.accesses(id, since=stopped) == []
+    assert host.accesses("nic0", since=since) and unit.faults == []
+    # They are ordinary devices.
+    agent.take("edu0", iova=IOVA["edu0"]).set_command("edu0", MASTER | MEMORY)
+    agent.poke("edu0-ram", 0, host.pattern)
+    dma(agent, IOVA["edu0"], BUFFER, 0)
+    write_from_edu(agent, IOVA["edu0"] + PAGE)
+    assert agent.peek("edu0-ram", PAGE, BUFFER_LEN) == host.pattern
+    assert vtd.read(machine).faults == []

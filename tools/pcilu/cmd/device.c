@@ -321,7 +321,8 @@ static const char *dma_verdict(const struct device *dev,
 	autofree char *told = device_attr(dev->bdf, "liveupdate/dma");
 
 	/* The kernel tells of what is preserved; before that we see what it sees */
-	if (told && !strcmp(told, "untranslated"))
+	if (told &&
+	    (!strcmp(told, "untranslated") || !strcmp(told, "translated")))
 		return "goes on";
 	if (told && !strncmp(told, "paused", 6))
 		return "paused";

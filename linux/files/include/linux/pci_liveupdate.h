@@ -63,6 +63,9 @@ int pci_liveupdate_register_flb(struct liveupdate_file_handler *fh);
 void pci_liveupdate_unregister_flb(struct liveupdate_file_handler *fh);
 
 int pci_liveupdate_preserve(struct pci_dev *dev);
+int pci_liveupdate_preserve_translated(struct pci_dev *dev, const char *why_not);
+void pci_liveupdate_set_domain(struct pci_dev *dev,
+			       const struct pci_liveupdate_iommu_ser *domain);
 void pci_liveupdate_unpreserve(struct pci_dev *dev);
 bool pci_liveupdate_is_outgoing(struct pci_dev *dev);
 u32 pci_liveupdate_abi_pin(void);
@@ -91,6 +94,15 @@ struct pci_saved_state *pci_liveupdate_unpack_state(struct pci_dev *dev, const v
 						    size_t size);
 bool pci_liveupdate_is_untranslated(struct pci_dev *dev);
 
+/* For IOMMU drivers */
+typedef int (*pci_liveupdate_translated_fn)(u32 domain, u16 bdf,
+					    const struct pci_liveupdate_iommu_ser *iommu,
+					    void *data);
+u64 pci_liveupdate_iommu(void);
+int pci_liveupdate_each_translated(pci_liveupdate_translated_fn fn, void *data);
+void pci_liveupdate_pause(u32 domain, u16 bdf, const char *why);
+void pci_liveupdate_pause_all(const char *why);
+
 /* For architectures and host bridge drivers */
 bool pci_liveupdate_refuses_host(const struct device *host);
 bool pci_liveupdate_has_bus(u32 domain, u8 nr);
@@ -107,6 +119,12 @@ static inline void pci_liveupdate_unregister_flb(struct liveupdate_file_handler 
 }
 
 static inline int pci_liveupdate_preserve(struct pci_dev *dev)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline int pci_liveupdate_preserve_translated(struct pci_dev *dev,
+						     const char *why_not)
 {
 	return -EOPNOTSUPP;
 }

@@ -3,6 +3,7 @@
  * What Live Update asks iommufd.
  */
 
+#include <linux/iommu_liveupdate.h>
 #include <linux/iommufd.h>
 
 #include "io_pagetable.h"
@@ -38,3 +39,184 @@ bool iommufd_device_has_mapping(struct iommufd_device *idev)
 	return iopt_area_iter_first(&paging->ioas->iopt, 0, ULONG_MAX);
 }
 EXPORT_SYMBOL_NS_GPL(iommufd_device_has_mapping, "IOMMUFD");
+
+static struct iommufd_hw_pagetable *lu_hwpt(struct iommufd_device *idev)
+{
+	struct iommufd_attach *attach;
+
+	lockdep_assert_held(&idev->igroup->lock);
+	attach = xa_load(&idev->igroup->pasid_attach, IOMMU_NO_PASID);
+	return attach ? attach->hwpt : NULL;
+}
+
+static bool lu_has_pasids(struct iommufd_device *idev)
+{
+	unsigned long pasid = IOMMU_NO_PASID;
+
+	return xa_find_after(&idev->igroup->pasid_attach, &pasid, ULONG_MAX, XA_PRESENT);
+}
+
+/* Nobody sets up or tears down an area meanwhile */
+static const char *lu_areas_refusal(struct io_pagetable *iopt)
+{
+	struct iopt_area *area = iopt_area_iter_first(iopt, 0, ULONG_MAX);
+
+	if (!area)
+		return "nothing is mapped for it";
+	for (; area; area = iopt_area_iter_next(area, 0, ULONG_MAX)) {
+		if (!area->pages)
+			continue;	/* not in the page table yet */
+		if (iopt_is_dmabuf(area->pages))
+			return "a dma-buf is mapped for it";
+	}
+	return NULL;
+}
+
+static const char *lu_refusal(struct iommufd_device *idev)
+{
+	struct iommufd_hw_pagetable *hwpt = lu_hwpt(idev);
+	struct iommufd_hwpt_paging *paging;
+
+	if (hwpt->obj.type != IOMMUFD_OBJ_HWPT_PAGING)
+		return "its page table is nested";
+	if (hwpt->fault)
+		return "its page table reports faults";
+	if (lu_has_pasids(idev))
+		return "it uses PASIDs";
+	paging = find_hwpt_paging(hwpt);
+	lockdep_assert_held(&paging->ioas->iopt.iova_rwsem);
+	return lu_areas_refusal(&paging->ioas->iopt) ?:
+	       iommu_liveupdate_refusal(idev->dev, hwpt->domain);
+}
+
+/**
+ * iommufd_device_freeze_refusal - can the device go on in its domain during a kexec?
+ * @idev: device that is bound to an iommufd
+ *
+ * As far as it can be told now: what is mapped may change until the domain is frozen.
+ *
+ * Context: process context; @idev must stay bound.
+ * Return: NULL if it can, or why not.
+ */
+const char *iommufd_device_freeze_refusal(struct iommufd_device *idev)
+{
+	struct iommufd_hw_pagetable *hwpt;
+
+	guard(mutex)(&idev->igroup->lock);
+	hwpt = lu_hwpt(idev);
+	if (!hwpt || !find_hwpt_paging(hwpt))
+		return "it is not attached to an IOAS";
+	guard(rwsem_read)(&find_hwpt_paging(hwpt)->ioas->iopt.iova_rwsem);
+	return lu_refusal(idev);
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_device_freeze_refusal, "IOMMUFD");
+
+/**
+ * iommufd_device_freeze - keep the page table of a device as it is, and hand it over
+ * @idev: device that is bound to an iommufd
+ * @check: may the device reach this during the kexec?
+ * @ser: filled in, for the device's record
+ * @why: set if it cannot be, in words that fit behind "cannot be handed over: "
+ *
+ * From here on -EBUSY comes of mapping and unmapping in the device's IOAS, and of
+ * attaching, replacing and detaching its page table. Undo with
+ * iommufd_device_unfreeze().
+ *
+ * Context: process context, while a kexec begins; @idev must stay bound.
+ * Return: 0, or an error: then nothing has changed for the device.
+ */
+int iommufd_device_freeze(struct iommufd_device *idev,
+			  const struct iommu_liveupdate_check *check,
+			  struct pci_liveupdate_iommu_ser *ser, const char **why)
+{
+	struct iommufd_hw_pagetable *hwpt;
+	struct io_pagetable *iopt;
+	int err;
+
+	guard(mutex)(&idev->igroup->lock);
+	hwpt = lu_hwpt(idev);
+	if (!hwpt || !find_hwpt_paging(hwpt)) {
+		*why = "it is not attached to an IOAS";
+		return -EINVAL;
+	}
+	iopt = &find_hwpt_paging(hwpt)->ioas->iopt;
+
+	/* Whoever maps or unmaps holds the first from beginning to end */
+	guard(rwsem_write)(&iopt->domains_rwsem);
+	guard(rwsem_write)(&iopt->iova_rwsem);
+	*why = lu_refusal(idev);
+	if (*why)
+		return -EINVAL;
+	err = iommu_liveupdate_freeze(idev->dev, hwpt->domain, check, ser, why);
+	if (err) {
+		/* All others are unfrozen, too */
+		iommu_liveupdate_unfreeze();
+		return err;
+	}
+	idev->igroup->lu_frozen = true;
+	iopt->lu_frozen++;
+	return 0;
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_device_freeze, "IOMMUFD");
+
+/**
+ * iommufd_device_unfreeze - undo iommufd_device_freeze()
+ * @idev: device
+ *
+ * Context: process context; @idev must stay bound.
+ */
+void iommufd_device_unfreeze(struct iommufd_device *idev)
+{
+	guard(mutex)(&idev->igroup->lock);
+	if (!idev->igroup->lu_frozen)
+		return;
+	iommu_liveupdate_unfreeze();
+	idev->igroup->lu_frozen = false;
+	scoped_guard(rwsem_write, &find_hwpt_paging(lu_hwpt(idev))->ioas->iopt.domains_rwsem)
+		find_hwpt_paging(lu_hwpt(idev))->ioas->iopt.lu_frozen--;
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_device_unfreeze, "IOMMUFD");
+
+/**
+ * iommufd_device_is_frozen - must the device stay attached as it is?
+ * @idev: device that is bound to an iommufd
+ *
+ * Context: process context; @idev must stay bound.
+ * Return: true from iommufd_device_freeze() to iommufd_device_unfreeze().
+ */
+bool iommufd_device_is_frozen(struct iommufd_device *idev)
+{
+	guard(mutex)(&idev->igroup->lock);
+	return idev->igroup->lu_frozen;
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_device_is_frozen, "IOMMUFD");
+
+/**
+ * iommufd_lu_hold_still - a device that goes on in a frozen domain is about to be attached
+ * @idev: device
+ * @paging: what it is attached to
+ *
+ * It is compared with what the device uses up to now, and nobody may change it between
+ * that and the moment at which it takes its place.
+ *
+ * Context: process context.
+ * Return: for iommufd_lu_let_go(): NULL if the device does not.
+ */
+struct io_pagetable *iommufd_lu_hold_still(struct iommufd_device *idev,
+					   struct iommufd_hwpt_paging *paging)
+{
+	if (!paging || !iommu_liveupdate_is_frozen(idev->dev))
+		return NULL;
+	down_write(&paging->ioas->iopt.domains_rwsem);
+	return &paging->ioas->iopt;
+}
+
+/**
+ * iommufd_lu_let_go - the device has been attached, or not
+ * @iopt: what iommufd_lu_hold_still() returned
+ */
+void iommufd_lu_let_go(struct io_pagetable *iopt)
+{
+	if (iopt)
+		up_write(&iopt->domains_rwsem);
+}

@@ -172,7 +172,7 @@ const char *pci_lu_abi_no_code(const struct pci_liveupdate_record_ser *rec)
 	if ((rec->flags & PCI_LIVEUPDATE_F_PF && rec->flags & PCI_LIVEUPDATE_F_ENDPOINT) ||
 	    (rec->flags & PCI_LIVEUPDATE_F_IOV && rec->iov.owner > PCI_LIVEUPDATE_PF_STUB))
 		return "this kernel has no code for Physical Functions with an owner";
-	if (rec->dma == PCI_LIVEUPDATE_DMA_TRANSLATED)
+	if (rec->dma == PCI_LIVEUPDATE_DMA_TRANSLATED && !IS_ENABLED(CONFIG_PCI_LIVEUPDATE_VTD))
 		return "this kernel has no code for frozen IOMMU domains";
 	return NULL;
 }

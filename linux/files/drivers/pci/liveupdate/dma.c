@@ -7,9 +7,10 @@
  * DOC: DMA across the kexec
  *
  * A device keeps Bus Master through the kexec only if nothing translates the
- * addresses it puts on the bus, in this kernel and in the next. Where an IOMMU
- * translates, its page tables are lost and the same addresses mean other
- * memory: such a device is paused.
+ * addresses it puts on the bus, in this kernel and in the next, or if its driver says
+ * that what translates can be frozen and handed over (see drivers/iommu/liveupdate.c).
+ * Where an IOMMU translates otherwise, its page tables are lost and the same addresses
+ * mean other memory: such a device is paused.
  *
  * This kernel can say what translates now. About the next one it knows only
  * what the firmware tables say: an IOMMU that is described but not in use may

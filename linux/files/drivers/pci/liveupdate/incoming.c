@@ -435,3 +435,46 @@ enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev)
 	return pci_lu_dma_locked(dev);
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_dma);
+
+/**
+ * pci_liveupdate_iommu - what has the previous kernel said about its IOMMUs?
+ *
+ * Context: process context. Takes pci_lu_rwsem for reading.
+ * Return: physical address of a &struct iommu_liveupdate_ser, 0 if there is none.
+ */
+u64 pci_liveupdate_iommu(void)
+{
+	guard(rwsem_read)(&pci_lu_rwsem);
+	if (!lu_in.header || pci_lu_break & PCI_LU_BREAK_UNTRANSLATED)
+		return 0;
+	return lu_in.header->iommu;
+}
+
+/**
+ * pci_liveupdate_each_translated - call a function for each device in a frozen domain
+ * @fn: called with pci_lu_rwsem held for reading
+ * @data: for @fn
+ *
+ * Whether they have been found or not.
+ *
+ * Context: process context. Takes pci_lu_rwsem for reading.
+ * Return: 0, or what @fn has returned, if it is not 0: it is not called again then.
+ */
+int pci_liveupdate_each_translated(pci_liveupdate_translated_fn fn, void *data)
+{
+	struct pci_lu_incoming *in;
+	unsigned long key;
+	int ret;
+
+	if (pci_lu_break & PCI_LU_BREAK_UNTRANSLATED)
+		return 0;
+	guard(rwsem_read)(&pci_lu_rwsem);
+	xa_for_each(&pci_lu_entries, key, in) {
+		if (in->rec->dma != PCI_LIVEUPDATE_DMA_TRANSLATED)
+			continue;
+		ret = fn(in->rec->domain, in->rec->bdf, &in->rec->iommu, data);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}

@@ -110,7 +110,7 @@ void __pci_liveupdate_match(struct pci_dev *dev)
 		pci_info(dev, "kept with %u preserved Virtual Function(s)\n", in->users);
 	} else {
 		pci_info(dev, "preserved by the previous kernel, DMA %s\n",
-			 in->rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED ? "goes on" : "paused");
+			 in->rec->dma == PCI_LIVEUPDATE_DMA_PAUSED ? "paused" : "goes on");
 	}
 	pci_lu_changed(dev);
 	/* What probing the windows would tell; those of a lost bridge can be seen */

@@ -9,6 +9,7 @@
 #include <linux/cleanup.h>
 #include <linux/delay.h>
 #include <linux/io.h>
+#include <linux/iommu_liveupdate.h>
 #include <linux/iopoll.h>
 #include <linux/irqchip/arm-gic-v3-liveupdate.h>
 #include <linux/kexec.h>
@@ -208,12 +209,34 @@ static int lu_abi_refuses(struct pci_dev *dev)
 	return -EOPNOTSUPP;
 }
 
+/* Whatever has been frozen is not needed then */
+static void lu_pause_translated(void)
+{
+	struct pci_liveupdate_record_ser *rec;
+	struct kho_block_set_it it;
+
+	kho_block_set_it_init(&it, &lu_out.set);
+	while ((rec = kho_block_set_it_read_entry(&it))) {
+		if (pci_lu_slot_is_free(rec) || rec->dma != PCI_LIVEUPDATE_DMA_TRANSLATED)
+			continue;
+		pr_warn("%04x:%02x:%02x.%d is paused after all: the next kernel is said not to read version %#x of the hand-over\n",
+			rec->domain, PCI_BUS_NUM(rec->bdf), PCI_SLOT(rec->bdf),
+			PCI_FUNC(rec->bdf), PCI_LIVEUPDATE_ABI_V2);
+		rec->dma = PCI_LIVEUPDATE_DMA_PAUSED;
+		memset(&rec->iommu, 0, sizeof(rec->iommu));
+	}
+	iommu_liveupdate_unfreeze();
+}
+
 static int lu_choose_abi(void)
 {
-	u32 version = max3(lu_out.floor, READ_ONCE(pci_lu_abi_oldest),
-			   pci_lu_abi_of_set(&lu_out.set));
 	u32 newest = READ_ONCE(pci_lu_abi_newest);
+	u32 version;
 
+	if (newest < PCI_LIVEUPDATE_ABI_V2)
+		lu_pause_translated();
+	version = max3(lu_out.floor, READ_ONCE(pci_lu_abi_oldest),
+		       pci_lu_abi_of_set(&lu_out.set));
 	if (version > newest) {
 		pr_err("no kexec: what is preserved takes version %#x of the hand-over, and the next kernel is said to read none after %#x; load another kernel, or set pci_liveupdate.abi_newest\n",
 		       version, newest);
@@ -391,14 +414,21 @@ static bool lu_others_are_stopping(struct pci_dev *dev)
 	return true;
 }
 
-static int lu_preserve_locked(struct pci_dev *dev)
+static int lu_preserve_locked(struct pci_dev *dev, const char *why_not)
 {
 	enum pci_liveupdate_dma dma;
 	const char *paused;
+	bool translated;
 	bool locked;
 	int err;
 
 	dma = pci_lu_dma_verdict(dev, &paused);
+	if (READ_ONCE(pci_lu_abi_newest) < PCI_LIVEUPDATE_ABI_V2)
+		why_not = why_not ?: "the next kernel cannot be told of its IOMMU domain";
+	translated = dma == PCI_LIVEUPDATE_DMA_PAUSED && dev->dev.iommu && !why_not;
+	if (translated)
+		dma = PCI_LIVEUPDATE_DMA_TRANSLATED;
+	paused = translated ? NULL : paused && dev->dev.iommu ? why_not : paused;
 
 	/*
 	 * A scan that began while nothing was preserved may move what is
@@ -433,12 +463,35 @@ static int lu_preserve_locked(struct pci_dev *dev)
 	if (err)
 		return err;
 
-	trace_pci_liveupdate_preserve(dev, paused ?: "untranslated");
+	trace_pci_liveupdate_preserve(dev, paused ?: translated ? "translated" : "untranslated");
 	if (paused)
 		pci_info(dev, "preserved; DMA will pause during the kexec: %s\n", paused);
 	else
-		pci_info(dev, "preserved; DMA will go on during the kexec\n");
+		pci_info(dev, "preserved; DMA will go on during the kexec%s\n",
+			 translated ? ", translated as it is when that begins" : "");
 	return 0;
+}
+
+static int lu_preserve(struct pci_dev *dev, const char *why_not)
+{
+	struct pci_dev *pf = pci_physfn(dev);
+	int err;
+
+	if (pf != dev)
+		why_not = why_not ?: "it is a Virtual Function";
+	err = lu_lock(dev, "preserved");
+	if (err)
+		return err;
+	/* Nor is what it is part of reset, nor does that get another driver */
+	if (pf != dev)
+		err = lu_lock(pf, "kept with its Virtual Functions");
+	if (!err) {
+		err = lu_preserve_locked(dev, why_not);
+		if (pf != dev)
+			lu_unlock(pf);
+	}
+	lu_unlock(dev);
+	return err;
 }
 
 /**
@@ -468,24 +521,46 @@ static int lu_preserve_locked(struct pci_dev *dev)
  */
 int pci_liveupdate_preserve(struct pci_dev *dev)
 {
-	struct pci_dev *pf = pci_physfn(dev);
-	int err;
-
-	err = lu_lock(dev, "preserved");
-	if (err)
-		return err;
-	/* Nor is what it is part of reset, nor does that get another driver */
-	if (pf != dev)
-		err = lu_lock(pf, "kept with its Virtual Functions");
-	if (!err) {
-		err = lu_preserve_locked(dev);
-		if (pf != dev)
-			lu_unlock(pf);
-	}
-	lu_unlock(dev);
-	return err;
+	return lu_preserve(dev, "an IOMMU translates for it");
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_preserve);
+
+/**
+ * pci_liveupdate_preserve_translated - the same for a device whose domain can be frozen
+ * @dev: device, in D0, that the caller owns as its driver
+ * @why_not: why it cannot be, in words that fit behind "DMA will pause: "; NULL if it can
+ *
+ * Behind an IOMMU DMA goes on if the caller freezes the domain that translates for @dev
+ * before the kexec, in the freeze callback of the file handler, and says so with
+ * pci_liveupdate_set_domain(). He has to if pci_liveupdate_dma() says then that DMA goes on
+ * translated, or return an error.
+ *
+ * Context: as pci_liveupdate_preserve().
+ * Return: as pci_liveupdate_preserve().
+ */
+int pci_liveupdate_preserve_translated(struct pci_dev *dev, const char *why_not)
+{
+	return lu_preserve(dev, why_not);
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_preserve_translated);
+
+/**
+ * pci_liveupdate_set_domain - tell the next kernel which domain translates for a device
+ * @dev: preserved device
+ * @domain: the domain, frozen
+ *
+ * Context: process context, from the freeze callback of a file handler. Takes
+ * pci_lu_rwsem.
+ */
+void pci_liveupdate_set_domain(struct pci_dev *dev,
+			       const struct pci_liveupdate_iommu_ser *domain)
+{
+	guard(rwsem_write)(&pci_lu_rwsem);
+	dev->lu_outgoing->iommu = *domain;
+	if (pci_lu_break & PCI_LU_BREAK_DOMAIN)
+		dev->lu_outgoing->iommu.tag ^= BIT(3);
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_set_domain);
 
 static int lu_freeze_one(struct pci_dev *dev)
 {
@@ -536,8 +611,11 @@ int pci_lu_outgoing_freeze(struct liveupdate_flb_op_args *args)
 	int err;
 
 	pci_lu_look_for_cardbus();
-	scoped_guard(rwsem_write, &pci_lu_rwsem)
+	scoped_guard(rwsem_write, &pci_lu_rwsem) {
 		err = lu_choose_abi();
+		if (!err)
+			err = iommu_liveupdate_hand_over(&lu_out.header->iommu);
+	}
 	if (err)
 		return err;
 
@@ -637,7 +715,7 @@ bool __pci_liveupdate_shutdown(struct pci_dev *dev)
 	 * 9.3.4.1.3), except where hardware gets that wrong: it stays as it is.
 	 */
 	if (!(rec->flags & PCI_LIVEUPDATE_F_ENDPOINT) ||
-	    rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED)
+	    rec->dma != PCI_LIVEUPDATE_DMA_PAUSED)
 		return true;
 
 	if (!pci_liveupdate_stop_dma(dev)) {

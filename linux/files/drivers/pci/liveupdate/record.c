@@ -625,7 +625,8 @@ int pci_lu_header_check(const struct pci_liveupdate_header_ser *hdr,
 	}
 	if (hdr->record_size != sizeof(struct pci_liveupdate_record_ser))
 		err->why = "record size does not fit the version";
-	else if (memchr_inv(hdr->reserved, 0, sizeof(hdr->reserved)))
+	else if (memchr_inv(hdr->reserved, 0, sizeof(hdr->reserved)) ||
+		 (hdr->iommu && hdr->version < PCI_LIVEUPDATE_ABI_V2))
 		err->why = "reserved header fields in use";
 	else if (!IS_ALIGNED(hdr->records, PAGE_SIZE))
 		err->why = "records are not page aligned";
@@ -670,6 +671,8 @@ int pci_lu_records_check(const struct pci_liveupdate_header_ser *hdr,
 			return -EINVAL;
 		}
 		err->why = record_check(slots[i], hdr->version);
+		if (!err->why && slots[i]->dma == PCI_LIVEUPDATE_DMA_TRANSLATED && !hdr->iommu)
+			err->why = "frozen IOMMU domain that was not handed over";
 		if (err->why)
 			return -EINVAL;
 		nr_ranges += record_ranges(slots[i], ranges + nr_ranges);

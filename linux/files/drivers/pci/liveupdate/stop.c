@@ -43,6 +43,7 @@
 
 #include <linux/acpi.h>
 #include <linux/delay.h>
+#include <linux/iommu_liveupdate.h>
 #include <linux/iopoll.h>
 #include <linux/kexec.h>
 #include <linux/mutex.h>
@@ -488,9 +489,72 @@ EXPORT_SYMBOL_GPL(pci_liveupdate_can_stop);
  */
 int pci_liveupdate_stop(u32 domain, u16 bdf)
 {
-	return lu_stop_or_ask(domain, bdf, false);
+	int err = lu_stop_or_ask(domain, bdf, false);
+
+	/* Nor does anything lead to the memory that could be cached or come to life again */
+	if (!err)
+		iommu_liveupdate_release(domain, bdf);
+	return err;
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_stop);
+
+/**
+ * pci_liveupdate_pause - a device cannot go on with its frozen domain
+ * @domain: PCI domain (segment) number
+ * @bdf: bus << 8 | device << 3 | function
+ * @why: in words that fit behind "is paused: "
+ *
+ * For IOMMU drivers, before they end what its DMA depends on. From here on it is a
+ * device that was paused by the previous kernel. If it cannot be stopped the boot is:
+ * nobody can say what it would write to.
+ *
+ * Context: process context, at boot. Takes pci_bus_sem and pci_lu_rwsem.
+ */
+void pci_liveupdate_pause(u32 domain, u16 bdf, const char *why)
+{
+	struct pci_dev *dev __free(pci_dev_put) = pci_liveupdate_find(domain, bdf);
+	struct pci_lu_incoming *in;
+	bool drained = true;
+
+	pr_err("%04x:%02x:%02x.%d is paused: %s; its owner sets Bus Master when it is attached again\n",
+	       domain, PCI_BUS_NUM(bdf), PCI_SLOT(bdf), PCI_FUNC(bdf), why);
+	if (dev)
+		drained = pci_liveupdate_stop_dma(dev);
+	else if (lu_stop_or_ask(domain, bdf, false))
+		liveupdate_fatal("PCI",
+				 "%04x:%02x:%02x.%d is running on behalf of the previous kernel, its IOMMU cannot be taken over (%s), and it cannot be stopped",
+				 domain, PCI_BUS_NUM(bdf), PCI_SLOT(bdf), PCI_FUNC(bdf), why);
+
+	guard(rwsem_write)(&pci_lu_rwsem);
+	in = xa_load(&pci_lu_entries, pci_lu_key(domain, bdf));
+	if (!in)
+		return;
+	in->rec->dma = PCI_LIVEUPDATE_DMA_PAUSED;
+	memset(&in->rec->iommu, 0, sizeof(in->rec->iommu));
+	if (!drained)
+		in->rec->flags |= PCI_LIVEUPDATE_F_DMA_PENDING;
+}
+
+static int lu_note_first(u32 domain, u16 bdf, const struct pci_liveupdate_iommu_ser *iommu,
+			 void *data)
+{
+	*(unsigned long *)data = pci_lu_key(domain, bdf);
+	return 1;
+}
+
+/**
+ * pci_liveupdate_pause_all - no device can go on with its frozen domain
+ * @why: in words that fit behind "is paused: "
+ *
+ * Context: as pci_liveupdate_pause().
+ */
+void pci_liveupdate_pause_all(const char *why)
+{
+	unsigned long key;
+
+	while (pci_liveupdate_each_translated(lu_note_first, &key))
+		pci_liveupdate_pause(key >> 16, key & 0xffff, why);
+}
 
 /**
  * pci_liveupdate_reset - reset a device that was stopped

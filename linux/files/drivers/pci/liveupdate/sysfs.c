@@ -40,6 +40,8 @@ static ssize_t dma_show(struct device *dev, struct device_attribute *attr, char 
 	    !test_bit(PCI_LU_PF, &pdev->lu_flags)) {
 		if (pci_lu_dma_locked(pdev) == PCI_LIVEUPDATE_DMA_UNTRANSLATED)
 			word = "untranslated";
+		else if (pci_lu_dma_locked(pdev) == PCI_LIVEUPDATE_DMA_TRANSLATED)
+			word = "translated";
 		else
 			word = pci_lu_was_pending_locked(pdev) ? "paused-pending" : "paused";
 	}

@@ -9,8 +9,8 @@
  * The device file of a vfio-pci device (/dev/vfio/devices/vfioN or
  * noiommu-vfioN, bound to an iommufd) can be preserved through a kexec with the
  * Live Update Orchestrator (LUO). The device is not reset, not put to sleep and,
- * where nothing translates its addresses, not stopped: it goes on with what its
- * user told it to do.
+ * where nothing translates its addresses or what does can be handed over, not stopped:
+ * it goes on with what its user told it to do.
  *
  * What is kept
  * ============
@@ -50,7 +50,9 @@
  *   no return. From here to the jump the user gets -EBUSY for what would change
  *   what is handed over: config writes, arming and masking interrupts, resets,
  *   sleep, dma-bufs, the VF token. Config writes under way are completed first.
- *   Interrupts are masked.
+ *   Interrupts are masked. Behind an IOMMU that goes on translating, the same goes for
+ *   mappings and attachments, and what the device can access is looked at: all of it
+ *   must be in files of the session.
  *
  * settle
  *   When all devices are frozen, waits once for the interrupts of all, and
@@ -95,6 +97,7 @@
 #include <linux/cleanup.h>
 #include <linux/file.h>
 #include <linux/io.h>
+#include <linux/iommu_liveupdate.h>
 #include <linux/iommufd.h>
 #include <linux/iopoll.h>
 #include <linux/kexec_handover.h>
@@ -273,11 +276,23 @@ static struct vfio_pci_liveupdate_ser *lu_describe(struct vfio_pci_core_device *
 	return ser;
 }
 
+/* Behind an IOMMU: can DMA go on with the page table that the user has made? */
+static const char *lu_why_not_translated(struct vfio_pci_core_device *vdev, struct file *file)
+{
+	if (vdev->vdev.noiommu || vfio_file_cdev_bound(file))
+		return "an IOMMU translates for it";
+	return iommufd_device_freeze_refusal(vdev->vdev.iommufd_device);
+}
+
 static int vfio_pci_lu_preserve(struct liveupdate_file_op_args *args)
 {
 	struct vfio_pci_core_device *vdev = lu_file_vdev(args->file);
 	struct vfio_pci_liveupdate_ser *ser;
+	const char *why_not;
 	int err;
+
+	/* Its locks are held by those who wait for memory_lock in a page fault */
+	why_not = lu_why_not_translated(vdev, args->file);
 
 	/*
 	 * What the user does to the device, a reset above all, waits until it has
@@ -290,7 +305,7 @@ static int vfio_pci_lu_preserve(struct liveupdate_file_op_args *args)
 	ser = lu_describe(vdev);
 	if (IS_ERR(ser))
 		return PTR_ERR(ser);
-	err = pci_liveupdate_preserve(vdev->pdev);
+	err = pci_liveupdate_preserve_translated(vdev->pdev, why_not);
 	if (err) {
 		kho_unpreserve_free(ser);
 		return err;
@@ -326,6 +341,59 @@ static void lu_thaw(struct vfio_pci_core_device *vdev)
 		vfio_pci_intx_unmask(vdev);
 }
 
+/* Folios come in a row, and mostly from one file */
+struct lu_leaves {
+	const struct liveupdate_file_op_args *args;
+	const struct address_space *known;
+};
+
+/*
+ * Memory that the device may write to must be there in the next kernel: it is in a file
+ * that is preserved in the same session. What has been punched out of one, or truncated,
+ * belongs to no file, but is mapped still.
+ */
+static const char *lu_leaf(void *data, phys_addr_t start, size_t size)
+{
+	unsigned long pfn = PHYS_PFN(start), end = PHYS_PFN(start + size);
+	struct lu_leaves *leaves = data;
+
+	while (pfn < end) {
+		const struct address_space *mapping;
+		struct folio *folio;
+
+		if (!pfn_valid(pfn))
+			return "it may access what is not memory; unmap that";
+		folio = pfn_folio(pfn);
+		mapping = READ_ONCE(folio->mapping);
+		if (!mapping || (mapping != leaves->known &&
+				 !liveupdate_has_mapping(leaves->args, mapping)))
+			return "not all of its memory is in memfds of its session; preserve that";
+		leaves->known = mapping;
+		pfn = folio_pfn(folio) + folio_nr_pages(folio);
+	}
+	return NULL;
+}
+
+static int lu_freeze_domain(struct vfio_pci_core_device *vdev,
+			    const struct liveupdate_file_op_args *args)
+{
+	struct lu_leaves leaves = { .args = args };
+	const struct iommu_liveupdate_check check = { .leaf = lu_leaf, .data = &leaves };
+	struct pci_liveupdate_iommu_ser domain;
+	const char *why;
+	int err;
+
+	if (vdev->vdev.noiommu ||
+	    pci_liveupdate_dma(vdev->pdev) != PCI_LIVEUPDATE_DMA_TRANSLATED)
+		return 0;
+	err = iommufd_device_freeze(vdev->vdev.iommufd_device, &check, &domain, &why);
+	if (err)
+		dev_err_ratelimited(&vdev->pdev->dev, "cannot be handed over: %s\n", why);
+	else
+		pci_liveupdate_set_domain(vdev->pdev, &domain);
+	return err;
+}
+
 static int vfio_pci_lu_freeze(struct liveupdate_file_op_args *args)
 {
 	struct vfio_pci_core_device *vdev = lu_file_vdev(args->file);
@@ -341,7 +409,15 @@ static int vfio_pci_lu_freeze(struct liveupdate_file_op_args *args)
 			err = vfio_pci_liveupdate_hold_irqs(vdev);
 	}
 	if (err)
-		lu_thaw(vdev);
+		goto thaw;
+
+	err = lu_freeze_domain(vdev, args);
+	if (!err)
+		return 0;
+	scoped_guard(mutex, &vdev->igate)
+		vfio_pci_liveupdate_release_irqs(vdev);
+thaw:
+	lu_thaw(vdev);
 	return err;
 }
 
@@ -361,6 +437,9 @@ static void vfio_pci_lu_settle(struct liveupdate_file_op_args *args)
 static void vfio_pci_lu_unfreeze(struct liveupdate_file_op_args *args)
 {
 	struct vfio_pci_core_device *vdev = lu_file_vdev(args->file);
+
+	if (!vdev->vdev.noiommu)
+		iommufd_device_unfreeze(vdev->vdev.iommufd_device);
 
 	/* While nobody can change what is armed */
 	scoped_guard(mutex, &vdev->igate)

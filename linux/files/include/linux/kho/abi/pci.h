@@ -36,7 +36,8 @@
  * back to the previous release.
  *
  * Version 2 gives a meaning to what version 1 reserves, and moves nothing: it adds
- * frozen IOMMU domains (%PCI_LIVEUPDATE_DMA_TRANSLATED and @iommu of a record),
+ * frozen IOMMU domains (%PCI_LIVEUPDATE_DMA_TRANSLATED, @iommu of a record and of the
+ * header),
  * Virtual Functions (%PCI_LIVEUPDATE_F_VF and @vf), and Physical Functions that
  * are kept with theirs (%PCI_LIVEUPDATE_F_PF, and one more slot with
  * %PCI_LIVEUPDATE_F_IOV and @iov). A kernel may know the version and yet have no
@@ -107,6 +108,9 @@ enum pci_liveupdate_dma {
  * @record_size: sizeof(struct pci_liveupdate_record_ser), in bytes
  * @nr_records:	 records in use
  * @records:	 physical address of the first block of the record set
+ * @iommu:	 version 2: physical address of a &struct iommu_liveupdate_ser if the
+ *		 verdict of any device is %PCI_LIVEUPDATE_DMA_TRANSLATED. Otherwise, and
+ *		 in version 1, zero
  * @reserved:	 zero
  */
 struct pci_liveupdate_header_ser {
@@ -114,7 +118,8 @@ struct pci_liveupdate_header_ser {
 	u32 record_size;
 	u64 nr_records;
 	u64 records;
-	u64 reserved[5];
+	u64 iommu;
+	u64 reserved[4];
 };
 
 static_assert(sizeof(struct pci_liveupdate_header_ser) == 64);
@@ -122,6 +127,7 @@ static_assert(offsetof(struct pci_liveupdate_header_ser, version) == 0);
 static_assert(offsetof(struct pci_liveupdate_header_ser, record_size) == 4);
 static_assert(offsetof(struct pci_liveupdate_header_ser, nr_records) == 8);
 static_assert(offsetof(struct pci_liveupdate_header_ser, records) == 16);
+static_assert(offsetof(struct pci_liveupdate_header_ser, iommu) == 24);
 
 /**
  * struct pci_liveupdate_bar_ser - one Base Address Register
@@ -139,7 +145,8 @@ static_assert(sizeof(struct pci_liveupdate_bar_ser) == 16);
 
 /**
  * struct pci_liveupdate_iommu_ser - the frozen domain that translates for a function
- * @domain:	number of the domain in what the IOMMU driver hands over
+ * @domain:	number of the domain in what the IOMMU driver hands over, see
+ *		linux/kho/abi/iommu.h
  * @tag:	what the hardware tags cached translations of that domain with: a
  *		Domain ID (VT-d 4.1, sec 9.3; AMD IOMMU 3.08, sec 2.2.2.1), or a
  *		VMID or ASID (SMMUv3, sec 5.2). Not to be given to another domain

@@ -73,12 +73,13 @@ static void bind_and_map(struct vm *vm)
 	do_ioctl(vm->device, VFIO_DEVICE_BIND_IOMMUFD, &bind, "bind to the iommufd");
 
 	do_ioctl(vm->iommufd, IOMMU_IOAS_ALLOC, &ioas, "allocate an IOAS");
-	attach.pt_id = ioas.out_ioas_id;
-	do_ioctl(vm->device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach, "attach to the IOAS");
-
 	/* This pins the memory: without it, finish would stop the device */
 	map.ioas_id = ioas.out_ioas_id;
 	do_ioctl(vm->iommufd, IOMMU_IOAS_MAP_FILE, &map, "map the memory");
+
+	/* Not before it is mapped: a device that goes on would have nothing to go on with */
+	attach.pt_id = ioas.out_ioas_id;
+	do_ioctl(vm->device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach, "attach to the IOAS");
 
 	vm->ram = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, vm->memory, 0);
 	if (vm->ram == MAP_FAILED)

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Frozen IOMMU domains: the structures one kernel hands to the next.
+ */
+#ifndef _LINUX_KHO_ABI_IOMMU_H
+#define _LINUX_KHO_ABI_IOMMU_H
+
+#include <linux/build_bug.h>
+#include <linux/types.h>
+
+/**
+ * DOC: IOMMU Live Update ABI
+ *
+ * A preserved PCI device whose verdict is %PCI_LIVEUPDATE_DMA_TRANSLATED goes on with
+ * DMA through an IOMMU domain that is frozen: from freeze on nobody changes its page
+ * table. What the hardware may read until the next kernel has tables of its own is
+ * handed over, and nothing else of the domain: page tables in the format of the
+ * hardware, which both kernels know, and lists of the pages that they are made of.
+ *
+ * The header of the PCI records (linux/kho/abi/pci.h, version 2) says where
+ * &struct iommu_liveupdate_ser is, and a device's record which domain it is in. There
+ * is no version here: it is that of the PCI records. What is reserved is zero, and a
+ * reader refuses it if it is not.
+ *
+ * Units, domains and pages are in a &struct kho_block_set each, and have numbers from
+ * zero in that order.
+ */
+
+/**
+ * struct iommu_liveupdate_ser - all that is frozen
+ * @units:	physical address of the first block of units
+ * @domains:	the same of domains
+ * @pages:	the same of pages
+ * @nr_units:	how many units there are
+ * @nr_domains:	how many domains
+ * @nr_pages:	how many entries of pages
+ * @reserved:	zero
+ */
+struct iommu_liveupdate_ser {
+	u64 units;
+	u64 domains;
+	u64 pages;
+	u64 nr_units;
+	u64 nr_domains;
+	u64 nr_pages;
+	u64 reserved[10];
+};
+
+static_assert(sizeof(struct iommu_liveupdate_ser) == 128);
+
+/**
+ * enum iommu_liveupdate_kind - which hardware, and how its tables are to be read
+ * @IOMMU_LIVEUPDATE_VTD_LEGACY: VT-d in legacy mode: a root table and context tables
+ *	(VT-d 4.1, sec 9.1 and 9.3), second-stage page tables (sec 9.8)
+ * @IOMMU_LIVEUPDATE_KIND_NR: number of kinds, not one itself
+ */
+enum iommu_liveupdate_kind {
+	IOMMU_LIVEUPDATE_VTD_LEGACY	= 0,
+	IOMMU_LIVEUPDATE_KIND_NR
+};
+
+/**
+ * struct iommu_liveupdate_unit_ser - an IOMMU that goes on translating
+ * @base:	physical address of its registers
+ * @root:	physical address of the table that they point to. It has entries for
+ *		the devices that are in a frozen domain, and for those that firmware
+ *		wants to have access to memory all the time
+ * @segment:	PCI domain (segment) number
+ * @kind:	&enum iommu_liveupdate_kind
+ * @first_page:	number of the first of its pages
+ * @nr_pages:	how many it has. They can be freed once the unit has other tables
+ * @reserved:	zero
+ */
+struct iommu_liveupdate_unit_ser {
+	u64 base;
+	u64 root;
+	u32 segment;
+	u32 kind;
+	u64 first_page;
+	u64 nr_pages;
+	u64 reserved[3];
+};
+
+static_assert(sizeof(struct iommu_liveupdate_unit_ser) == 64);
+
+/**
+ * struct iommu_liveupdate_domain_ser - a frozen domain
+ * @table:	physical address of the top of its page table, which is its first page
+ * @unit:	number of the unit that it belongs to
+ * @levels:	levels of the page table
+ * @first_page:	number of the first of its pages
+ * @nr_pages:	how many it has. They can be freed once no device is in the domain
+ * @reserved:	zero
+ */
+struct iommu_liveupdate_domain_ser {
+	u64 table;
+	u32 unit;
+	u32 levels;
+	u64 first_page;
+	u64 nr_pages;
+	u64 reserved[4];
+};
+
+static_assert(sizeof(struct iommu_liveupdate_domain_ser) == 64);
+
+/**
+ * struct iommu_liveupdate_page_ser - memory that the hardware may read
+ * @address:	physical address, and in its lower 12 bits the order: 2^order times
+ *		4 KiB, in one piece and aligned to its size
+ */
+struct iommu_liveupdate_page_ser {
+	u64 address;
+};
+
+static_assert(sizeof(struct iommu_liveupdate_page_ser) == 8);
+
+#endif /* _LINUX_KHO_ABI_IOMMU_H */
