@@ -228,6 +228,7 @@ def test_vtd_devices_go_on_translated(vm: Lab, case: tuple[str, str]) -> None:
     assert host.outside() == [] and host.untranslated() == []
     assert unit.faults == [] and unit.switched() == [True]
     assert len({root for _, root, _ in unit.roots}) == 3    # of each kernel, and of neither
+    assert [on for _, on in unit.remaps] == [True]
     trace = witness.read(machine)
     assert trace.overruns() == [] and not [t for t in trace.no_master() if t > since]
     assert not trace.cleared_master("nic0", 1, shutdown=True) + trace.cleared_master("nic0", 2)
