@@ -21,7 +21,8 @@ LEFT_OUT = {"sriov_numvfs", "sriov_totalvfs", "sriov_drivers_autoprobe"}
 def features(machine: Machine, id: str) -> dict[str, str]:
     """Attributes that a function has, and what its ACS and AER are set to."""
     folder = attribute(machine, id, "")
-    found = {name: "" for name in machine.sh(f"cd {folder}; ls -d * link/* 2>/dev/null || :").out.split()
+    names = machine.sh(f"cd {folder}; ls -d * link/* 2>/dev/null || :").out.split()
+    found = {name: "" for name in names
              if not name.startswith(("driver", "vfio-dev", "iommu", "waiting_for_supplier"))}
     space = config.read(machine, machine.topology.bdf[id])
     for name, cap, at in (("ACS", 0x0D, 0x06), ("AER", 0x01, 0x14), ("ATS", 0x0F, 0x06)):

@@ -49,7 +49,7 @@ def disturb_for_real(machine: Machine, variant: str) -> dict[str, str]:
 
 # A Virtual Function that came with what was given back goes when its Physical Function is reset.
 @KERNELS
-@pytest.mark.console(console.REFUSED, r"Unable to change power state from \S+ to D0, device inaccessible")
+@pytest.mark.console(console.REFUSED, r"Unable to change power state from \S+ to D0, device inacc")
 def test_nobody_disturbs_a_preserved_device(vm: Lab, arch: str, variant: str) -> None:
     machine = vm(Topology(root_port("rp0", nvme(KEPT)), root_port("rp1", nic("nic1"))),
                  arch=arch, variant=variant, cmdline=f"{LIVE_UPDATE} vfio_pci.enable_sriov=1",
