@@ -48,5 +48,6 @@ def enabled(machine: Machine, pf: str) -> int:
 
 
 def resources(machine: Machine, *ids: str) -> dict[str, str]:
-    """The addresses of functions as this kernel sees them."""
-    return {id: machine.sh(f"cat {attribute(machine, id, 'resource')}").out for id in ids}
+    """The addresses of functions as this kernel sees them: where resources start and end."""
+    return {id: machine.sh(f"cut -d' ' -f1,2 {attribute(machine, id, 'resource')}").out
+            for id in ids}

@@ -19,6 +19,7 @@ PF, VFS = "nvme0", 4
 SRIOV, CONTROL = 0x10, 0x08         # the capability and SR-IOV Control (PCIe r6.0, sec 9.3.3)
 ENABLE, ARI = 0x1, 0x10
 FLR = 0x8000                        # in Device Control
+pytestmark = pytest.mark.console("Hardware bug: VF reports bogus INTx pin 1")   # QEMU's, in 7.2
 LEFT_ON = "driver left SR-IOV enabled after remove"
 HOSTILE = "pci=realloc,assign-busses,noari,pcie_bus_perf"
 
@@ -45,11 +46,11 @@ def resets(machine: Machine, id: str, boot: int) -> int:
                 if w.offset == at + 8 and w.value & FLR])
 
 
-def disturb(machine: Machine, kept: str, other: str) -> dict[str, str]:
+def disturb(machine: Machine, kept: str) -> dict[str, str]:
     """Try what would take Virtual Functions along; the errno of each."""
     tries = [(PF, "sriov_numvfs", "0"), (PF, "reset", "1"), (PF, "remove", "1"),
-             (PF, "enable", "0"), (kept, "reset", "1"), (kept, "remove", "1"),
-             (other, "remove", "1"), ("rp0", "reset_subordinate", "1"), ("rp0", "remove", "1")]
+             (PF, "enable", "0"), (kept, "reset", "1"), ("rp0", "reset_subordinate", "1"),
+             ("rp0", "remove", "1")]
     return {f"{id} {name}": attempt(machine, attribute(machine, id, name), value)
             for id, name, value in tries}
 
@@ -65,7 +66,7 @@ def keeps_functions(machine: Machine, vfs: list[str]) -> None:
     keeper.preserve()
     assert [state(machine, id) for id in (kept, PF, "rp0", other, "rp1")] == [
         "preserved", "preserved", "preserved", "none", "none"]
-    came = disturb(machine, kept, other)
+    came = disturb(machine, kept)
     assert set(came.values()) == {"EBUSY"}, came
     # Without a driver it is as good; with one that does what it likes with it, it is not.
     pf = machine.topology.bdf[PF]
@@ -79,10 +80,10 @@ def keeps_functions(machine: Machine, vfs: list[str]) -> None:
     assert sriov.enabled(machine, PF) == VFS
     assert [state(machine, id) for id in (kept, PF, "rp0", other, "rp1")] == [
         "incoming", "incoming", "incoming", "none", "none"]
-    came = disturb(machine, kept, other)
-    assert set(came.values()) == {"EBUSY"}, came
     assert machine.run(f"pci_cfg bind {pf} vfio-pci").json()["errno"] == "ENODEV"
     machine.json(f"pci_cfg bind {pf} {STUB}")
+    came = disturb(machine, kept)
+    assert set(came.values()) == {"EBUSY"}, came
     rescan(machine)
     # What nobody preserved is an ordinary function, which is reset before its first driver.
     assert resets(machine, other, 2) == 0
@@ -191,6 +192,7 @@ def test_sriov_sibling_keeps_ari(vm: Lab) -> None:
     assert values and all(value & ARI for value in values)
     keeper.take_back()
     # Control: when nobody needs it, it is cleared first.
+    sriov.enable(machine, "igb0", 2)
     machine.kexec()
     assert not control_writes(machine, 3, "igb0")[0] & ARI
 

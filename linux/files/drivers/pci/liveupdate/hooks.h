@@ -230,7 +230,8 @@ static inline void pci_liveupdate_vf_config(struct pci_dev *pf)
  */
 static inline void pci_liveupdate_add_vfs(struct pci_dev *dev)
 {
-	if (IS_ENABLED(CONFIG_PCI_LIVEUPDATE_VFS) && pci_lu_used() && pci_lu_test(dev, BIT(PCI_LU_PF)))
+	if (IS_ENABLED(CONFIG_PCI_LIVEUPDATE_VFS) && pci_lu_used() &&
+	    pci_lu_test(dev, BIT(PCI_LU_PF)))
 		__pci_liveupdate_add_vfs(dev);
 }
 
