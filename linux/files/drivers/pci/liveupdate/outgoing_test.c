@@ -294,6 +294,7 @@ static void lu_bar_sizes_stay(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, pci_resize_resource(&fake->dev, 0, 8, 0), -EINVAL);
 	set_bit(PCI_LU_OUTGOING, &fake->dev.lu_flags);
+	pci_resource_n(&fake->dev, 0)->flags |= IORESOURCE_PCI_FIXED;
 	KUNIT_EXPECT_EQ(test, pci_resize_resource(&fake->dev, 0, 8, 0), -EBUSY);
 	KUNIT_EXPECT_TRUE(test, pci_liveupdate_refuses(&fake->dev, "a change of BAR sizes"));
 }
@@ -307,7 +308,7 @@ static void lu_vga_stays(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, lu_used_end, NULL), 0);
 
 	KUNIT_EXPECT_EQ(test, pci_set_vga_state(&fake->dev, false, 0, 0), 0);
-	set_bit(PCI_LU_OUTGOING, &fake->dev.lu_flags);
+	fake->dev.lu_keep = BIT(PCI_LU_KEEP_VGA);
 	KUNIT_EXPECT_EQ(test, pci_set_vga_state(&fake->dev, false, 0, 0), -EBUSY);
 }
 
