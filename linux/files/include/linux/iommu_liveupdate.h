@@ -54,6 +54,7 @@ static inline int iommu_liveupdate_freeze(struct device *dev, struct iommu_domai
 					  struct pci_liveupdate_iommu_ser *ser,
 					  const char **why)
 {
+	*why = "this kernel cannot freeze IOMMU domains";
 	return -EOPNOTSUPP;
 }
 
