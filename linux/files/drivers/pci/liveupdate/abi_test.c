@@ -25,6 +25,7 @@ struct saying {
 #define V1	.oldest = PCI_LIVEUPDATE_ABI_V1
 #define V2	.oldest = PCI_LIVEUPDATE_ABI_V2
 #define V2_DEFINED V2, .no_code = true
+#define V2_VTD V2, .no_code = !IS_ENABLED(CONFIG_PCI_LIVEUPDATE_VTD)
 #define NONE	.oldest = 0
 
 static const struct saying sayings[] = {
@@ -40,8 +41,8 @@ static const struct saying sayings[] = {
 
 	{ "translated", { NIC, .dma = PCI_LIVEUPDATE_DMA_TRANSLATED,
 			  .iommu = { .domain = 1, .tag = 0xffff, .stream = 0x300 } },
-	  V2_DEFINED },
-	{ "first domain", { NIC, .dma = PCI_LIVEUPDATE_DMA_TRANSLATED }, V2_DEFINED },
+	  V2_VTD },
+	{ "first domain", { NIC, .dma = PCI_LIVEUPDATE_DMA_TRANSLATED }, V2_VTD },
 	{ "domain, untranslated", { NIC, .dma = PCI_LIVEUPDATE_DMA_UNTRANSLATED,
 				    .iommu.stream = 1 }, NONE },
 	{ "domain, reserved", { NIC, .dma = PCI_LIVEUPDATE_DMA_TRANSLATED,

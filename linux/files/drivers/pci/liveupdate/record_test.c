@@ -188,9 +188,9 @@ static void lu_header(struct kunit *test)
 	hdr->records++;
 	KUNIT_EXPECT_EQ(test, check(fake, &err), -EINVAL);
 	hdr->records--;
-	hdr->reserved[4] = 1;
+	hdr->reserved[ARRAY_SIZE(hdr->reserved) - 1] = 1;
 	KUNIT_EXPECT_EQ(test, check(fake, &err), -EINVAL);
-	hdr->reserved[4] = 0;
+	hdr->reserved[ARRAY_SIZE(hdr->reserved) - 1] = 0;
 	KUNIT_EXPECT_EQ(test, check(fake, &err), 0);
 }
 
