@@ -500,8 +500,9 @@ static int lu_preserve(struct pci_dev *dev, const char *why_not)
  * @dev: device, in D0, that the caller owns as its driver
  *
  * Takes the records of @dev, of its Physical Function if it is a Virtual one, and of
- * every bridge above it, and checks them as the next kernel will. From now on the device stays in D0, and on the way out of
- * this kernel it keeps Bus Master, or is paused if an IOMMU is in the way (see
+ * every bridge above it, and checks them as the next kernel will. From now on the
+ * device stays in D0, and on the way out of this kernel it keeps Bus Master, or is
+ * paused if an IOMMU is in the way (see
  * pci_liveupdate_dma()). Undo with pci_liveupdate_unpreserve().
  *
  * Context: process context, from the preserve callback of a file handler that

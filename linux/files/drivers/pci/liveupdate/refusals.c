@@ -69,7 +69,7 @@ static bool lu_sleeps(struct pci_dev *dev)
 	u16 pmcsr;
 
 	if (dev->current_state != PCI_UNKNOWN || !dev->pm_cap)
-		return dev->current_state > PCI_D0 && dev->current_state != PCI_UNKNOWN;
+		return dev->current_state != PCI_D0 && dev->current_state != PCI_UNKNOWN;
 	pci_read_config_word(dev, dev->pm_cap + PCI_PM_CTRL, &pmcsr);
 	return pmcsr & PCI_PM_CTRL_STATE_MASK;
 }
