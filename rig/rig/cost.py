@@ -237,8 +237,8 @@ def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int
     drivers = {dev.driver for dev in topology.walk()} & set(IDS)
     bind = ";".join(f"echo {IDS[driver]} >/sys/bus/pci/drivers/vfio-pci/new_id"
                     for driver in sorted(drivers))
+    machine.sh(bind)    # in all kinds: the way out wakes what sleeps under vfio-pci
     if kind == "preserved":
-        machine.sh(bind)
         outcome.steps.update(machine.json(f"lu_bulk preserve {n}"))
     machine.sh("dmesg -n 6")    # both marks of the way out
     machine.kexec(extra=extra)
