@@ -10,6 +10,7 @@
 #include <linux/errno.h>
 #include <linux/kho/abi/pci.h>
 #include <linux/types.h>
+#include <linux/uuid.h>
 
 struct device;
 struct liveupdate_file_handler;
@@ -68,6 +69,7 @@ void pci_liveupdate_set_domain(struct pci_dev *dev,
 			       const struct pci_liveupdate_iommu_ser *domain);
 void pci_liveupdate_unpreserve(struct pci_dev *dev);
 bool pci_liveupdate_is_outgoing(struct pci_dev *dev);
+bool pci_liveupdate_keeps_vfs(struct pci_dev *dev);
 u32 pci_liveupdate_abi_pin(void);
 u32 pci_liveupdate_abi(void);
 
@@ -134,6 +136,11 @@ static inline void pci_liveupdate_unpreserve(struct pci_dev *dev)
 }
 
 static inline bool pci_liveupdate_is_outgoing(struct pci_dev *dev)
+{
+	return false;
+}
+
+static inline bool pci_liveupdate_keeps_vfs(struct pci_dev *dev)
 {
 	return false;
 }
@@ -222,5 +229,27 @@ static inline bool pci_liveupdate_has_bus(u32 domain, u8 nr)
 }
 
 #endif /* CONFIG_PCI_LIVEUPDATE */
+
+/* For drivers of Physical Functions that belong to a user */
+#if defined(CONFIG_PCI_LIVEUPDATE) && defined(CONFIG_PCI_LIVEUPDATE_VFS)
+void pci_liveupdate_await_vfs(struct pci_dev *pf,
+			      void (*ask)(struct pci_dev *pf, unsigned int count));
+void pci_liveupdate_set_vf_token(struct pci_dev *pf, const uuid_t *token);
+bool pci_liveupdate_pf_has_user(struct pci_dev *pf, uuid_t *token);
+#else
+static inline void pci_liveupdate_await_vfs(struct pci_dev *pf,
+					    void (*ask)(struct pci_dev *pf, unsigned int count))
+{
+}
+
+static inline void pci_liveupdate_set_vf_token(struct pci_dev *pf, const uuid_t *token)
+{
+}
+
+static inline bool pci_liveupdate_pf_has_user(struct pci_dev *pf, uuid_t *token)
+{
+	return false;
+}
+#endif
 
 #endif /* _LINUX_PCI_LIVEUPDATE_H */

@@ -100,6 +100,9 @@ static const char *check_iov(const struct pci_liveupdate_record_ser *rec)
 		return "unknown flags of an SR-IOV capability";
 	if (memchr_inv(rec->iov.reserved, 0, sizeof(rec->iov.reserved)))
 		return "reserved fields in use";
+	if (rec->iov.owner != PCI_LIVEUPDATE_PF_USER &&
+	    memchr_inv(rec->iov.vf_token, 0, sizeof(rec->iov.vf_token)))
+		return "VF token of a Physical Function without a user";
 
 	/* What it has in common with a function */
 	rest.domain = 0;
@@ -169,9 +172,8 @@ const char *pci_lu_abi_no_code(const struct pci_liveupdate_record_ser *rec)
 	/* What is defined, and not built, or not yet */
 	if (rec->flags & LU_SRIOV && !IS_ENABLED(CONFIG_PCI_LIVEUPDATE_VFS))
 		return "this kernel has no code for Virtual Functions";
-	if ((rec->flags & PCI_LIVEUPDATE_F_PF && rec->flags & PCI_LIVEUPDATE_F_ENDPOINT) ||
-	    (rec->flags & PCI_LIVEUPDATE_F_IOV && rec->iov.owner > PCI_LIVEUPDATE_PF_STUB))
-		return "this kernel has no code for Physical Functions with an owner";
+	if (rec->flags & PCI_LIVEUPDATE_F_IOV && rec->iov.owner == PCI_LIVEUPDATE_PF_NATIVE)
+		return "this kernel has no driver that keeps Virtual Functions";
 	if (rec->dma == PCI_LIVEUPDATE_DMA_TRANSLATED && !IS_ENABLED(CONFIG_PCI_LIVEUPDATE_VTD))
 		return "this kernel has no code for frozen IOMMU domains";
 	return NULL;

@@ -49,7 +49,7 @@ static const struct saying sayings[] = {
 				.iommu.reserved = 1 }, NONE },
 
 	{ "VF", { NIC | PCI_LIVEUPDATE_F_VF, .vf = { .pf = 0x200, .index = 7 } }, V2 },
-	{ "PF", { NIC | PCI_LIVEUPDATE_F_PF }, V2_DEFINED },
+	{ "PF", { NIC | PCI_LIVEUPDATE_F_PF }, V2 },
 	{ "PF without owner", { DEVICE, .flags = PCI_LIVEUPDATE_F_PF }, V2 },
 	{ "VF, index alone", { NIC, .vf.index = 1 }, NONE },
 
@@ -58,11 +58,16 @@ static const struct saying sayings[] = {
 		   .iov = { .ctrl = 0x19, .num = 2, .total = 7, .page_size = 1,
 			    .owner = PCI_LIVEUPDATE_PF_STUB, .flags = 1 } }, V2 },
 	{ "IOV, of a user", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV,
-			      .iov.owner = PCI_LIVEUPDATE_PF_USER }, V2_DEFINED },
+			      .iov.owner = PCI_LIVEUPDATE_PF_USER,
+			      .iov.vf_token[15] = 1 }, V2 },
+	{ "IOV, of a driver", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV,
+				.iov.owner = PCI_LIVEUPDATE_PF_NATIVE }, V2_DEFINED },
+	{ "IOV, token of nobody", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV,
+				    .iov.vf_token[0] = 1 }, NONE },
 	{ "IOV, owner", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV,
 			  .iov.owner = PCI_LIVEUPDATE_PF_NR }, NONE },
 	{ "IOV, flags", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV, .iov.flags = 2 }, NONE },
-	{ "IOV, reserved", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV, .iov.reserved[3] = 1 }, NONE },
+	{ "IOV, reserved", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV, .iov.reserved[1] = 1 }, NONE },
 	{ "IOV, a function's flags", { NIC | PCI_LIVEUPDATE_F_IOV }, NONE },
 	{ "IOV, a function's IDs", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV, .vendor = 1 }, NONE },
 };

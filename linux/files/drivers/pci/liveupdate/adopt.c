@@ -17,8 +17,8 @@
  * above one only what concerns the way to the device is kept: bus numbers,
  * windows, routing, packet sizes, the link. Its errors, its hot-plug events and
  * its own interrupts are this kernel's, which sets them up as always. ``lu_kept``
- * says what is whose. A Physical Function above a preserved Virtual Function is
- * nobody's, and kept like an endpoint that its owner does not have yet.
+ * says what is whose. A Physical Function above a preserved Virtual Function is an
+ * endpoint, too: one that its owner does not have yet, if it has any.
  *
  * Some of it also holds in the outgoing kernel, from when a device is preserved:
  * devices that come later, by hot-plug or a rescan, are no reason to move it or
@@ -28,6 +28,7 @@
 #define dev_fmt(fmt) "Live Update: " fmt
 
 #include <linux/pm_runtime.h>
+#include <linux/wait_bit.h>
 
 #include "../pci.h"
 #include "internal.h"
@@ -59,11 +60,6 @@ static const u8 lu_kept[PCI_LU_KEEP_NR] = {
 	[PCI_LU_KEEP_ROUTING]	= LU_BRIDGES | LU_OUTGOING,
 };
 
-static bool lu_is_pf(const struct pci_liveupdate_record_ser *rec)
-{
-	return rec && rec->flags & PCI_LIVEUPDATE_F_PF;
-}
-
 /**
  * pci_lu_changed - let everybody know what has become of a function
  * @dev: function whose &pci_dev.lu_flags have changed
@@ -79,8 +75,8 @@ void pci_lu_changed(struct pci_dev *dev)
 	u32 keep = 0;
 
 	assign_bit(PCI_LU_PF, &dev->lu_flags,
-		   lu_is_pf(dev->lu_outgoing) ||
-		   (adopted && dev->lu_incoming && lu_is_pf(dev->lu_incoming->rec)));
+		   pci_lu_is_pf(dev->lu_outgoing) ||
+		   (adopted && dev->lu_incoming && pci_lu_is_pf(dev->lu_incoming->rec)));
 	for (int i = 0; i < PCI_LU_KEEP_NR; i++) {
 		u8 scope = lu_kept[i];
 
@@ -95,6 +91,9 @@ void pci_lu_changed(struct pci_dev *dev)
 	WRITE_ONCE(dev->lu_keep, keep);
 	pci_lu_fix(dev);
 	pci_lu_guard_update(dev);
+	/* See pci_liveupdate_await_vfs() */
+	smp_mb();
+	wake_up_var(&dev->lu_flags);
 }
 
 bool __pci_liveupdate_keeps_path(struct pci_dev *dev, enum pci_lu_keep what)
@@ -237,7 +236,8 @@ void pci_lu_init_left_out(struct pci_dev *dev)
  * If an IOMMU translated for the device, ATS may be enabled. It has been paused
  * since, and this kernel's IOMMU does not know that it caches translations. A
  * function without ATS uses none of them (PCIe r6.0, sec 10.5.1.3). PASID must
- * not change while ATS is enabled.
+ * not change while ATS is enabled. That of a Physical Function is its Virtual Functions',
+ * too (sec 9.3.7.14).
  */
 void pci_lu_end_translation(struct pci_dev *dev)
 {
@@ -249,16 +249,21 @@ void pci_lu_end_translation(struct pci_dev *dev)
 		{ PCI_EXT_CAP_ID_ATS, PCI_ATS_CTRL, PCI_ATS_CTRL_ENABLE },
 		{ PCI_EXT_CAP_ID_PASID, PCI_PASID_CTRL, PCI_PASID_CTRL_ENABLE },
 	};
+	struct pci_liveupdate_bypass bypass;
 
 	for (int i = 0; i < ARRAY_SIZE(controls); i++) {
 		int pos = pci_find_ext_capability(dev, controls[i].cap);
 		u16 ctrl;
 
-		if (!pos)
+		if (!pos || (controls[i].cap == PCI_EXT_CAP_ID_PASID &&
+			     pci_liveupdate_keeps_vfs(dev)))
 			continue;
 		pci_read_config_word(dev, pos + controls[i].control, &ctrl);
-		if (ctrl & controls[i].enable)
-			pci_write_config_word(dev, pos + controls[i].control,
-					      ctrl & ~controls[i].enable);
+		if (!(ctrl & controls[i].enable))
+			continue;
+		pci_liveupdate_bypass_begin(&bypass, dev);
+		pci_write_config_word(dev, pos + controls[i].control,
+				      ctrl & ~controls[i].enable);
+		pci_liveupdate_bypass_end(&bypass);
 	}
 }

@@ -21,10 +21,10 @@
  *   a reason to write to it, so every write is dropped, and even a write of the
  *   value that is there counts.
  * - A Physical Function of the previous kernel's, above a preserved Virtual one: the
- *   same, as it has no owner.
+ *   same, as it has no owner, or not yet.
  * - A bridge above a preserved device, from either direction, and the Physical
- *   Function of one that is preserved here: the registers in ``lu_bridge_fields`` and
- *   ``lu_pf_fields``, bit by bit. A write is judged by what it would change. The
+ *   Function of one that is preserved here, or whose owner has it back or has gone: the
+ *   registers in ``lu_bridge_fields`` and ``lu_pf_fields``, bit by bit. A write is judged by what it would change. The
  *   bits of an access that would not change a protected bit go through.
  *
  * Preserved devices that have an owner are not: the owner writes through the
@@ -354,10 +354,16 @@ static void add_fields(struct lu_guard *guard, struct pci_dev *dev,
 	}
 }
 
+static bool is_settled(struct pci_dev *dev)
+{
+	return test_bit(PCI_LU_CLAIMED, &dev->lu_flags) ||
+	       test_bit(PCI_LU_STOPPED, &dev->lu_flags);
+}
+
 /* Does it take no write at all? It has no owner, then, or not yet */
 static bool guards_all(struct pci_dev *dev)
 {
-	return dev->hdr_type != PCI_HEADER_TYPE_BRIDGE &&
+	return dev->hdr_type != PCI_HEADER_TYPE_BRIDGE && !is_settled(dev) &&
 	       test_bit(PCI_LU_ADOPTED, &dev->lu_flags);
 }
 
@@ -389,12 +395,11 @@ static bool is_guarded(struct pci_dev *dev)
 	/* Removed or reset: what was to be kept is gone, and another may come */
 	if (test_bit(PCI_LU_DEAD, &dev->lu_flags))
 		return false;
-	/* Nothing that it does matters any more */
-	if (test_bit(PCI_LU_STOPPED, &dev->lu_flags))
-		return false;
-	if (dev->hdr_type == PCI_HEADER_TYPE_BRIDGE || test_bit(PCI_LU_PF, &dev->lu_flags))
+	/* What another function does about its Virtual Functions does not matter */
+	if (dev->hdr_type == PCI_HEADER_TYPE_BRIDGE ||
+	    (test_bit(PCI_LU_PF, &dev->lu_flags) && !test_bit(PCI_LU_LOST, &dev->lu_flags)))
 		return adopted || test_bit(PCI_LU_OUTGOING, &dev->lu_flags);
-	return adopted && !test_bit(PCI_LU_CLAIMED, &dev->lu_flags);
+	return adopted && !is_settled(dev);
 }
 
 static unsigned long guard_key(struct pci_bus *bus, unsigned int devfn)

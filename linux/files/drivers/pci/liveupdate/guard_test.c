@@ -295,7 +295,6 @@ static void lu_guard_pf_incoming(struct kunit *test)
 
 	fake->model = pf_model;
 	set_bit(PCI_LU_PF, &fake->dev.lu_flags);
-	set_bit(PCI_LU_CLAIMED, &fake->dev.lu_flags);	/* nobody can */
 	guard_update(fake);
 	KUNIT_EXPECT_NE(test, bus_write(fake, PCI_CACHE_LINE_SIZE, 1, 0), 0);
 	set_bit(PCI_LU_OUTGOING, &fake->dev.lu_flags);
@@ -309,6 +308,31 @@ static void lu_guard_pf_incoming(struct kunit *test)
 	guard_update(fake);
 	KUNIT_EXPECT_EQ(test, bus_write(fake, AT_SRIOV + PCI_SRIOV_CTRL, 2, 1), 0);
 	KUNIT_EXPECT_EQ(test, pci_lu_guard_count(&fake->dev), 3);
+}
+
+/* Whose owner has it back, or has been stopped */
+static void lu_guard_pf_settled(struct kunit *test, int bit)
+{
+	struct fake *fake = fake_guarded(test, PCI_HEADER_TYPE_NORMAL, PCI_LU_ADOPTED);
+
+	fake->model = pf_model;
+	set_bit(PCI_LU_PF, &fake->dev.lu_flags);
+	set_bit(bit, &fake->dev.lu_flags);
+	guard_update(fake);
+	try_all(test, fake, false);
+	set_bit(PCI_LU_LOST, &fake->dev.lu_flags);
+	guard_update(fake);
+	KUNIT_EXPECT_EQ(test, bus_write(fake, AT_SRIOV + PCI_SRIOV_CTRL, 2, 1), 0);
+}
+
+static void lu_guard_pf_claimed(struct kunit *test)
+{
+	lu_guard_pf_settled(test, PCI_LU_CLAIMED);
+}
+
+static void lu_guard_pf_stopped(struct kunit *test)
+{
+	lu_guard_pf_settled(test, PCI_LU_STOPPED);
 }
 
 static void lu_guard_bridge_incoming(struct kunit *test)
@@ -481,6 +505,8 @@ static struct kunit_case lu_guard_cases[] = {
 	KUNIT_CASE_SLOW(lu_guard_bridge_user_space),
 	KUNIT_CASE_SLOW(lu_guard_pf_outgoing),
 	KUNIT_CASE(lu_guard_pf_incoming),
+	KUNIT_CASE(lu_guard_pf_claimed),
+	KUNIT_CASE(lu_guard_pf_stopped),
 	KUNIT_CASE(lu_guard_unclaimed),
 	KUNIT_CASE(lu_guard_claimed),
 	KUNIT_CASE(lu_guard_outgoing_device),

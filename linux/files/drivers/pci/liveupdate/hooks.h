@@ -272,6 +272,12 @@ static inline bool pci_liveupdate_refuses(struct pci_dev *dev, const char *what)
 	return pci_liveupdate_held(dev) && __pci_liveupdate_refuses(dev, what);
 }
 
+/* The same for what only hurts a function that is kept with its Virtual Functions */
+static inline bool pci_liveupdate_refuses_pf(struct pci_dev *dev, const char *what)
+{
+	return pci_liveupdate_keeps_vfs(dev) && pci_liveupdate_refuses(dev, what);
+}
+
 /* The same for a slot; any if it is negative. Takes pci_bus_sem for reading */
 static inline bool pci_liveupdate_refuses_slot(struct pci_bus *bus, int slot,
 					       const char *what)

@@ -100,6 +100,8 @@ int pci_lu_iov_check_all(struct pci_liveupdate_record_ser **slots, u64 nr_slots,
 			 struct pci_lu_error *err);
 void pci_lu_adopt_iov(struct pci_dev *dev);
 struct pci_liveupdate_record_ser **pci_lu_iov_slot(struct pci_dev *dev);
+bool pci_lu_pf_has_user(struct pci_dev *pf);
+bool pci_lu_is_captured(struct pci_dev *dev);
 #else
 static inline u16 pci_lu_vf_index(struct pci_dev *dev)
 {
@@ -142,7 +144,29 @@ static inline struct pci_liveupdate_record_ser **pci_lu_iov_slot(struct pci_dev 
 {
 	return NULL;
 }
+
+static inline bool pci_lu_pf_has_user(struct pci_dev *pf)
+{
+	return false;
+}
+
+static inline bool pci_lu_is_captured(struct pci_dev *dev)
+{
+	return false;
+}
 #endif
+
+/* Is this the record, if any, of a Physical Function that is kept with others? */
+static inline bool pci_lu_is_pf(const struct pci_liveupdate_record_ser *rec)
+{
+	return rec && rec->flags & PCI_LIVEUPDATE_F_PF;
+}
+
+/* ... and of what its own owner has preserved? */
+static inline bool pci_lu_has_owner(const struct pci_liveupdate_record_ser *rec)
+{
+	return rec && rec->flags & PCI_LIVEUPDATE_F_ENDPOINT;
+}
 
 /* The next function on the way from a preserved device to the host bridge */
 static inline struct pci_dev *pci_lu_up(struct pci_dev *dev)
@@ -200,6 +224,7 @@ void pci_lu_read_ari(struct pci_dev *bridge);
  * @errno:  what preserve or the kexec returns
  * @reason: in words that fit behind "cannot be preserved: "
  * @remedy: what to do about it
+ * @driver: which driver is the reason, if one is
  */
 struct pci_lu_refusal {
 	bool (*test)(struct pci_dev *dev);
@@ -207,6 +232,7 @@ struct pci_lu_refusal {
 	int errno;
 	const char *reason;
 	const char *remedy;
+	struct pci_driver *(*driver)(struct pci_dev *dev);
 };
 
 const struct pci_lu_refusal *pci_lu_refusal(struct pci_dev *dev, unsigned int when);

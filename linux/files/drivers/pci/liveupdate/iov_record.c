@@ -60,6 +60,14 @@ static void lu_fill_bars(struct pci_dev *dev, struct pci_liveupdate_record_ser *
 	}
 }
 
+static enum pci_liveupdate_pf_owner lu_owner(struct pci_dev *dev)
+{
+	if (!dev->driver)
+		return PCI_LIVEUPDATE_PF_NOBODY;
+	return pci_lu_leaves_alone(dev->driver) ? PCI_LIVEUPDATE_PF_STUB :
+						  PCI_LIVEUPDATE_PF_USER;
+}
+
 static void lu_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec)
 {
 	struct pci_liveupdate_iov_ser *iov = &rec->iov;
@@ -76,7 +84,7 @@ static void lu_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec)
 	iov->vf_subvendor = sriov->subsystem_vendor;
 	iov->vf_subdevice = sriov->subsystem_device;
 	iov->last_bus = max(sriov->max_VF_buses, dev->bus->number);
-	iov->owner = dev->driver ? PCI_LIVEUPDATE_PF_STUB : PCI_LIVEUPDATE_PF_NOBODY;
+	iov->owner = lu_owner(dev);
 	iov->flags = sriov->drivers_autoprobe ? PCI_LIVEUPDATE_IOV_AUTOPROBE : 0;
 }
 
@@ -326,12 +334,17 @@ static const char *lu_check_families(struct lu_family *families, size_t nr,
 				     const struct pci_liveupdate_record_ser **bad)
 {
 	for (size_t i = 0; i < nr; i++) {
+		bool owned;
+
 		*bad = families[i].iov;
 		if (i && !lu_family_cmp(&families[i - 1], &families[i]))
 			return "SR-IOV capability recorded twice";
 		if (!families[i].pf)
 			return "SR-IOV capability of a function that is not recorded";
-		if (families[i].vfs != families[i].pf->use_count)
+		owned = families[i].pf->flags & PCI_LIVEUPDATE_F_ENDPOINT;
+		if (owned != (families[i].iov->iov.owner == PCI_LIVEUPDATE_PF_USER))
+			return "Physical Function that its user has not preserved";
+		if (families[i].vfs + owned != families[i].pf->use_count)
 			return "use count that is not the number of Virtual Functions";
 	}
 	*bad = NULL;

@@ -183,8 +183,10 @@ APPLY(room_for_nothing, iov->bar_vfs[5] = 1)
 APPLY(rom, r[IOV].bars[6].mask = 0xffff0000)
 APPLY(wraps, r[IOV].bars[0].value = 0xffffffffffffc00cULL)
 APPLY(wraps_32, r[IOV].bars[3].value = 0xffffc000)
+APPLY(with_driver, iov->owner = PCI_LIVEUPDATE_PF_NATIVE)
 APPLY(with_owner, iov->owner = PCI_LIVEUPDATE_PF_USER)
 APPLY(owned_pf, r[PF].flags |= PCI_LIVEUPDATE_F_ENDPOINT)
+APPLY(owned_miscounted, owned_pf(r, iov); with_owner(r, iov))
 
 APPLY(no_pf, r[PF].flags = PCI_LIVEUPDATE_F_ENDPOINT; r[PF].use_count = 1)
 APPLY(no_iov, r[IOV] = r[OTHER]; r[OTHER] = fake_vf(1); r[OTHER].bdf = 0x300)
@@ -232,10 +234,12 @@ static const struct damage damages[] = {
 	{ "ROM", "Expansion ROM of Virtual Functions", rom },
 	{ "BAR wraps", "VF BAR that ends beyond its address space", wraps },
 	{ "32-bit BAR wraps", "VF BAR that ends beyond its address space", wraps_32 },
-	{ "owner to come", "this kernel has no code for Physical Functions with an owner",
-	  with_owner },
-	{ "preserved PF", "this kernel has no code for Physical Functions with an owner",
-	  owned_pf },
+	{ "driver to come", "this kernel has no driver that keeps Virtual Functions",
+	  with_driver },
+	{ "PF not preserved", "Physical Function that its user has not preserved", with_owner },
+	{ "PF of nobody", "Physical Function that its user has not preserved", owned_pf },
+	{ "PF not counted", "use count that is not the number of Virtual Functions",
+	  owned_miscounted },
 	{ "PF is a device", "SR-IOV capability of a function that is not recorded", no_pf },
 	{ "no SR-IOV record", "Physical Function without Virtual Functions", no_iov },
 	{ "VF of nobody", "Virtual Function without a Physical Function", other_pf },
@@ -267,6 +271,26 @@ static void lu_vfs_damaged(struct kunit *test)
 	damage->apply(fake->recs, &fake->recs[IOV].iov);
 	KUNIT_EXPECT_EQ(test, check(fake, &err), -EINVAL);
 	KUNIT_EXPECT_STREQ(test, err.why, damage->why);
+}
+
+/* Its user preserves it, too, and may be the only one */
+static void lu_vfs_of_a_user(struct kunit *test)
+{
+	struct fake *fake = fake_set(test);
+	struct pci_lu_error err;
+
+	fake->recs[IOV].iov.owner = PCI_LIVEUPDATE_PF_USER;
+	fake->recs[PF].flags |= PCI_LIVEUPDATE_F_ENDPOINT;
+	fake->recs[PF].dma = PCI_LIVEUPDATE_DMA_UNTRANSLATED;
+	fake->recs[PF].use_count++;
+	fake->recs[BRIDGE].use_count++;
+	KUNIT_EXPECT_EQ(test, check(fake, &err), 0);
+	memset(&fake->recs[VF0], 0, sizeof(fake->recs[VF0]));
+	memset(&fake->recs[VF3], 0, sizeof(fake->recs[VF3]));
+	fake->recs[PF].use_count = 1;
+	fake->recs[BRIDGE].use_count = 1;
+	fake->header.nr_records -= 2;
+	KUNIT_EXPECT_EQ(test, check(fake, &err), 0);
 }
 
 /* The first version has no word for any of it */
@@ -428,6 +452,7 @@ static void lu_way_up(struct kunit *test)
 
 static struct kunit_case lu_iov_cases[] = {
 	KUNIT_CASE_PARAM(lu_vfs_damaged, iov_damage_gen_params),
+	KUNIT_CASE(lu_vfs_of_a_user),
 	KUNIT_CASE(lu_vfs_in_version_1),
 	KUNIT_CASE(lu_vf_buses),
 	KUNIT_CASE(lu_vfs_of_two),

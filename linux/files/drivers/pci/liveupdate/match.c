@@ -106,7 +106,7 @@ void __pci_liveupdate_match(struct pci_dev *dev)
 			differs);
 	} else if (in->rec->flags & PCI_LIVEUPDATE_F_BRIDGE) {
 		pci_info(dev, "bridge above %u preserved device(s)\n", in->users);
-	} else if (in->rec->flags & PCI_LIVEUPDATE_F_PF) {
+	} else if (!pci_lu_has_owner(in->rec)) {
 		pci_info(dev, "kept with %u preserved Virtual Function(s)\n", in->users);
 	} else {
 		pci_info(dev, "preserved by the previous kernel, DMA %s\n",
@@ -196,7 +196,8 @@ EXPORT_SYMBOL_GPL(pci_liveupdate_claim);
  * @dev: incoming device, retrieved and safe, or stopped
  *
  * From now on the device is like any other, and so is a bridge above it when
- * no other incoming device is below.
+ * no other incoming device is below. A Physical Function is not before its Virtual
+ * Functions are finished, too.
  *
  * Context: process context, from the finish callback of a file handler. Takes
  * pci_lu_rwsem.
@@ -208,6 +209,9 @@ void pci_liveupdate_finish(struct pci_dev *dev)
 		return;
 
 	pci_lu_incoming_done();
+	/* It may be kept with its Virtual Functions for a while */
+	if (pci_lu_is_pf(dev->lu_incoming->rec))
+		dev->lu_incoming->rec->flags &= ~PCI_LIVEUPDATE_F_ENDPOINT;
 	trace_pci_liveupdate_finish(dev, "finished");
 	pci_info(dev, "finished\n");
 	for (struct pci_dev *it = dev, *up; it; it = up) {

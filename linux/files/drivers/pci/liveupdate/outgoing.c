@@ -357,6 +357,8 @@ static void lu_path_put(struct pci_dev *dev, struct pci_dev *end)
 
 static int lu_path_get(struct pci_dev *dev, enum pci_liveupdate_dma dma)
 {
+	struct pci_liveupdate_record_ser *own;
+
 	for (struct pci_dev *it = dev; it; it = pci_lu_up(it)) {
 		struct pci_liveupdate_record_ser *rec = it->lu_outgoing;
 		int err;
@@ -381,8 +383,10 @@ static int lu_path_get(struct pci_dev *dev, enum pci_liveupdate_dma dma)
 		pci_lu_changed(it);
 		pci_dev_get(it);
 	}
-	dev->lu_outgoing->dma = pci_lu_break & PCI_LU_BREAK_VERDICT ?
-				PCI_LIVEUPDATE_DMA_TRANSLATED : dma;
+	/* A Physical Function has been one that is kept with others so far */
+	own = dev->lu_outgoing;
+	own->flags |= PCI_LIVEUPDATE_F_ENDPOINT;
+	own->dma = pci_lu_break & PCI_LU_BREAK_VERDICT ? PCI_LIVEUPDATE_DMA_TRANSLATED : dma;
 	return 0;
 }
 
@@ -652,7 +656,8 @@ int pci_lu_outgoing_freeze(struct liveupdate_flb_op_args *args)
  * @dev: preserved device
  *
  * Writes nothing to the device. Its bridges are released with the last device
- * below them.
+ * below them. A Physical Function is kept while its Virtual Functions are preserved,
+ * but then there is no kexec, see lu_has_unpreserved_physfn().
  *
  * Context: process context, from the unpreserve callback of a file handler.
  * Takes pci_lu_rwsem.
@@ -660,8 +665,15 @@ int pci_lu_outgoing_freeze(struct liveupdate_flb_op_args *args)
 void pci_liveupdate_unpreserve(struct pci_dev *dev)
 {
 	scoped_guard(rwsem_write, &pci_lu_rwsem) {
-		if (WARN_ON_ONCE(!dev->lu_outgoing))
+		struct pci_liveupdate_record_ser *own = dev->lu_outgoing;
+
+		if (WARN_ON_ONCE(!own))
 			return;
+		if (own->flags & PCI_LIVEUPDATE_F_PF) {
+			own->flags &= ~PCI_LIVEUPDATE_F_ENDPOINT;
+			own->dma = 0;
+			memset(&own->iommu, 0, sizeof(own->iommu));
+		}
 		lu_path_put(dev, NULL);
 	}
 	pm_runtime_put(&dev->dev);

@@ -25,6 +25,7 @@ struct fake {
 	struct pci_dev pf;
 	struct pci_lu_incoming incoming;
 	struct pci_liveupdate_record_ser rec;
+	struct pci_liveupdate_record_ser iov;
 	u32 vendor;
 };
 
@@ -105,11 +106,19 @@ static void fake_callback(struct pci_dev *dev)
 {
 }
 
-/* It takes a running device over, and may do to it what it likes: vfio-pci */
+/* It takes a running device over, for a user: vfio-pci */
 static void owned_pf(struct fake *f)
 {
 	virtual_function(f);
 	f->pf_driver.remove = fake_callback;
+}
+
+/* ... who has closed its session */
+static void left_pf(struct fake *f)
+{
+	owned_pf(f);
+	f->pf.lu_outgoing = &f->rec;
+	f->rec.flags = PCI_LIVEUPDATE_F_PF;
 }
 
 static void shut_down_pf(struct fake *f)
@@ -163,6 +172,16 @@ static void conventional_space(struct fake *f)
 static void preserved(struct fake *f)
 {
 	f->dev.lu_outgoing = &f->rec;
+	f->rec.flags = PCI_LIVEUPDATE_F_ENDPOINT;
+}
+
+static void kept_pf(struct fake *f)
+{
+	physical_function(f);
+	f->dev.lu_outgoing = &f->rec;
+	f->rec.flags = PCI_LIVEUPDATE_F_PF;
+	f->sriov.lu_outgoing = &f->iov;
+	f->iov.iov.owner = PCI_LIVEUPDATE_PF_STUB;
 }
 
 static void about_to_sleep(struct fake *f)
@@ -185,11 +204,11 @@ static const struct obstacle obstacles[] = {
 	  "its Physical Function has a driver that does not keep Virtual Functions through a kexec",
 	  busy_pf },
 	{ "VF of a PF with owner", -EOPNOTSUPP,
-	  "its Physical Function has a driver that does not keep Virtual Functions through a kexec",
-	  owned_pf },
+	  "its Physical Function has a driver for users, and is not preserved", owned_pf },
+	{ "VF of a PF whose owner left", -EOPNOTSUPP,
+	  "its Physical Function has a driver for users, and is not preserved", left_pf },
 	{ "VF of a PF that is shut down", -EOPNOTSUPP,
-	  "its Physical Function has a driver that does not keep Virtual Functions through a kexec",
-	  shut_down_pf },
+	  "its Physical Function has a driver for users, and is not preserved", shut_down_pf },
 	{ "VF of a sleeping PF", -EINVAL, "its Physical Function is not in D0", sleeping_pf },
 	{ "VF of a failed PF", -ENODEV, "it is being removed, or has failed", failed_pf },
 	{ "VF of a gone PF", -ENODEV, "it is gone, or does not answer", gone_pf },
@@ -197,7 +216,9 @@ static const struct obstacle obstacles[] = {
 	{ "VF of a PF with ACS quirk", -EOPNOTSUPP,
 	  "ACS of it, or of a bridge above it, is set up by a quirk that cannot be handed over",
 	  acs_quirk_pf },
-	{ "PF with VFs", -EOPNOTSUPP, "it has Virtual Functions enabled", physical_function },
+	{ "PF kept with VFs", -EBUSY,
+	  "it is kept with its Virtual Functions, and had no user when they were preserved",
+	  kept_pf },
 	{ "PRI", -EOPNOTSUPP, "page requests (PRI) are enabled", pri },
 	{ "odd BARs", -EOPNOTSUPP, "its BARs are known to be broken", odd_bars },
 	{ "asleep", -EINVAL, "it is not in D0", asleep },
@@ -262,6 +283,36 @@ static void lu_vf_not_refused(struct kunit *test)
 	KUNIT_EXPECT_NOT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_PRESERVE));
 }
 
+/* Of a user who has preserved it */
+static void lu_vf_of_a_user_not_refused(struct kunit *test)
+{
+	struct fake *fake = fake_device(test);
+
+	owned_pf(fake);
+	KUNIT_EXPECT_NOT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_FREEZE));
+	fake->pf.lu_outgoing = &fake->rec;
+	fake->rec.flags = PCI_LIVEUPDATE_F_PF | PCI_LIVEUPDATE_F_ENDPOINT;
+	KUNIT_EXPECT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_PRESERVE));
+	KUNIT_EXPECT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_FREEZE));
+}
+
+/* Virtual Functions that came after it was preserved are not in its record */
+static void lu_new_vfs_refused(struct kunit *test)
+{
+	const struct pci_lu_refusal *refusal;
+	struct fake *fake = fake_device(test);
+
+	physical_function(fake);
+	KUNIT_EXPECT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_PRESERVE));
+	fake->dev.lu_outgoing = &fake->rec;
+	fake->rec.flags = PCI_LIVEUPDATE_F_ENDPOINT;
+	refusal = pci_lu_refusal(&fake->dev, PCI_LU_FREEZE);
+	KUNIT_ASSERT_NOT_NULL(test, refusal);
+	KUNIT_EXPECT_STREQ(test, refusal->reason, "it has Virtual Functions enabled");
+	fake->rec.flags |= PCI_LIVEUPDATE_F_PF;
+	KUNIT_EXPECT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_FREEZE));
+}
+
 /* What is above counts, too: a quirk's port, a port without extended space */
 static void lu_refused_for_a_bridge(struct kunit *test)
 {
@@ -315,6 +366,8 @@ static void lu_vga_stays(struct kunit *test)
 static struct kunit_case lu_outgoing_cases[] = {
 	KUNIT_CASE_PARAM(lu_refused, lu_obstacle_gen_params),
 	KUNIT_CASE(lu_vf_not_refused),
+	KUNIT_CASE(lu_vf_of_a_user_not_refused),
+	KUNIT_CASE(lu_new_vfs_refused),
 	KUNIT_CASE(lu_refused_for_a_bridge),
 	KUNIT_CASE(lu_bar_sizes_stay),
 	KUNIT_CASE(lu_vga_stays),

@@ -18,7 +18,10 @@
  *   devices over as they are (&pci_driver.live_update). The same goes for
  *   the bridges above it. In either kernel, a Physical Function above a Virtual one
  *   is bound only by such a driver that does nothing when it goes, either: it has
- *   neither a remove nor a shutdown callback.
+ *   neither a remove nor a shutdown callback. If it is preserved itself, only by one
+ *   that has an owner for it;
+ * - such a Physical Function is not reset, also by its owner, nor when he closes it:
+ *   that would disable its Virtual Functions.
  *
  * What cannot be refused, because it has happened already or because the
  * machine is worse off without, marks the record dead: surprise removal, and
@@ -141,22 +144,26 @@ bool pci_liveupdate_refuses_host(const struct device *host)
 bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_driver *drv)
 {
 	bool pf = test_bit(PCI_LU_PF, &dev->lu_flags);
-	bool able = pf ? pci_lu_leaves_alone(drv) : drv->live_update;
+	bool able = drv->live_update;
 
-	/* In the outgoing kernel too, what is above Virtual Functions has no owner */
-	if (lu_lets_all_through() || !(pf || test_bit(PCI_LU_ADOPTED, &dev->lu_flags)))
+	/* Who is trusted with it decides who is with its Virtual Functions */
+	if (pf)
+		able = able && pci_lu_leaves_alone(drv) != pci_lu_pf_has_user(dev);
+	/* In the outgoing kernel too, what is above Virtual Functions stays whose it is */
+	if (lu_lets_all_through() ||
+	    !(pf || test_bit(PCI_LU_ADOPTED, &dev->lu_flags) || pci_lu_is_captured(dev)))
 		return false;
 	if (able && !test_bit(PCI_LU_LOST, &dev->lu_flags))
 		return false;
 
 	/* Nor is it tried later where Virtual Functions go on working without it */
-	if (!pf)
+	if (!pf && test_bit(PCI_LU_ADOPTED, &dev->lu_flags))
 		set_bit(PCI_LU_KEPT_APART, &dev->lu_flags);
 	trace_pci_liveupdate_refuse(dev, drv->name);
 	pci_notice_ratelimited(dev, "driver %s is kept away until the live update is finished: %s\n",
 			       drv->name, able ?
 			       "this is not the device that was preserved, or it failed since" :
-			       pf ? "it does not leave Virtual Functions alone" :
+			       pf ? "it is not of the kind that keeps these Virtual Functions" :
 			       "it does not know how to take over a running device");
 	return true;
 }
@@ -208,6 +215,22 @@ bool __pci_liveupdate_keeps_master(struct pci_dev *dev)
 }
 
 /**
+ * pci_liveupdate_keeps_vfs - is a function kept with its Virtual Functions?
+ * @dev: function
+ *
+ * Then it is neither reset nor disabled, whoever wants that.
+ *
+ * Context: any.
+ * Return: true if so, in either direction, and it has not failed.
+ */
+bool pci_liveupdate_keeps_vfs(struct pci_dev *dev)
+{
+	return pci_lu_used() && pci_lu_test(dev, BIT(PCI_LU_PF)) &&
+	       !pci_lu_test(dev, BIT(PCI_LU_DEAD)) && !lu_lets_all_through();
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_keeps_vfs);
+
+/**
  * pci_liveupdate_hands_off - must a quirk not touch the registers of a device?
  * @dev: device
  *
@@ -229,7 +252,7 @@ int __pci_liveupdate_removing(struct pci_dev *dev)
 
 	/* What was pulled is gone; Virtual Functions go all together, or none does */
 	if (dev && !pci_dev_is_disconnected(pf) &&
-	    (pf != dev ? pci_liveupdate_refuses(pf, "removal of a Virtual Function") :
+	    (pf != dev ? pci_liveupdate_refuses_pf(pf, "removal of a Virtual Function") :
 	     pci_liveupdate_refuses_slot(dev->bus, PCI_SLOT(dev->devfn), "removal")))
 		return -EBUSY;
 

@@ -134,7 +134,7 @@ static u16 record_kind(struct pci_dev *dev)
 		return PCI_LIVEUPDATE_F_BRIDGE;
 	if (dev->is_virtfn)
 		return PCI_LIVEUPDATE_F_ENDPOINT | PCI_LIVEUPDATE_F_VF;
-	/* One that has Virtual Functions is not preserved for itself */
+	/* Which may be preserved for itself, too: see lu_path_get() */
 	return pci_num_vf(dev) ? PCI_LIVEUPDATE_F_PF : PCI_LIVEUPDATE_F_ENDPOINT;
 }
 
@@ -314,6 +314,7 @@ static const u16 record_kinds[] = {
 	PCI_LIVEUPDATE_F_ENDPOINT,
 	PCI_LIVEUPDATE_F_ENDPOINT | PCI_LIVEUPDATE_F_VF,
 	PCI_LIVEUPDATE_F_PF,
+	PCI_LIVEUPDATE_F_PF | PCI_LIVEUPDATE_F_ENDPOINT,
 };
 
 #define KIND_FLAGS	(PCI_LIVEUPDATE_F_BRIDGE | PCI_LIVEUPDATE_F_ENDPOINT |		\
@@ -358,7 +359,8 @@ static const char *record_check(const struct pci_liveupdate_record_ser *rec, u32
 		return "unknown header type";
 	if (!record_is_of_a_kind(rec))
 		return "flags that do not fit the header type";
-	if (rec->flags & PCI_LIVEUPDATE_F_ENDPOINT && rec->use_count != 1)
+	if ((rec->flags & KIND_FLAGS & ~PCI_LIVEUPDATE_F_VF) == PCI_LIVEUPDATE_F_ENDPOINT &&
+	    rec->use_count != 1)
 		return "device preserved more than once";
 	if (!(rec->flags & PCI_LIVEUPDATE_F_ENDPOINT) && rec->dma)
 		return "DMA verdict for what nobody preserved";

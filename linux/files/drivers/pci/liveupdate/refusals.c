@@ -55,12 +55,26 @@ static bool lu_is_leaving(struct pci_dev *dev)
 	       test_bit(PCI_LU_DEAD, &pci_physfn(dev)->lu_flags);
 }
 
+static struct pci_driver *lu_physfn_driver(struct pci_dev *dev)
+{
+	return dev->is_virtfn ? pci_physfn(dev)->driver : NULL;
+}
+
 /* It may stop, reset or disable its Virtual Functions in either kernel */
 static bool lu_has_busy_physfn(struct pci_dev *dev)
 {
-	struct pci_driver *drv = dev->is_virtfn ? pci_physfn(dev)->driver : NULL;
+	struct pci_driver *drv = lu_physfn_driver(dev);
 
-	return drv && !pci_lu_leaves_alone(drv);
+	return drv && !drv->live_update;
+}
+
+/* Nobody vouches for what it does meanwhile, nor for who may have its Virtual Functions */
+static bool lu_has_unpreserved_physfn(struct pci_dev *dev)
+{
+	struct pci_driver *drv = lu_physfn_driver(dev);
+
+	return drv && drv->live_update && !pci_lu_leaves_alone(drv) &&
+	       !pci_lu_has_owner(pci_physfn(dev)->lu_outgoing);
 }
 
 /* A function that has lost its driver is in a state that nobody has looked at since */
@@ -79,9 +93,11 @@ static bool lu_has_sleeping_physfn(struct pci_dev *dev)
 	return dev->is_virtfn && lu_sleeps(pci_physfn(dev));
 }
 
-static bool lu_has_virtfns(struct pci_dev *dev)
+/* Those that a Physical Function had when it was preserved are kept */
+static bool lu_has_new_virtfns(struct pci_dev *dev)
 {
-	return pci_num_vf(dev);
+	return pci_num_vf(dev) && (!IS_ENABLED(CONFIG_PCI_LIVEUPDATE_VFS) ||
+				   (dev->lu_outgoing && !pci_lu_is_pf(dev->lu_outgoing)));
 }
 
 static bool lu_has_pri(struct pci_dev *dev)
@@ -106,7 +122,13 @@ static bool lu_is_unfinished(struct pci_dev *dev)
 
 static bool lu_is_outgoing(struct pci_dev *dev)
 {
-	return dev->lu_outgoing;
+	return pci_lu_has_owner(dev->lu_outgoing);
+}
+
+static bool lu_is_kept_for_others(struct pci_dev *dev)
+{
+	return pci_lu_is_pf(dev->lu_outgoing) &&
+	       (*pci_lu_iov_slot(dev))->iov.owner != PCI_LIVEUPDATE_PF_USER;
 }
 
 static bool lu_cardbus;
@@ -211,13 +233,19 @@ static const struct pci_lu_refusal lu_refusals[] = {
 	  "check the slot" },
 	{ lu_is_leaving, PCI_LU_PRESERVE, -ENODEV, "it is being removed, or has failed",
 	  "rescan the bus" },
+	{ lu_is_kept_for_others, PCI_LU_PRESERVE, -EBUSY,
+	  "it is kept with its Virtual Functions, and had no user when they were preserved",
+	  "preserve it before them" },
 	{ lu_has_busy_physfn, LU_BOTH, -EOPNOTSUPP,
 	  "its Physical Function has a driver that does not keep Virtual Functions through a kexec",
-	  "unbind that, or bind it to pci-pf-stub" },
+	  "unbind that, or bind it to pci-pf-stub or vfio-pci", lu_physfn_driver },
+	{ lu_has_unpreserved_physfn, LU_BOTH, -EOPNOTSUPP,
+	  "its Physical Function has a driver for users, and is not preserved",
+	  "preserve that first, or bind it to pci-pf-stub", lu_physfn_driver },
 	{ lu_has_sleeping_physfn, LU_BOTH, -EINVAL, "its Physical Function is not in D0",
 	  "write on to power/control of that" },
-	{ lu_has_virtfns, LU_BOTH, -EOPNOTSUPP, "it has Virtual Functions enabled",
-	  "preserve these, or write 0 to sriov_numvfs" },
+	{ lu_has_new_virtfns, LU_BOTH, -EOPNOTSUPP, "it has Virtual Functions enabled",
+	  "preserve it when it has them, or write 0 to sriov_numvfs" },
 	{ lu_has_pri, LU_BOTH, -EOPNOTSUPP, "page requests (PRI) are enabled",
 	  "detach it from its shared address spaces" },
 	{ lu_has_odd_bars, PCI_LU_PRESERVE, -EOPNOTSUPP, "its BARs are known to be broken",
@@ -269,12 +297,15 @@ const struct pci_lu_refusal *pci_lu_refusal(struct pci_dev *dev, unsigned int wh
 int pci_lu_refuse(struct pci_dev *dev, unsigned int when)
 {
 	const struct pci_lu_refusal *refusal = pci_lu_refusal(dev, when);
+	const struct pci_driver *drv;
 
 	if (!refusal)
 		return 0;
 	trace_pci_liveupdate_refuse(dev, refusal->reason);
-	dev_err_ratelimited(&dev->dev, "cannot be %s: %s; %s\n",
+	drv = refusal->driver ? refusal->driver(dev) : NULL;
+	dev_err_ratelimited(&dev->dev, "cannot be %s: %s%s%s; %s\n",
 			    when == PCI_LU_FREEZE ? "handed over" : "preserved",
-			    refusal->reason, refusal->remedy);
+			    refusal->reason, drv ? ": " : "", drv ? drv->name : "",
+			    refusal->remedy);
 	return refusal->errno;
 }

@@ -379,8 +379,8 @@ static void lu_end_vfs(struct pci_bus *bus, unsigned int devfn)
 }
 
 /*
- * The Physical Function of a Virtual one whose address space may be given to others,
- * because this kernel has no use for it; false if there is none
+ * The Physical Function of a Virtual one, or itself, whose address space may be given to
+ * others, because this kernel has no use for it; false if there is none
  */
 static bool lu_lost_pf(u32 domain, u16 bdf, u16 *pf)
 {
@@ -388,9 +388,9 @@ static bool lu_lost_pf(u32 domain, u16 bdf, u16 *pf)
 
 	guard(rwsem_read)(&pci_lu_rwsem);
 	in = xa_load(&pci_lu_entries, pci_lu_key(domain, bdf));
-	if (!in || !(in->rec->flags & PCI_LIVEUPDATE_F_VF))
+	if (!in || !(in->iov || in->rec->flags & PCI_LIVEUPDATE_F_VF))
 		return false;
-	*pf = in->rec->vf.pf;
+	*pf = in->iov ? bdf : in->rec->vf.pf;
 	in = xa_load(&pci_lu_entries, pci_lu_key(domain, *pf));
 	return !in->dev || test_bit(PCI_LU_LOST, &in->dev->lu_flags);
 }
@@ -561,10 +561,11 @@ void pci_liveupdate_pause_all(const char *why)
  * @dev: incoming device
  *
  * So that it does not go on with what it did when the next driver sets Bus
- * Master.
+ * Master. A Physical Function is left as it is where Virtual ones need that.
  *
  * Context: process context, device_lock(&dev->dev) held.
- * Return: 0, -ENOTTY if the device has no reset, or the error of the reset.
+ * Return: 0, -ENOTTY if the device has no reset, -EBUSY if it is not done for the sake of
+ * Virtual Functions, or the error of the reset.
  */
 int pci_liveupdate_reset(struct pci_dev *dev)
 {
@@ -574,6 +575,10 @@ int pci_liveupdate_reset(struct pci_dev *dev)
 	device_lock_assert(&dev->dev);
 	if (lu_is_removed(dev) || pci_lu_break & PCI_LU_BREAK_STOP)
 		return 0;
+	if (pci_liveupdate_keeps_vfs(dev)) {
+		pci_info(dev, "stopped, and not reset: its Virtual Functions go on\n");
+		return -EBUSY;
+	}
 
 	/* It may be one of the bus */
 	pci_liveupdate_bypass_begin(&bypass, pci_upstream_bridge(dev) ?: dev);

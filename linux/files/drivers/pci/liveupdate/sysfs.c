@@ -36,8 +36,7 @@ static ssize_t dma_show(struct device *dev, struct device_attribute *attr, char 
 	const char *word = "none";
 
 	guard(rwsem_read)(&pci_lu_rwsem);
-	if (pdev->hdr_type == PCI_HEADER_TYPE_NORMAL && pci_liveupdate_held(pdev) &&
-	    !test_bit(PCI_LU_PF, &pdev->lu_flags)) {
+	if (pci_lu_has_owner(pdev->lu_outgoing) || pci_lu_has_owner(pci_lu_record(pdev))) {
 		if (pci_lu_dma_locked(pdev) == PCI_LIVEUPDATE_DMA_UNTRANSLATED)
 			word = "untranslated";
 		else if (pci_lu_dma_locked(pdev) == PCI_LIVEUPDATE_DMA_TRANSLATED)
@@ -53,12 +52,15 @@ static DEVICE_ATTR_RO(dma);
 static ssize_t refusal_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	const struct pci_lu_refusal *refusal;
+	const struct pci_driver *drv;
 
 	guard(rwsem_read)(&pci_lu_rwsem);
 	refusal = pci_lu_refusal(to_pci_dev(dev), PCI_LU_PRESERVE);
 	if (!refusal)
 		return sysfs_emit(buf, "none\n");
-	return sysfs_emit(buf, "%s; %s\n", refusal->reason, refusal->remedy);
+	drv = refusal->driver ? refusal->driver(to_pci_dev(dev)) : NULL;
+	return sysfs_emit(buf, "%s%s%s; %s\n", refusal->reason, drv ? ": " : "",
+			  drv ? drv->name : "", refusal->remedy);
 }
 static DEVICE_ATTR_ADMIN_RO(refusal);
 

@@ -190,6 +190,19 @@ static inline void vfio_pci_liveupdate_removing(struct vfio_pci_core_device *vde
 	vdev->lu_removing = true;
 }
 
+/**
+ * vfio_pci_liveupdate_awaits_pf - must a Virtual Function wait for its Physical Function?
+ * @vdev: device that is probed, and whose Physical Function has no user yet
+ *
+ * Otherwise it could be opened without the VF token.
+ *
+ * Return: true if so.
+ */
+static inline bool vfio_pci_liveupdate_awaits_pf(struct vfio_pci_core_device *vdev)
+{
+	return pci_liveupdate_pf_has_user(pci_physfn(vdev->pdev), NULL);
+}
+
 #else /* CONFIG_VFIO_PCI_LIVEUPDATE */
 
 static inline void vfio_pci_liveupdate_init(struct pci_driver *driver)
@@ -240,6 +253,11 @@ static inline bool vfio_pci_liveupdate_frozen(struct vfio_pci_core_device *vdev)
 
 static inline void vfio_pci_liveupdate_removing(struct vfio_pci_core_device *vdev)
 {
+}
+
+static inline bool vfio_pci_liveupdate_awaits_pf(struct vfio_pci_core_device *vdev)
+{
+	return false;
 }
 
 #endif /* CONFIG_VFIO_PCI_LIVEUPDATE */

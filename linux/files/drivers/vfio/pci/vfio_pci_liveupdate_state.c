@@ -208,6 +208,8 @@ void vfio_pci_liveupdate_save(struct vfio_pci_core_device *vdev,
 		guard(mutex)(&vdev->vf_token->lock);
 		export_uuid(ser->vf_token, &vdev->vf_token->uuid);
 		ser->flags |= VFIO_PCI_LIVEUPDATE_F_VF_TOKEN;
+		/* Whoever binds it needs that earlier where there are Virtual Functions */
+		pci_liveupdate_set_vf_token(vdev->pdev, &vdev->vf_token->uuid);
 	}
 	vfio_pci_liveupdate_end(ser, &parts);
 }

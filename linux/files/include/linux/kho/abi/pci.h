@@ -39,8 +39,8 @@
  * frozen IOMMU domains (%PCI_LIVEUPDATE_DMA_TRANSLATED, @iommu of a record and of the
  * header),
  * Virtual Functions (%PCI_LIVEUPDATE_F_VF and @vf), and Physical Functions that
- * are kept with theirs (%PCI_LIVEUPDATE_F_PF, and one more slot with
- * %PCI_LIVEUPDATE_F_IOV and @iov). A kernel may know the version and yet have no
+ * are kept with theirs (%PCI_LIVEUPDATE_F_PF, also %PCI_LIVEUPDATE_F_ENDPOINT if they have
+ * an owner who preserves them, and one more slot with %PCI_LIVEUPDATE_F_IOV and @iov). A kernel may know the version and yet have no
  * code for some of this. It refuses such a record as it refuses a damaged one.
  */
 
@@ -230,6 +230,7 @@ enum pci_liveupdate_pf_owner {
  *		To find it out takes writes to NumVFs
  * @owner:	&enum pci_liveupdate_pf_owner
  * @flags:	PCI_LIVEUPDATE_IOV_*
+ * @vf_token:	what users of Virtual Functions have to know, if @owner is a user
  * @reserved:	zero
  *
  * This is in a slot of its own, whose @domain and @bdf are the Physical Function's
@@ -256,7 +257,8 @@ struct pci_liveupdate_iov_ser {
 	u8 last_bus;
 	u8 owner;
 	u8 flags;
-	u64 reserved[4];
+	u8 vf_token[16];
+	u64 reserved[2];
 };
 
 static_assert(sizeof(struct pci_liveupdate_iov_ser) == 80);
@@ -264,7 +266,8 @@ static_assert(offsetof(struct pci_liveupdate_iov_ser, caps) == 16);
 static_assert(offsetof(struct pci_liveupdate_iov_ser, vf_class) == 24);
 static_assert(offsetof(struct pci_liveupdate_iov_ser, bar_vfs) == 32);
 static_assert(offsetof(struct pci_liveupdate_iov_ser, link) == 44);
-static_assert(offsetof(struct pci_liveupdate_iov_ser, reserved) == 48);
+static_assert(offsetof(struct pci_liveupdate_iov_ser, vf_token) == 48);
+static_assert(offsetof(struct pci_liveupdate_iov_ser, reserved) == 64);
 
 /**
  * struct pci_liveupdate_record_ser - one preserved function or bridge
@@ -273,7 +276,7 @@ static_assert(offsetof(struct pci_liveupdate_iov_ser, reserved) == 48);
  * @flags:	 PCI_LIVEUPDATE_F_*
  * @use_count:	 how many preserved devices are at or below this function; 0
  *		 marks a free slot. The Virtual Functions of a Physical Function
- *		 count as below it
+ *		 count as below it, and it counts itself if it has its own owner
  * @dma:	 &enum pci_liveupdate_dma
  * @hdr_type:	 header type register without the multi-function bit
  * @windows:	 bridge: PCI_LIVEUPDATE_WIN_*

@@ -18,6 +18,7 @@
 #define AGENT_NAME_LEN	32
 #define AGENT_VECTORS	VFIO_NOIOMMU_VECTORS
 #define AGENT_BARS	6
+#define AGENT_TOKEN	16
 
 /* What a command may be about; AGENT_NEW is a name that nothing has yet */
 enum agent_kind {
@@ -50,6 +51,7 @@ struct agent_thing {
 	int group, container;		/* of one that was opened through them, or -1 */
 	struct agent_bar bar[AGENT_BARS];
 	struct agent_irqs irqs[VFIO_PCI_NUM_IRQS];
+	__u8 token[AGENT_TOKEN];	/* of a device, see "token" */
 };
 
 struct agent {

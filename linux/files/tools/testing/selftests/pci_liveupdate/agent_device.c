@@ -93,6 +93,41 @@ static int cmd_bind(struct agent_call *c)
 	return ret;
 }
 
+static int parse_token(const char *hex, __u8 *token)
+{
+	if (strlen(hex) != 2 * AGENT_TOKEN)
+		return -EINVAL;
+	for (int i = 0; i < AGENT_TOKEN; i++)
+		if (sscanf(hex + 2 * i, "%2hhx", &token[i]) != 1)
+			return -EINVAL;
+	return 0;
+}
+
+static int cmd_token(struct agent_call *c)
+{
+	struct agent_thing *t = c->thing;
+	int ret = parse_token(c->argv[0], t->token);
+
+	t->v.token = ret ? NULL : t->token;
+	return ret;
+}
+
+static int cmd_set_token(struct agent_call *c)
+{
+	struct {
+		struct vfio_device_feature feature;
+		__u8 token[AGENT_TOKEN];
+	} set = {
+		.feature.argsz = sizeof(set),
+		.feature.flags = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
+	};
+	int ret = parse_token(c->argv[0], set.token);
+
+	if (ret)
+		return ret;
+	return ioctl(c->thing->v.cdev, VFIO_DEVICE_FEATURE, &set) ? -errno : 0;
+}
+
 static int cmd_ioas(struct agent_call *c)
 {
 	return vfio_noiommu_ioas(&c->thing->v);
@@ -444,6 +479,8 @@ const struct agent_command agent_device_commands[] = {
 	{ "open", cmd_open, AGENT_NEW, 1, "DEV BDF; its cdev" },
 	{ "open-group", cmd_open_group, AGENT_NEW, 1, "DEV BDF; through its group" },
 	{ "bind", cmd_bind, AGENT_DEVICE, 0, "DEV [OTHER]; to a new iommufd, or that of OTHER" },
+	{ "token", cmd_token, AGENT_DEVICE, 1, "DEV HEX; the VF token to bind with" },
+	{ "set-token", cmd_set_token, AGENT_DEVICE, 1, "DEV HEX; the VF token of all of its VFs" },
 	{ "ioas", cmd_ioas, AGENT_DEVICE, 0, "DEV; a new one, for map and attach" },
 	{ "attach", cmd_attach, AGENT_DEVICE, 0, "DEV [ioas]; to a new IOAS, or the last one" },
 	{ "detach", cmd_detach, AGENT_DEVICE, 0, "DEV" },

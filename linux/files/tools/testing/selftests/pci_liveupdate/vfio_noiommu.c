@@ -53,6 +53,10 @@ int vfio_noiommu_bind_only(struct vfio_noiommu *v, int cdev)
 		return -errno;
 
 	bind.iommufd = v->iommufd;
+	if (v->token) {
+		bind.flags = VFIO_DEVICE_BIND_FLAG_TOKEN;
+		bind.token_uuid_ptr = (__u64)(unsigned long)v->token;
+	}
 	if (ioctl(v->cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind))
 		return -errno;
 

@@ -25,6 +25,7 @@ struct vfio_noiommu {
 	void *bar0;
 	size_t bar0_size;
 	__u64 config_offset;	/* of the config region in the cdev */
+	const __u8 *token;	/* VF token of 16 bytes to bind with, NULL: none */
 };
 
 #define VFIO_NOIOMMU_INIT { .cdev = -1, .iommufd = -1 }
