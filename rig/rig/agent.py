@@ -49,13 +49,15 @@ class Agent:
 
     # -- what most scenarios begin and go on with -------------------------------------------------
 
-    def take(self, *ids: str, pages: int = 16, iova: int | None = None) -> "Agent":
+    def take(self, *ids: str, pages: int = 16, iova: int | None = None,
+             token: str = "") -> "Agent":
         """Bind devices to vfio-pci and open them, each with memory (ID-ram) mapped."""
         at = "" if iova is None else hex(iova)
         for id in ids:
             bdf = self.machine.topology.bdf[id]
             self.machine.json(f"pci_cfg bind {bdf}")
-            self.do(f"open {id} {bdf}", f"bind {id}", f"attach {id}",
+            self.do(f"open {id} {bdf}", *([f"token {id} {token}"] if token else []),
+                    f"bind {id}", f"attach {id}",
                     f"memory {id}-ram {pages}", f"map {id} {id}-ram {at}")
         return self
 
@@ -65,7 +67,7 @@ class Agent:
                 *(line for n, id in enumerate(ids)
                   for line in (f"preserve s {2 * n + 1} {id}-ram", f"preserve s {2 * n + 2} {id}")))
 
-    def take_back(self, *ids: str, finish: bool = True) -> "Agent":
+    def take_back(self, *ids: str, finish: bool = True, token: str = "") -> "Agent":
         """In the next kernel, with a new process: all of that again, out of the session."""
         for id in ids:
             self.machine.json(f"pci_cfg bind {self.machine.topology.bdf[id]}")
@@ -73,7 +75,8 @@ class Agent:
         self.do(f"retrieve-session s {self.name}")
         for n, id in enumerate(ids):
             self.do(f"retrieve s {2 * n + 1} memory {id}-ram",
-                    f"retrieve s {2 * n + 2} device {id}", f"bind {id}", f"attach {id}",
+                    f"retrieve s {2 * n + 2} device {id}",
+                    *([f"token {id} {token}"] if token else []), f"bind {id}", f"attach {id}",
                     f"map {id} {id}-ram")
         if finish:
             self.finish()

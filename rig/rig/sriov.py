@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
-from . import topology
+import time
+
+from . import config, topology
 from .keeper import attribute
 from .machine import Machine
 from .topology import Device
+from .untouched import written
 
 STUB = "pci-pf-stub"
+SRIOV, CONTROL = 0x10, 0x08         # the capability and SR-IOV Control (PCIe r6.0, sec 9.3.3)
+ENABLE, ARI = 0x1, 0x10
+FLR = 0x8000                        # in Device Control
+LEFT_ON = "driver left SR-IOV enabled after remove"
 
 
 def controller(id: str, vfs: int, addr: str | None = None, **props: str) -> Device:
@@ -20,7 +27,10 @@ def controller(id: str, vfs: int, addr: str | None = None, **props: str) -> Devi
 
 
 def enable(machine: Machine, pf: str, count: int, driver: str = STUB) -> list[str]:
-    """Enable Virtual Functions of a device under a driver; their names, in the topology, too."""
+    """Enable Virtual Functions of a device under a driver; their names, in the topology, too.
+
+    A driver that has bound it keeps it, with what its user has done.
+    """
     machine.json(f"pci_cfg bind {machine.topology.bdf[pf]} {driver}")
     machine.sh(f"echo {count} >{attribute(machine, pf, 'sriov_numvfs')}")
     names = []
@@ -51,3 +61,18 @@ def resources(machine: Machine, *ids: str) -> dict[str, str]:
     """The addresses of functions as this kernel sees them: where resources start and end."""
     return {id: machine.sh(f"cut -d' ' -f1,2 {attribute(machine, id, 'resource')}").out
             for id in ids}
+
+
+def control_writes(machine: Machine, id: str, boot: int) -> list[int]:
+    """What SR-IOV Control of a Physical Function was written."""
+    at = config.read(machine, machine.topology.bdf[id]).extended(SRIOV)
+    assert at
+    return [w.value for w in written(machine, id, time.time(), boot) if w.offset == at + CONTROL]
+
+
+def resets(machine: Machine, id: str, boot: int) -> int:
+    """How often a function was told to reset itself."""
+    at = config.read(machine, machine.topology.bdf[id]).capability(config.EXPRESS)
+    assert at
+    return len([w for w in written(machine, id, time.time(), boot)
+                if w.offset == at + 8 and w.value & FLR])
