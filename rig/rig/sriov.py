@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import time
-
-from . import config, topology
+from . import config, topology, witness
 from .keeper import attribute
 from .machine import Machine
 from .topology import Device
-from .untouched import written
 
 STUB = "pci-pf-stub"
 SRIOV, CONTROL = 0x10, 0x08         # the capability and SR-IOV Control (PCIe r6.0, sec 9.3.3)
@@ -64,15 +61,16 @@ def resources(machine: Machine, *ids: str) -> dict[str, str]:
 
 
 def control_writes(machine: Machine, id: str, boot: int) -> list[int]:
-    """What SR-IOV Control of a Physical Function was written."""
+    """What SR-IOV Control of a Physical Function was written, also as a kernel left."""
     at = config.read(machine, machine.topology.bdf[id]).extended(SRIOV)
     assert at
-    return [w.value for w in written(machine, id, time.time(), boot) if w.offset == at + CONTROL]
+    return [w.value for w in witness.read(machine).writes(id, boot, shutdown=None)
+            if w.offset == at + CONTROL]
 
 
 def resets(machine: Machine, id: str, boot: int) -> int:
     """How often a function was told to reset itself."""
     at = config.read(machine, machine.topology.bdf[id]).capability(config.EXPRESS)
     assert at
-    return len([w for w in written(machine, id, time.time(), boot)
+    return len([w for w in witness.read(machine).writes(id, boot, shutdown=None)
                 if w.offset == at + 8 and w.value & FLR])

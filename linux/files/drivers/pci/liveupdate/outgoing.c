@@ -482,8 +482,6 @@ static int lu_preserve(struct pci_dev *dev, const char *why_not)
 	struct pci_dev *pf = pci_physfn(dev);
 	int err;
 
-	if (pf != dev)
-		why_not = why_not ?: "it is a Virtual Function";
 	err = lu_lock(dev, "preserved");
 	if (err)
 		return err;

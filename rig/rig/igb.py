@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Receiving on Virtual Functions of an 82576 (QEMU's igb), in the hands of an agent.
+
+Registers are those of the 82576's datasheet: of the Physical Function sec 8.10 and 8.14, of a
+Virtual one sec 8.26. In VMDq mode a broadcast reaches every pool that accepts broadcasts.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Callable
+
+from .agent import Agent
+
+PAGE = 4096
+DESCRIPTOR = 16
+IN_PAGE = PAGE // DESCRIPTOR
+
+# Of the Physical Function
+CTRL, MDIC, RCTL, VFRE, MRQC, VMOLR = 0x0, 0x20, 0x100, 0xC8C, 0x5818, 0x5AD0
+LINK_UP, RECEIVE, VMDQ, BROADCASTS = 0x40, 0x8002, 0x3, 0x08000000
+NEGOTIATE = 0x04201200      # to register 0 of the only PHY: negotiate, and begin with that
+
+# Of a Virtual Function: receive queue 0
+RDBAL, RDBAH, RDLEN, SRRCTL, RDH, RDT, RXDCTL = (0x2800, 0x2804, 0x2808, 0x280C, 0x2810, 0x2818,
+                                                 0x2828)
+ADVANCED_2K, QUEUE_ON = 0x02000002, 0x02000000
+
+
+def link_up(write: Callable[[int, int], None]) -> None:
+    """Have the Physical Function take frames from the wire."""
+    write(CTRL, LINK_UP)
+    write(MDIC, NEGOTIATE)
+    time.sleep(2)
+
+
+def set_up(write: Callable[[int, int], None], vfs: int) -> None:
+    """Have all Virtual Functions receive broadcasts, once they have set up their queues.
+
+    What one has been allowed it loses when it is reset.
+    """
+    write(MRQC, VMDQ)
+    for number in range(vfs):
+        write(VMOLR + 4 * number, BROADCASTS)
+    write(VFRE, (1 << vfs) - 1)
+    write(RCTL, RECEIVE)
+
+
+def first_run(pages: list[int], count: int) -> int:
+    """Which of these pages is the first of so many that are next to each other."""
+    for first in range(len(pages) - count):
+        if pages[first + count - 1] - pages[first] == (count - 1) * PAGE and \
+                all(pages[first + n] == pages[first] + n * PAGE for n in range(count)):
+            return first
+    raise AssertionError(f"no {count} of {len(pages)} pages are next to each other")
+
+
+class Vf:
+    """One Virtual Function, which puts all frames into one page; `id` is the agent's name for it.
+
+    Its memory has the ring, and the page behind it is for frames. Behind an IOMMU it begins at
+    `iova`; without one, the ring is where memory is in one piece.
+    """
+
+    def __init__(self, agent: Agent, id: str, pages: int, iova: int | None = None) -> None:
+        self.agent = agent
+        self.id = id
+        self.size = pages * IN_PAGE
+        self.pages = pages
+        self.next = 0       # the descriptor that is to be refilled next
+        self.before = 0     # frames that were received up to there
+        if iova is None:
+            where = [int(page, 16) for page in agent.do(f"pages {id}-ram")["pages"]]
+            self.offset = first_run(where, pages + 1) * PAGE
+            self.ring = where[self.offset // PAGE]
+        else:
+            self.offset = 0
+            self.ring = iova
+
+    def receive(self) -> None:
+        """Begin."""
+        self._fill(0, self.size)
+        for register, value in ((RXDCTL, 0), (RDBAL, self.ring & 0xFFFFFFFF),
+                                (RDBAH, self.ring >> 32), (RDLEN, self.size * DESCRIPTOR),
+                                (SRRCTL, ADVANCED_2K), (RDH, 0), (RDT, 0), (RXDCTL, QUEUE_ON),
+                                (RDT, self.size - 1)):
+            self.agent.write(self.id, register, value)
+
+    def _fill(self, first: int, count: int) -> None:
+        at = self.offset + first * DESCRIPTOR
+        buffer = self.ring + self.pages * PAGE
+        self.agent.poke(f"{self.id}-ram", at, buffer.to_bytes(8, "little") + bytes(8))
+        if count > 1:
+            self.agent.do(f"repeat {self.id}-ram {at:#x} {count * DESCRIPTOR} {DESCRIPTOR}")
+
+    def refill(self) -> None:
+        """Give back what has been used."""
+        head = self.agent.read(self.id, RDH)
+        used = (head - self.next) % self.size
+        if not used:
+            return
+        self._fill(self.next, min(used, self.size - self.next))
+        if self.next + used > self.size:
+            self._fill(0, head)
+        self.agent.write(self.id, RDT, (head - 1) % self.size)
+        self.next = head
+        self.before += used
+
+    @property
+    def received(self) -> int:
+        """How many frames it has received, of a ring at a time at most."""
+        return self.before + (self.agent.read(self.id, RDH) - self.next) % self.size

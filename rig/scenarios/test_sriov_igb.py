@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Virtual Functions that receive by themselves lose no frame, whoever has their Physical Function."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable
+
+import pytest
+
+from rig import config, console, sriov, vtd
+from rig import igb as hw
+from rig.agent import Agent
+from rig.keeper import attribute, state
+from rig.lab import Lab
+from rig.machine import LIVE_UPDATE, Machine
+from rig.sriov import LEFT_ON, control_writes, resets
+from rig.topology import Topology, igb, root_port
+from rig.untouched import COMMAND, touched, written
+
+PF, VFS = "igb0", 3
+WORDS = "vfio_pci.enable_sriov=1"
+TOKEN = "00112233445566778899aabbccddeeff"
+MASTER, MEMORY = 0x4, 0x2
+RING_PAGES, MEMORY_PAGES = 32, 512
+IOVA = 0x8000000
+TRANSLATED = "intel_iommu=on iommu.passthrough=0 memmap=8M$0x8000000"
+
+
+class Host:
+    """Two of three Virtual Functions are a tenant's, and receive 250 frames a second each."""
+
+    def __init__(self, vm: Lab, owner: str = sriov.STUB, translated: bool = False,
+                 **options: object) -> None:
+        if translated:
+            options |= {"iommu": True, "trace": vtd.EVENTS,
+                        "cmdline": f"{LIVE_UPDATE} {TRANSLATED}"}
+        self.machine: Machine = vm(Topology(root_port("rp0", igb(PF))), needs="igb", first=WORDS,
+                                   **options)
+        self.bdf = self.machine.topology.bdf[PF]
+        self.owner: Agent | None = None
+        if owner == "vfio-pci":
+            self.owner = Agent(self.machine, "owner").start().take(PF)
+            self.owner.do(f"set-token {PF} {TOKEN}")
+            self.owner.set_command(PF, MASTER | MEMORY)
+        self.vfs = sriov.enable(self.machine, PF, VFS, owner)
+        if not self.owner:
+            self.master(True)
+        self.tenant = Agent(self.machine, "tenant").start()
+        self.rings = [self.ring(self.tenant, vf, IOVA + n * 0x400000 if translated else None)
+                      for n, vf in enumerate(self.vfs[:2])]
+        hw.link_up(self.poke())
+        hw.set_up(self.poke(), 2)
+        for ring in self.rings:
+            ring.receive()
+        self.sender = self.machine.senders[PF]
+
+    def token(self) -> str:
+        return TOKEN if self.owner else ""
+
+    def ring(self, agent: Agent, vf: str, iova: int | None) -> hw.Vf:
+        """One of them, with its memory."""
+        agent.take(vf, pages=MEMORY_PAGES, iova=iova, token=self.token())
+        agent.set_command(vf, MASTER | MEMORY)
+        return hw.Vf(agent, vf, RING_PAGES, iova)
+
+    def poke(self) -> Callable[[int, int], None]:
+        """How registers of the Physical Function are written."""
+        if self.owner:
+            return lambda offset, value: self.owner.write(PF, offset, value)
+        return lambda offset, value: self.machine.json(
+            f"pci_cfg poke {self.bdf} 0 {offset:#x} {value:#x}") and None
+
+    def master(self, on: bool) -> None:
+        """Bus Master of the Physical Function, which QEMU's Virtual Functions need."""
+        command = config.read(self.machine, self.bdf).get(COMMAND, 2)
+        command = command | MASTER | MEMORY if on else command & ~MASTER
+        config.write(self.machine, self.bdf, COMMAND, command.to_bytes(2, "little"))
+
+    def settle(self) -> list[int]:
+        """Stop the frames: how many has each received, when as many as were sent could be?"""
+        sent = self.sender.stop()
+        for _ in range(50):
+            if all(ring.received == sent for ring in self.rings):
+                break
+            time.sleep(0.1)
+        return [ring.received - sent for ring in self.rings]
+
+    def update(self, extra: str = "") -> None:
+        """Into the next kernel and on, with frames all the while."""
+        machine = self.machine
+        for ring in self.rings:
+            ring.refill()
+        if self.owner:
+            self.owner.preserve(PF)
+        self.tenant.preserve(*self.vfs[:2])
+        machine.kexec("next" if machine.boot % 2 else "kernel", extra=f"{WORDS} {extra}")
+        now, boot = time.time(), machine.boot
+        for id in (PF, *self.vfs[:2]):
+            assert touched(machine, id, now, boot) == []
+        if self.owner:
+            self.owner.take_back(PF, token=TOKEN)
+
+    def kept(self) -> None:
+        """Nobody has enabled, disabled or reset anything."""
+        boot = self.machine.boot
+        assert control_writes(self.machine, PF, boot) == []
+        assert [resets(self.machine, id, boot) for id in (PF, *self.vfs[:2])] == [0] * 3
+        assert [state(self.machine, id) for id in (PF, *self.vfs)] == ["none"] * (1 + VFS)
+
+
+@pytest.mark.parametrize("owner", [sriov.STUB, "vfio-pci"])
+@pytest.mark.console(LEFT_ON)
+def test_sriov_functions_receive(vm: Lab, owner: str) -> None:
+    """Three updates in a row, and at their end a neighbour that nobody preserved."""
+    host = Host(vm, owner)
+    machine = host.machine
+    host.sender.start()
+    time.sleep(1)
+    for _ in range(3):
+        host.update()
+        host.tenant.take_back(*host.vfs[:2], token=host.token())
+        host.kept()
+    assert host.settle() == [0, 0]
+    assert host.sender.sent > 1000 and host.sender.refused == []
+
+    # The third is an ordinary function: reset before it has a driver, and good for use.
+    other = host.vfs[2]
+    assert resets(machine, other, 4) == 0
+    if not host.owner:
+        machine.json(f"pci_cfg bind {host.bdf} {sriov.STUB}")
+    neighbour = host.ring(Agent(machine, "other").start(), other, None)
+    assert resets(machine, other, 4) >= 1
+    hw.set_up(host.poke(), VFS)
+    neighbour.receive()
+    sent = host.sender.sent
+    host.sender.start()
+    time.sleep(1)
+    assert host.settle() == [0, 0]
+    assert neighbour.received == host.sender.sent - sent > 0
+
+    # Control: what disturbs the Physical Function is seen in the others.
+    if host.owner:
+        host.owner.do(f"config-write {PF} {COMMAND} 2 {MEMORY:#x}")
+    else:
+        host.master(False)
+    host.sender.start()
+    time.sleep(1)
+    lost = host.settle()
+    assert lost[0] < 0 and lost[1] < 0
+
+
+@pytest.mark.console(console.UNIT_OFF)
+def test_sriov_functions_receive_where_a_unit_would_be_switched_on(vm: Lab) -> None:
+    """Their Physical Function answers for them: they come when the unit has long been started."""
+    host = Host(vm, iommu=True, trace=vtd.EVENTS, cmdline=f"{LIVE_UPDATE} intel_iommu=off")
+    host.sender.start()
+    time.sleep(1)
+    host.update("intel_iommu=on")
+    host.tenant.take_back(*host.vfs[:2])
+    host.kept()
+    assert host.settle() == [0, 0]
+    assert vtd.read(host.machine).switched() == []
+    assert "stays off despite the command line" in host.machine.sh("dmesg").out
+
+
+def test_sriov_functions_receive_translated(vm: Lab) -> None:
+    """Behind VT-d each goes on in a domain of its own, as a function of its own."""
+    host = Host(vm, translated=True)
+    machine = host.machine
+    host.sender.start()
+    time.sleep(1)
+    host.update()
+    assert {machine.sh(f"cat {attribute(machine, vf, 'liveupdate/dma')}").out.strip()
+            for vf in host.vfs[:2]} == {"translated"}
+    agent = host.tenant.start()
+    agent.do("retrieve-session s tenant")
+    for n, vf in enumerate(host.vfs[:2]):
+        machine.json(f"pci_cfg bind {machine.topology.bdf[vf]}")
+        agent.do(f"retrieve s {2 * n + 1} memory {vf}-ram", f"retrieve s {2 * n + 2} device {vf}",
+                 f"bind {vf}", f"ioas {vf}", f"map {vf} {vf}-ram {IOVA + n * 0x400000:#x}",
+                 f"attach {vf} ioas")
+    agent.finish()
+    host.kept()
+    time.sleep(1)
+    assert host.settle() == [0, 0]
+    assert host.sender.sent > 500 and host.sender.refused == []
+    unit = vtd.read(machine)
+    assert unit.faults == []
+    assert not [w for w in written(machine, PF, time.time()) if w.offset == COMMAND]
+    # Control: the unit knows them apart.
+    names = {machine.topology.bdf[vf][5:] for vf in host.vfs[:2]}
+    assert names <= {access.bdf for access in unit.accesses}
