@@ -16,7 +16,7 @@ from rig.sriov import (ARI, CONTROL, ENABLE, LEFT_ON, SRIOV, STUB, control_write
 from rig.topology import Topology, igb, nic, root_port
 from rig.untouched import COMMAND, bar, touched, written
 
-PF, VFS = "nvme0", 4
+PF, VFS, MANY = "nvme0", 4, 64
 pytestmark = pytest.mark.console("Hardware bug: VF reports bogus INTx pin 1")   # QEMU's, in 7.2
 HOSTILE = "pci=realloc,assign-busses,noari,pcie_bus_perf"
 
@@ -206,3 +206,27 @@ def test_sriov_registers_are_guarded(vm: Lab) -> None:
             machine.kexec()
     assert witness.read(machine).boots() == 2
     keeper.take_back()
+
+
+@pytest.mark.console(LEFT_ON)
+def test_sriov_many_functions_stay(vm: Lab) -> None:
+    """64 of one device, all preserved: none costs more reads than when it was enabled."""
+    machine = vm(Topology(root_port("rp0", controller(PF, MANY))))
+    vfs = sriov.enable(machine, PF, MANY)
+    trace = witness.read(machine)
+    enabling = [trace.reads(vf, 1) for vf in vfs]
+    machine.sh("echo 1b36 0010 >/sys/bus/pci/drivers/vfio-pci/new_id")
+    machine.sh(f"lu_bulk preserve {MANY}")
+    machine.kexec()
+    trace = witness.read(machine)
+    adopting = [trace.reads(vf, 2) for vf in vfs]
+    assert [vf for vf, then, now in zip(vfs, enabling, adopting) if now > then] == [], (
+        enabling, adopting)
+    assert [trace.writes(id, 2) for id in (PF, *vfs)] == [[]] * (MANY + 1)
+    assert sriov.links(machine, PF) == [machine.topology.bdf[vf] for vf in vfs]
+    machine.sh("echo 1b36 0010 >/sys/bus/pci/drivers/vfio-pci/new_id")
+    machine.sh(f"lu_bulk resume {MANY}")
+    assert {state(machine, id) for id in (PF, *vfs)} == {"none"}
+    # Control: enabled anew, they are read and the function is written to.
+    assert all(then > 0 for then in enabling)
+    assert trace.writes(PF, 1) != []

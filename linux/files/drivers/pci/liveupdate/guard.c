@@ -24,8 +24,9 @@
  *   same, as it has no owner, or not yet.
  * - A bridge above a preserved device, from either direction, and the Physical
  *   Function of one that is preserved here, or whose owner has it back or has gone: the
- *   registers in ``lu_bridge_fields`` and ``lu_pf_fields``, bit by bit. A write is judged by what it would change. The
- *   bits of an access that would not change a protected bit go through.
+ *   registers in ``lu_bridge_fields`` and ``lu_pf_fields``, bit by bit. A write is
+ *   judged by what it would change. The bits of an access that would not change a
+ *   protected bit go through.
  *
  * Preserved devices that have an owner are not: the owner writes through the
  * same accessors as everybody else. They are protected where resets, disabling,

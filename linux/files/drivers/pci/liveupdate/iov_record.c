@@ -334,7 +334,7 @@ static const char *lu_check_families(struct lu_family *families, size_t nr,
 				     const struct pci_liveupdate_record_ser **bad)
 {
 	for (size_t i = 0; i < nr; i++) {
-		bool owned;
+		bool owned, user;
 
 		*bad = families[i].iov;
 		if (i && !lu_family_cmp(&families[i - 1], &families[i]))
@@ -342,7 +342,8 @@ static const char *lu_check_families(struct lu_family *families, size_t nr,
 		if (!families[i].pf)
 			return "SR-IOV capability of a function that is not recorded";
 		owned = families[i].pf->flags & PCI_LIVEUPDATE_F_ENDPOINT;
-		if (owned != (families[i].iov->iov.owner == PCI_LIVEUPDATE_PF_USER))
+		user = families[i].iov->iov.owner == PCI_LIVEUPDATE_PF_USER;
+		if (owned != user)
 			return "Physical Function that its user has not preserved";
 		if (families[i].vfs + owned != families[i].pf->use_count)
 			return "use count that is not the number of Virtual Functions";

@@ -40,8 +40,9 @@
  * header),
  * Virtual Functions (%PCI_LIVEUPDATE_F_VF and @vf), and Physical Functions that
  * are kept with theirs (%PCI_LIVEUPDATE_F_PF, also %PCI_LIVEUPDATE_F_ENDPOINT if they have
- * an owner who preserves them, and one more slot with %PCI_LIVEUPDATE_F_IOV and @iov). A kernel may know the version and yet have no
- * code for some of this. It refuses such a record as it refuses a damaged one.
+ * an owner who preserves them, and one more slot with %PCI_LIVEUPDATE_F_IOV and @iov). A
+ * kernel may know the version and yet have no code for some of this. It refuses such a
+ * record as it refuses a damaged one.
  */
 
 /* The name of the File-Lifecycle-Bound object; 48 bytes at most, with NUL */
