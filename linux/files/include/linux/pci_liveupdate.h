@@ -69,7 +69,6 @@ void pci_liveupdate_set_domain(struct pci_dev *dev,
 			       const struct pci_liveupdate_iommu_ser *domain);
 void pci_liveupdate_unpreserve(struct pci_dev *dev);
 bool pci_liveupdate_is_outgoing(struct pci_dev *dev);
-bool pci_liveupdate_keeps_vfs(struct pci_dev *dev);
 u32 pci_liveupdate_abi_pin(void);
 u32 pci_liveupdate_abi(void);
 
@@ -136,11 +135,6 @@ static inline void pci_liveupdate_unpreserve(struct pci_dev *dev)
 }
 
 static inline bool pci_liveupdate_is_outgoing(struct pci_dev *dev)
-{
-	return false;
-}
-
-static inline bool pci_liveupdate_keeps_vfs(struct pci_dev *dev)
 {
 	return false;
 }
@@ -232,11 +226,17 @@ static inline bool pci_liveupdate_has_bus(u32 domain, u8 nr)
 
 /* For drivers of Physical Functions that belong to a user */
 #if defined(CONFIG_PCI_LIVEUPDATE) && defined(CONFIG_PCI_LIVEUPDATE_VFS)
+bool pci_liveupdate_keeps_vfs(struct pci_dev *dev);
 void pci_liveupdate_await_vfs(struct pci_dev *pf,
 			      void (*ask)(struct pci_dev *pf, unsigned int count));
 void pci_liveupdate_set_vf_token(struct pci_dev *pf, const uuid_t *token);
 bool pci_liveupdate_pf_has_user(struct pci_dev *pf, uuid_t *token);
 #else
+static inline bool pci_liveupdate_keeps_vfs(struct pci_dev *dev)
+{
+	return false;
+}
+
 static inline void pci_liveupdate_await_vfs(struct pci_dev *pf,
 					    void (*ask)(struct pci_dev *pf, unsigned int count))
 {

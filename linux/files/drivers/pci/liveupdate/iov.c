@@ -47,11 +47,8 @@
 #define dev_fmt(fmt) "Live Update: " fmt
 
 #include <linux/cleanup.h>
-#include <linux/jiffies.h>
 #include <linux/slab.h>
 #include <linux/sysfs.h>
-#include <linux/uuid.h>
-#include <linux/wait_bit.h>
 #include <linux/xarray.h>
 
 #include "../pci.h"
@@ -259,113 +256,6 @@ static int __init pci_lu_add_all_vfs(void)
 	return 0;
 }
 device_initcall(pci_lu_add_all_vfs);
-
-/* What is known of the Virtual Functions of a function, in either direction */
-static const struct pci_liveupdate_record_ser *lu_iov(struct pci_dev *pf)
-{
-	if (pci_lu_is_pf(pf->lu_outgoing))
-		return *pci_lu_iov_slot(pf);
-	return pci_lu_record(pf) ? pf->lu_incoming->iov : NULL;
-}
-
-/**
- * pci_lu_pf_has_user - is the owner of a Physical Function a user?
- * @pf: function that is kept with its Virtual Functions
- *
- * Context: process context. Takes pci_lu_rwsem for reading.
- * Return: true if so.
- */
-bool pci_lu_pf_has_user(struct pci_dev *pf)
-{
-	const struct pci_liveupdate_record_ser *iov;
-
-	guard(rwsem_read)(&pci_lu_rwsem);
-	iov = lu_iov(pf);
-	return iov && iov->iov.owner == PCI_LIVEUPDATE_PF_USER;
-}
-
-/**
- * pci_lu_is_captured - are only drivers for users good for a Virtual Function?
- * @dev: function
- *
- * As in the previous kernel, where the driver of the Physical Function has seen to it.
- *
- * Context: process context. Takes pci_lu_rwsem for reading.
- * Return: true if @dev is an incoming function's Virtual Function, and that is a user's.
- */
-bool pci_lu_is_captured(struct pci_dev *dev)
-{
-	return dev->is_virtfn && pci_lu_test(pci_physfn(dev), BIT(PCI_LU_ADOPTED)) &&
-	       pci_lu_pf_has_user(pci_physfn(dev));
-}
-
-/**
- * pci_liveupdate_pf_has_user - has the previous kernel left a Physical Function to a user?
- * @pf: Physical Function
- * @token: what users of its Virtual Functions have to know; filled in if so, may be NULL
- *
- * Context: process context. Takes pci_lu_rwsem for reading.
- * Return: true if so, until it and its Virtual Functions are finished.
- */
-bool pci_liveupdate_pf_has_user(struct pci_dev *pf, uuid_t *token)
-{
-	const struct pci_liveupdate_record_ser *rec;
-
-	if (!pci_lu_test(pf, BIT(PCI_LU_ADOPTED)))
-		return false;
-	guard(rwsem_read)(&pci_lu_rwsem);
-	rec = pci_lu_record(pf) ? pf->lu_incoming->iov : NULL;
-	if (!rec || rec->iov.owner != PCI_LIVEUPDATE_PF_USER)
-		return false;
-	if (token)
-		import_uuid(token, rec->iov.vf_token);
-	return true;
-}
-EXPORT_SYMBOL_GPL(pci_liveupdate_pf_has_user);
-
-/**
- * pci_liveupdate_set_vf_token - hand over what users of Virtual Functions have to know
- * @pf: frozen function; does nothing unless it is kept with its Virtual Functions
- * @token: the VF token
- *
- * Context: process context, from the settle callback of a file handler. Takes
- * pci_lu_rwsem.
- */
-void pci_liveupdate_set_vf_token(struct pci_dev *pf, const uuid_t *token)
-{
-	guard(rwsem_write)(&pci_lu_rwsem);
-	if (pci_lu_is_pf(pf->lu_outgoing))
-		export_uuid((*pci_lu_iov_slot(pf))->iov.vf_token, token);
-}
-EXPORT_SYMBOL_GPL(pci_liveupdate_set_vf_token);
-
-/* How often users are asked to let a function go */
-#define LU_ASK_AGAIN	(10 * HZ)
-
-/**
- * pci_liveupdate_await_vfs - wait until nobody needs a function as it is
- * @pf: function that is to lose its driver
- * @ask: asks the user of @pf to close it; with how often he has been asked before
- *
- * For drivers that disable Virtual Functions when they go, and would have to leave them
- * on, with no memory of whom they belong to.
- *
- * Context: process context, device_lock(&pf->dev) held: none of them can be preserved.
- */
-void pci_liveupdate_await_vfs(struct pci_dev *pf,
-			      void (*ask)(struct pci_dev *pf, unsigned int count))
-{
-	unsigned int count = 0;
-
-	if (!pci_liveupdate_keeps_vfs(pf))
-		return;
-	pci_warn(pf, "unbind waits until it and its Virtual Functions are no longer preserved, or their live update is finished\n");
-	do
-		ask(pf, count++);
-	while (!wait_var_event_timeout(&pf->lu_flags, !pci_liveupdate_keeps_vfs(pf),
-				       LU_ASK_AGAIN));
-}
-EXPORT_SYMBOL_GPL(pci_liveupdate_await_vfs);
 
 /**
  * __pci_liveupdate_keeps_ari - does SR-IOV of another function need ARI as it is?

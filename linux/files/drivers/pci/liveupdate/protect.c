@@ -215,22 +215,6 @@ bool __pci_liveupdate_keeps_master(struct pci_dev *dev)
 }
 
 /**
- * pci_liveupdate_keeps_vfs - is a function kept with its Virtual Functions?
- * @dev: function
- *
- * Then it is neither reset nor disabled, whoever wants that.
- *
- * Context: any.
- * Return: true if so, in either direction, and it has not failed.
- */
-bool pci_liveupdate_keeps_vfs(struct pci_dev *dev)
-{
-	return pci_lu_used() && pci_lu_test(dev, BIT(PCI_LU_PF)) &&
-	       !pci_lu_test(dev, BIT(PCI_LU_DEAD)) && !lu_lets_all_through();
-}
-EXPORT_SYMBOL_GPL(pci_liveupdate_keeps_vfs);
-
-/**
  * pci_liveupdate_hands_off - must a quirk not touch the registers of a device?
  * @dev: device
  *
