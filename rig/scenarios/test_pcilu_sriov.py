@@ -70,3 +70,17 @@ def test_sriov_function_is_preserved_for_a_kernel_that_takes_it_over(host: Host)
     for bdf in (VF, PF):
         (host.root / f"sys/bus/pci/devices/{bdf}/liveupdate/state").write_text("none\n")
     assert "config" not in Preflight(host, data=bzimage(CONFIG)).failed
+
+
+def test_sriov_function_of_a_user_is_one_of_what_is_preserved(host: Host) -> None:
+    """Its own file is: it counts, and does not just follow."""
+    assert "2 functions are preserved" in Preflight(host, data=bzimage(WITH_VFS)).text("devices")
+    folder = host.root / f"sys/bus/pci/devices/{PF}"
+    (folder / "liveupdate/dma").write_text("untranslated\n")
+    (folder / "liveupdate/refusal").write_text("none\n")
+    (folder / "driver").unlink()
+    (folder / "driver").symlink_to("../../../../bus/pci/drivers/vfio-pci")
+    found = {d["bdf"]: d for d in host.json("list")["devices"]}
+    assert "sriov" not in [b["id"] for b in found[PF]["blockers"]]
+    assert found[PF]["preservable"] != "follows"
+    assert "3 functions are preserved" in Preflight(host, data=bzimage(WITH_VFS)).text("devices")

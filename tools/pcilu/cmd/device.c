@@ -95,11 +95,12 @@ static bool is_virtual_function(const struct probe *p)
 	return !p->dev->told && device_is_virtual_function(p->dev);
 }
 
+/* The same: others keep what its user preserves, with them */
 static bool has_virtual_functions(const struct probe *p)
 {
 	autofree char *n = device_attr(p->dev->bdf, "sriov_numvfs");
 
-	return n && strcmp(n, "0") != 0;
+	return !p->dev->told && n && strcmp(n, "0") != 0;
 }
 
 static bool has_page_requests(const struct probe *p)
