@@ -285,9 +285,13 @@ static void *lu_list_read(u64 head, u64 nr, size_t size)
 	return all;
 }
 
-static bool lu_range_is_good(const struct iommu_lu_in *in, u64 first, u64 nr)
+/* The next part of the list, whose user has its tables there? */
+static bool lu_takes(const struct iommu_lu_in *in, u64 *end, u64 first, u64 nr, u64 table)
 {
-	return first <= in->nr_pages && nr <= in->nr_pages - first;
+	if (first < *end || first > in->nr_pages || nr > in->nr_pages - first)
+		return false;
+	*end = first + nr;
+	return iommu_lu_has_page(in, first, nr, table);
 }
 
 static bool lu_page_is_good(u64 entry)
@@ -299,12 +303,37 @@ static bool lu_page_is_good(u64 entry)
 			  pfn_valid(PHYS_PFN(address)));
 }
 
-static const char *lu_check(const struct iommu_lu_in *in,
-			    const struct iommu_liveupdate_domain_ser *domains)
+/**
+ * iommu_lu_check - can what was handed over be true, as far as it can be told by itself?
+ * @in: units and pages
+ * @domains: as many domains as @in says
+ *
+ * If so, every number in it is that of something which is there, and every page is memory.
+ *
+ * Return: NULL, or what is wrong.
+ */
+const char *iommu_lu_check(const struct iommu_lu_in *in,
+			   const struct iommu_liveupdate_domain_ser *domains)
 {
+	u64 end = 0;
+
 	for (u64 n = 0; n < in->nr_pages; n++)
 		if (!lu_page_is_good(in->pages[n]))
 			return "a page that is not memory";
+
+	for (u32 n = 0; n < in->nr_domains; n++) {
+		const struct iommu_liveupdate_domain_ser *domain = &domains[n];
+
+		if (domain->unit >= in->nr_units)
+			return "a domain of an unknown unit";
+		if (domain->format >= IOMMU_LIVEUPDATE_FORMAT_NR)
+			return "a page table of an unknown format";
+		if (domain->reserved32 ||
+		    memchr_inv(domain->reserved, 0, sizeof(domain->reserved)))
+			return "reserved fields of a domain in use";
+		if (!lu_takes(in, &end, domain->first_page, domain->nr_pages, domain->table))
+			return "a domain without tables of its own";
+	}
 
 	for (u32 n = 0; n < in->nr_units; n++) {
 		const struct iommu_liveupdate_unit_ser *unit = &in->units[n];
@@ -313,21 +342,8 @@ static const char *lu_check(const struct iommu_lu_in *in,
 			return "a unit of an unknown kind";
 		if (memchr_inv(unit->reserved, 0, sizeof(unit->reserved)))
 			return "reserved fields of a unit in use";
-		if (!lu_range_is_good(in, unit->first_page, unit->nr_pages) ||
-		    !iommu_lu_has_page(in, unit->first_page, unit->nr_pages, unit->root))
-			return "a unit without its tables";
-	}
-
-	for (u32 n = 0; n < in->nr_domains; n++) {
-		const struct iommu_liveupdate_domain_ser *domain = &domains[n];
-
-		if (domain->unit >= in->nr_units)
-			return "a domain of an unknown unit";
-		if (memchr_inv(domain->reserved, 0, sizeof(domain->reserved)))
-			return "reserved fields of a domain in use";
-		if (!lu_range_is_good(in, domain->first_page, domain->nr_pages) ||
-		    !iommu_lu_has_page(in, domain->first_page, domain->nr_pages, domain->table))
-			return "a domain without its tables";
+		if (!lu_takes(in, &end, unit->first_page, unit->nr_pages, unit->root))
+			return "a unit without tables of its own";
 	}
 	return NULL;
 }
@@ -369,7 +385,7 @@ const char *iommu_lu_read(u64 pa, struct iommu_lu_in *in)
 	else if (!in->domains)
 		why = "no memory for it";
 	else
-		why = lu_check(in, domains);
+		why = iommu_lu_check(in, domains);
 
 	if (!why) {
 		for (u32 n = 0; n < in->nr_domains; n++)
@@ -377,6 +393,7 @@ const char *iommu_lu_read(u64 pa, struct iommu_lu_in *in)
 				.table = domains[n].table,
 				.unit = domains[n].unit,
 				.levels = domains[n].levels,
+				.format = domains[n].format,
 				.first_page = domains[n].first_page,
 				.nr_pages = domains[n].nr_pages,
 			};

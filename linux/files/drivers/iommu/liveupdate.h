@@ -23,6 +23,7 @@ void iommu_lu_forget(void);
  * @table:	top of its page table
  * @unit:	number of its unit
  * @levels:	levels of the page table
+ * @format:	&enum iommu_liveupdate_format
  * @first_page:	first of its pages
  * @nr_pages:	how many it has
  * @users:	devices that are in it still
@@ -31,6 +32,7 @@ struct iommu_lu_domain_in {
 	u64 table;
 	u32 unit;
 	u32 levels;
+	u32 format;
 	u64 first_page;
 	u64 nr_pages;
 	u32 users;
@@ -55,6 +57,8 @@ struct iommu_lu_in {
 };
 
 const char *iommu_lu_read(u64 pa, struct iommu_lu_in *in);
+const char *iommu_lu_check(const struct iommu_lu_in *in,
+			   const struct iommu_liveupdate_domain_ser *domains);
 void iommu_lu_free(const struct iommu_lu_in *in, u64 first, u64 nr);
 bool iommu_lu_has_page(const struct iommu_lu_in *in, u64 first, u64 nr, u64 address);
 

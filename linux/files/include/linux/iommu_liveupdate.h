@@ -19,7 +19,8 @@ struct iommu_domain;
 /**
  * struct iommu_liveupdate_check - may a device reach this memory during the kexec?
  * @leaf:	asked of all that a page table maps, in any order; NULL if it may, or why
- *		not, in words that fit behind "cannot be handed over: "
+ *		not, in words that fit behind "DMA will pause: " and "cannot be handed
+ *		over: "
  * @data:	for @leaf
  */
 struct iommu_liveupdate_check {
@@ -31,6 +32,8 @@ struct iommu_liveupdate_check {
 
 /* Outgoing */
 const char *iommu_liveupdate_refusal(struct device *dev, struct iommu_domain *domain);
+const char *iommu_liveupdate_look(struct iommu_domain *domain,
+				  const struct iommu_liveupdate_check *check);
 int iommu_liveupdate_freeze(struct device *dev, struct iommu_domain *domain,
 			    const struct iommu_liveupdate_check *check,
 			    struct pci_liveupdate_iommu_ser *ser, const char **why);
@@ -45,6 +48,12 @@ void iommu_liveupdate_release(u32 segment, u16 rid);
 
 static inline const char *iommu_liveupdate_refusal(struct device *dev,
 						   struct iommu_domain *domain)
+{
+	return "this kernel cannot freeze IOMMU domains";
+}
+
+static inline const char *iommu_liveupdate_look(struct iommu_domain *domain,
+						const struct iommu_liveupdate_check *check)
 {
 	return "this kernel cannot freeze IOMMU domains";
 }

@@ -58,6 +58,27 @@ static inline void pci_liveupdate_release_irqs(struct pci_dev *dev,
 
 #endif
 
+/**
+ * enum pci_liveupdate_part - what a test can have left out, by its bit of pci_liveupdate.break
+ * @PCI_LIVEUPDATE_LEAVES: looking at what a frozen page table leads to
+ * @PCI_LIVEUPDATE_COVER: comparing what is attached with what is frozen
+ * @PCI_LIVEUPDATE_SWITCH: replacing an entry at once: it is gone for 300 ms
+ */
+enum pci_liveupdate_part {
+	PCI_LIVEUPDATE_LEAVES	= 30,
+	PCI_LIVEUPDATE_COVER	= 31,
+	PCI_LIVEUPDATE_SWITCH	= 62,
+};
+
+#ifdef CONFIG_PCI_LIVEUPDATE_DEBUG
+bool pci_liveupdate_leaves_out(enum pci_liveupdate_part part);
+#else
+static inline bool pci_liveupdate_leaves_out(enum pci_liveupdate_part part)
+{
+	return false;
+}
+#endif
+
 #ifdef CONFIG_PCI_LIVEUPDATE
 
 int pci_liveupdate_register_flb(struct liveupdate_file_handler *fh);
@@ -100,6 +121,7 @@ typedef int (*pci_liveupdate_translated_fn)(u32 domain, u16 bdf,
 					    const struct pci_liveupdate_iommu_ser *iommu,
 					    void *data);
 u64 pci_liveupdate_iommu(void);
+void pci_liveupdate_iommu_taken(void);
 int pci_liveupdate_each_translated(pci_liveupdate_translated_fn fn, void *data);
 void pci_liveupdate_pause(u32 domain, u16 bdf, const char *why);
 void pci_liveupdate_pause_all(const char *why);

@@ -6,16 +6,20 @@
 /**
  * DOC: Frozen domains behind VT-d
  *
- * In legacy mode, where a Requester ID has one entry in a context table, which points to a
- * second-stage page table. Anything else is not frozen, and its device is paused.
+ * In legacy mode a Requester ID has one entry in a context table, which points to a
+ * second-stage page table. In scalable mode the entry points to a PASID directory, that
+ * to a PASID table, and its entry for requests without a PASID to a page table of the
+ * first or second stage. Who has more than that, nested tables, PASIDs, page requests,
+ * is not frozen, and is paused.
  *
- * The hardware reads root table, context table and page table, so these are handed over,
- * the first two as copies that have the entries of frozen devices alone. When the kernel
- * is left the unit is pointed to the copies with translation on (VT-d 4.1, sec 6.6: all
- * that it may have cached of the tables before is invalidated afterwards), so that
- * whoever had an entry before and is not stopped gets a fault. Devices that firmware
- * uses (RMRR) get an entry that passes their requests through, which is what becomes of
- * them in a kexec without Live Update.
+ * The hardware reads all of these tables, so they are handed over. But for the page
+ * table they are copies that have the entries of frozen devices alone: nobody needs to
+ * know where else the live ones lead. When the kernel is left the unit is pointed to the
+ * copies with translation on (VT-d 4.1, sec 6.6: all that it may have cached of the
+ * tables before is invalidated afterwards), so that whoever had an entry before and is
+ * not stopped gets a fault. Devices that firmware uses (RMRR) get an entry that passes
+ * their requests through, if the unit can, which is what becomes of them in a kexec
+ * without Live Update.
  *
  * A write to 0xfeexxxxx is an interrupt, whoever makes it and whatever its page table
  * says, and the table for these is cleared and handed over, too: nothing that a user has
@@ -37,91 +41,6 @@
 #include "../liveupdate.h"
 #include "liveupdate.h"
 
-#define VTD_RIGHTS	(DMA_PTE_READ | DMA_PTE_WRITE)
-#define VTD_ADDRESS	GENMASK_ULL(51, VTD_PAGE_SHIFT)
-#define VTD_ENTRIES	(VTD_PAGE_SIZE / sizeof(u64))
-
-static u64 vtd_size(int level)
-{
-	return 1ULL << (VTD_PAGE_SHIFT + level_to_offset_bits(level));
-}
-
-static bool vtd_is_leaf(u64 entry, int level)
-{
-	return level == 1 || entry & DMA_PTE_LARGE_PAGE;
-}
-
-/**
- * vtd_lu_walk - look at a whole page table
- * @walk: what to do with it
- * @table: physical address of a page of it
- * @level: level of that page, 1 for the lowest
- * @iova: first address that it translates
- *
- * Second stage, as hardware reads it (VT-d 4.1, sec 9.8).
- *
- * Context: may sleep; the table must not change.
- * Return: 0, the first error of a callback, or -EFAULT if it leads to where no memory is.
- */
-int vtd_lu_walk(const struct vtd_lu_walk *walk, u64 table, int level, u64 iova)
-{
-	const u64 *entries;
-	int err = 0;
-
-	if (!walk->trusted && !pfn_valid(PHYS_PFN(table)))
-		return -EFAULT;
-	if (walk->table)
-		err = walk->table(walk->data, table);
-
-	entries = phys_to_virt(table);
-	for (unsigned int n = 0; !err && n < VTD_ENTRIES; n++, iova += vtd_size(level)) {
-		u64 entry = READ_ONCE(entries[n]);
-		u64 address = entry & VTD_ADDRESS;
-
-		if (!(entry & VTD_RIGHTS))
-			continue;
-		if (vtd_is_leaf(entry, level))
-			err = walk->leaf(walk->data, iova, address & -vtd_size(level),
-					 vtd_size(level), entry & VTD_RIGHTS);
-		else
-			err = vtd_lu_walk(walk, address, level - 1, iova);
-	}
-	cond_resched();
-	return err;
-}
-
-/**
- * vtd_lu_lookup - what does a page table of this kernel translate an address to?
- * @table: physical address of the top of the table
- * @levels: how many it has
- * @iova: the address
- * @size: set to what the leaf maps, in bytes
- * @rights: set to DMA_PTE_READ, DMA_PTE_WRITE
- *
- * Context: the table must not change.
- * Return: physical address of what the leaf maps; U64_MAX if there is none.
- */
-u64 vtd_lu_lookup(u64 table, int levels, u64 iova, u64 *size, u64 *rights)
-{
-	if (iova >> (VTD_PAGE_SHIFT + LEVEL_STRIDE * levels))
-		return U64_MAX;
-
-	for (int level = levels; level; level--) {
-		const u64 *entries = phys_to_virt(table);
-		u64 entry = READ_ONCE(entries[pfn_level_offset(iova >> VTD_PAGE_SHIFT, level)]);
-
-		if (!(entry & VTD_RIGHTS))
-			break;
-		table = entry & VTD_ADDRESS;
-		if (vtd_is_leaf(entry, level)) {
-			*size = vtd_size(level);
-			*rights = entry & VTD_RIGHTS;
-			return table & -*size;
-		}
-	}
-	return U64_MAX;
-}
-
 /**
  * struct vtd_out - a device with a frozen domain
  * @list:	in the order of freezing
@@ -129,7 +48,7 @@ u64 vtd_lu_lookup(u64 table, int levels, u64 iova, u64 *size, u64 *rights)
  * @unit:	number of that
  * @bus:	its Requester ID
  * @devfn:	its Requester ID
- * @entry:	its context entry
+ * @entry:	what the hardware is told of it
  */
 struct vtd_out {
 	struct list_head list;
@@ -137,7 +56,7 @@ struct vtd_out {
 	u32 unit;
 	u8 bus;
 	u8 devfn;
-	struct context_entry entry;
+	struct vtd_lu_entry entry;
 };
 
 /* Changed while the kexec begins or is called off, which happens once at a time */
@@ -145,6 +64,36 @@ static LIST_HEAD(vtd_out);
 
 /* By number of the unit: what the hardware is given when the kernel is left */
 static struct root_entry *vtd_roots[DMAR_UNITS_SUPPORTED];
+
+/* ... and all the pages that it consists of, by page->lru */
+static LIST_HEAD(vtd_pages);
+
+static enum iommu_liveupdate_kind vtd_kind(struct intel_iommu *iommu)
+{
+	return sm_supported(iommu) ? IOMMU_LIVEUPDATE_VTD_SCALABLE : IOMMU_LIVEUPDATE_VTD_LEGACY;
+}
+
+/**
+ * intel_lu_table_of - which page table is that of a domain?
+ * @domain: domain of the kernel, of either stage
+ * @table: set to it
+ */
+void intel_lu_table_of(struct dmar_domain *domain, struct vtd_lu_table *table)
+{
+	struct pt_iommu_x86_64_hw_info first;
+	struct pt_iommu_vtdss_hw_info second;
+
+	table->first = intel_domain_is_fs_paging(domain);
+	if (table->first) {
+		pt_iommu_x86_64_hw_info(&domain->fspt, &first);
+		table->top = first.gcr3_pt;
+		table->levels = first.levels;
+	} else {
+		pt_iommu_vtdss_hw_info(&domain->sspt, &second);
+		table->top = second.ssptptr;
+		table->levels = agaw_to_level(second.aw);
+	}
+}
 
 static int vtd_count(struct device *dev, void *data)
 {
@@ -174,8 +123,8 @@ const char *iommu_liveupdate_refusal(struct device *dev, struct iommu_domain *do
 	if (!dev->iommu || domain->owner != &intel_iommu_ops)
 		return "an IOMMU translates for it that cannot be handed over";
 	info = dev_iommu_priv_get(dev);
-	if (sm_supported(info->iommu) || !intel_domain_is_ss_paging(dmar_domain))
-		return "the IOMMU is in scalable mode";
+	if (!intel_domain_is_ss_paging(dmar_domain) && !intel_domain_is_fs_paging(dmar_domain))
+		return "its page table is not one of the kernel's";
 	if (!system_has_cmpxchg128() || !info->iommu->qi)
 		return "the IOMMU or the processor is too old";
 	if (info->domain != dmar_domain || dmar_domain->nested_parent ||
@@ -225,6 +174,7 @@ static struct vtd_out *vtd_out_alloc(struct device_domain_info *info)
 {
 	struct vtd_out *out = kzalloc_obj(*out);
 	struct context_entry *live;
+	struct pasid_entry *pasids;
 
 	if (!out)
 		return NULL;
@@ -234,10 +184,43 @@ static struct vtd_out *vtd_out_alloc(struct device_domain_info *info)
 
 	guard(spinlock)(&info->iommu->lock);
 	live = iommu_context_addr(info->iommu, info->bus, info->devfn, 0);
-	if (live)
-		out->entry = *live;
+	if (!live)
+		return out;
+	if (!sm_supported(info->iommu)) {
+		out->entry.context = *live;
+	} else if (info->pasid_table && context_present(live) &&
+		   (live->lo & VTD_PAGE_MASK) == virt_to_phys(info->pasid_table->table)) {
+		pasids = get_pasid_table_from_pde(info->pasid_table->table);
+		if (pasids)
+			out->entry.pasid = pasids[IOMMU_NO_PASID];
+	}
 	return out;
 }
+
+/**
+ * iommu_liveupdate_look - look at all that a domain leads to
+ * @domain: the domain, that iommu_liveupdate_refusal() has nothing against
+ * @check: may the device reach this?
+ *
+ * Context: process context; the domain's page table must not change.
+ * Return: NULL if it may reach all of it, or why not.
+ */
+const char *iommu_liveupdate_look(struct iommu_domain *domain,
+				  const struct iommu_liveupdate_check *check)
+{
+	const char *why = NULL;
+	struct vtd_freeze freeze = { .check = check, .why = &why };
+	const struct vtd_lu_walk walk = {
+		.leaf	= vtd_freeze_leaf,
+		.data	= &freeze,
+	};
+	struct vtd_lu_table table;
+
+	intel_lu_table_of(to_dmar_domain(domain), &table);
+	vtd_lu_walk(&walk, &table);
+	return why;
+}
+EXPORT_SYMBOL_GPL(iommu_liveupdate_look);
 
 /**
  * iommu_liveupdate_freeze - hand a domain over
@@ -257,22 +240,22 @@ int iommu_liveupdate_freeze(struct device *dev, struct iommu_domain *domain,
 			    struct pci_liveupdate_iommu_ser *ser, const char **why)
 {
 	struct vtd_freeze freeze = { .check = check, .why = why };
-	struct vtd_lu_walk walk = {
-		.table	 = vtd_freeze_table,
-		.leaf	 = vtd_freeze_leaf,
-		.trusted = true,
-		.data	 = &freeze,
+	const struct vtd_lu_walk walk = {
+		.table	= vtd_freeze_table,
+		.leaf	= vtd_freeze_leaf,
+		.data	= &freeze,
 	};
-	struct pt_iommu_vtdss_hw_info info;
+	struct vtd_lu_table table, entry;
 	struct intel_iommu *iommu;
 	struct vtd_out *out;
+	u16 did;
 	u32 nr;
 	int err;
 
 	*why = iommu_liveupdate_refusal(dev, domain);
 	if (*why)
 		return -EINVAL;
-	pt_iommu_vtdss_hw_info(&to_dmar_domain(domain)->sspt, &info);
+	intel_lu_table_of(to_dmar_domain(domain), &table);
 
 	*why = "no memory for what is handed over";
 	out = vtd_out_alloc(dev_iommu_priv_get(dev));
@@ -280,77 +263,117 @@ int iommu_liveupdate_freeze(struct device *dev, struct iommu_domain *domain,
 		return -ENOMEM;
 	list_add_tail(&out->list, &vtd_out);
 	iommu = out->iommu;
-	if (IS_ERR(iommu_lu_unit(IOMMU_LIVEUPDATE_VTD_LEGACY, iommu->segment,
-				 iommu->reg_phys, &out->unit)))
+	if (IS_ERR(iommu_lu_unit(vtd_kind(iommu), iommu->segment, iommu->reg_phys, &out->unit)))
 		return -ENOMEM;
-	freeze.domain = iommu_lu_domain(out->unit, info.ssptptr, &nr, &freeze.known);
+	freeze.domain = iommu_lu_domain(out->unit, table.top, &nr, &freeze.known);
 	if (IS_ERR(freeze.domain))
 		return -ENOMEM;
-	freeze.domain->levels = agaw_to_level(info.aw);
+	freeze.domain->levels = table.levels;
+	freeze.domain->format = table.first ? IOMMU_LIVEUPDATE_VTD_FIRST :
+					      IOMMU_LIVEUPDATE_VTD_SECOND;
 
-	if (!context_present(&out->entry) || (out->entry.lo & VTD_PAGE_MASK) != info.ssptptr ||
-	    (out->entry.hi & 7) != info.aw) {
+	if (!vtd_lu_entry_table(&out->entry, sm_supported(iommu), &entry, &did) ||
+	    entry.top != table.top || entry.levels != table.levels ||
+	    entry.first != table.first ||
+	    did != domain_id_iommu(to_dmar_domain(domain), iommu)) {
 		*why = "the IOMMU's entry for it is not what this kernel knows";
 		return -EINVAL;
 	}
 
 	/* Another device may be of another session: it is looked at again */
-	err = vtd_lu_walk(&walk, info.ssptptr, freeze.domain->levels, 0);
+	err = vtd_lu_walk(&walk, &table);
 	if (err)
 		return err;
 	*why = NULL;
 	*ser = (struct pci_liveupdate_iommu_ser){
 		.domain	= nr,
-		.tag	= context_domain_id(&out->entry),
+		.tag	= did,
 		.stream	= PCI_DEVID(out->bus, out->devfn),
 	};
 	return 0;
 }
 EXPORT_SYMBOL_GPL(iommu_liveupdate_freeze);
 
-static int vtd_set_entry(struct root_entry *root, u8 bus, u8 devfn,
-			 const struct context_entry *entry,
+/* Freed by iommu_lu_forget(), whatever becomes of it here */
+static void *vtd_new_page(struct iommu_liveupdate_unit_ser *unit)
+{
+	void *page = (void *)get_zeroed_page(GFP_KERNEL);
+
+	if (!page)
+		return NULL;
+	list_add_tail(&virt_to_page(page)->lru, &vtd_pages);
+	return iommu_lu_page(page, &unit->first_page, &unit->nr_pages) ? NULL : page;
+}
+
+static int vtd_set_entry(struct intel_iommu *iommu, u16 rid, const struct vtd_lu_entry *entry,
 			 struct iommu_liveupdate_unit_ser *unit)
 {
-	struct context_entry *table;
+	bool scalable = sm_supported(iommu);
+	struct context_entry *contexts;
+	struct pasid_entry *pasids;
+	u64 *half, *dir;
 
-	if (!(root[bus].lo & 1)) {
-		table = (void *)get_zeroed_page(GFP_KERNEL);
-		if (!table)
+	half = vtd_lu_root_half(vtd_roots[iommu->seq_id], scalable, rid);
+	if (!*half) {
+		contexts = vtd_new_page(unit);
+		if (!contexts)
 			return -ENOMEM;
-		/* Known from here on, to be freed */
-		root[bus].lo = virt_to_phys(table) | 1;
-		if (iommu_lu_page(table, &unit->first_page, &unit->nr_pages))
-			return -ENOMEM;
+		*half = virt_to_phys(contexts) | 1;
 	}
-	table = phys_to_virt(root[bus].lo & VTD_PAGE_MASK);
-	table[devfn] = *entry;
+	contexts = phys_to_virt(*half & VTD_PAGE_MASK);
+	contexts += vtd_lu_index(scalable, rid);
+	if (!scalable) {
+		*contexts = entry->context;
+		return 0;
+	}
+
+	/*
+	 * The smallest directory there is, with one entry: a PASID that the device may make
+	 * up has none.
+	 */
+	dir = vtd_new_page(unit);
+	pasids = dir ? vtd_new_page(unit) : NULL;
+	if (!pasids)
+		return -ENOMEM;
+	pasids[IOMMU_NO_PASID] = entry->pasid;
+	dir[0] = virt_to_phys(pasids) | PASID_PTE_PRESENT;
+	context_set_sm_rid2pasid(contexts, IOMMU_NO_PASID);
+	contexts->lo = virt_to_phys(dir) | 1;
 	return 0;
 }
 
-/* Devices that firmware uses: their requests pass */
-static int vtd_set_reserved(struct intel_iommu *iommu, struct root_entry *root,
-			    struct iommu_liveupdate_unit_ser *unit)
+/* For each ID under which a device that firmware uses may be seen */
+struct vtd_pass {
+	struct intel_iommu *iommu;
+	struct iommu_liveupdate_unit_ser *unit;
+};
+
+static int vtd_set_passing(struct pci_dev *pdev, u16 alias, void *data)
 {
+	struct vtd_lu_entry entry = {};
+	struct vtd_pass *pass = data;
+
+	vtd_lu_entry_pass(pass->iommu, sm_supported(pass->iommu), &entry);
+	return vtd_set_entry(pass->iommu, alias, &entry, pass->unit);
+}
+
+static int vtd_set_reserved(struct intel_iommu *iommu, struct iommu_liveupdate_unit_ser *unit)
+{
+	struct vtd_pass pass = { .iommu = iommu, .unit = unit };
 	struct pci_dev *pdev = NULL;
-	int err = 0;
+	int err;
 
 	if (!ecap_pass_through(iommu->ecap))
 		return 0;
 	for_each_pci_dev(pdev) {
 		struct device_domain_info *info;
-		struct context_entry entry = {};
 
 		if (!pdev->dev.iommu || !pdev->dev.iommu->require_direct)
 			continue;
 		info = dev_iommu_priv_get(&pdev->dev);
 		if (!info || info->iommu != iommu)
 			continue;
-		context_set_domain_id(&entry, FLPT_DEFAULT_DID);
-		context_set_address_width(&entry, iommu->msagaw);
-		context_set_translation_type(&entry, CONTEXT_TT_PASS_THROUGH);
-		context_set_present(&entry);
-		err = vtd_set_entry(root, info->bus, info->devfn, &entry, unit);
+		err = pci_for_each_dma_alias(pdev, vtd_set_passing, &pass);
 		if (err) {
 			pci_dev_put(pdev);
 			return err;
@@ -359,44 +382,35 @@ static int vtd_set_reserved(struct intel_iommu *iommu, struct root_entry *root,
 	return 0;
 }
 
-static void vtd_flush_tables(struct intel_iommu *iommu, struct root_entry *root)
-{
-	for (int bus = 0; bus < VTD_PAGE_SIZE / sizeof(*root); bus++)
-		if (root[bus].lo & 1)
-			__iommu_flush_cache(iommu, phys_to_virt(root[bus].lo & VTD_PAGE_MASK),
-					    VTD_PAGE_SIZE);
-	__iommu_flush_cache(iommu, root, VTD_PAGE_SIZE);
-}
-
 static int vtd_build(struct intel_iommu *iommu)
 {
 	struct iommu_liveupdate_unit_ser *unit;
-	struct root_entry *root;
 	struct vtd_out *out;
+	struct page *page;
 	u32 nr;
-	int err;
+	int err = 0;
 
-	unit = iommu_lu_unit(IOMMU_LIVEUPDATE_VTD_LEGACY, iommu->segment, iommu->reg_phys, &nr);
+	unit = iommu_lu_unit(vtd_kind(iommu), iommu->segment, iommu->reg_phys, &nr);
 	if (IS_ERR(unit))
 		return PTR_ERR(unit);
-	root = (void *)get_zeroed_page(GFP_KERNEL);
-	if (!root)
+	vtd_roots[iommu->seq_id] = vtd_new_page(unit);
+	if (!vtd_roots[iommu->seq_id])
 		return -ENOMEM;
-	vtd_roots[iommu->seq_id] = root;
-	unit->root = virt_to_phys(root);
-	err = iommu_lu_page(root, &unit->first_page, &unit->nr_pages);
+	unit->root = virt_to_phys(vtd_roots[iommu->seq_id]);
 
 #ifdef CONFIG_IRQ_REMAP
-	if (!err && iommu->ir_table)
+	if (iommu->ir_table)
 		err = iommu_lu_page(iommu->ir_table->base, &unit->first_page,
 				    &unit->nr_pages);
 #endif
 	if (!err)
-		err = vtd_set_reserved(iommu, root, unit);
+		err = vtd_set_reserved(iommu, unit);
 	list_for_each_entry(out, &vtd_out, list)
 		if (!err && out->iommu == iommu)
-			err = vtd_set_entry(root, out->bus, out->devfn, &out->entry, unit);
-	vtd_flush_tables(iommu, root);
+			err = vtd_set_entry(iommu, PCI_DEVID(out->bus, out->devfn), &out->entry,
+					    unit);
+	list_for_each_entry(page, &vtd_pages, lru)
+		__iommu_flush_cache(iommu, page_address(page), PAGE_SIZE);
 	return err;
 }
 
@@ -427,18 +441,12 @@ int iommu_lu_build(void)
 void iommu_lu_forget(void)
 {
 	struct vtd_out *out, *next;
+	struct page *page, *after;
 
-	for (int id = 0; id < ARRAY_SIZE(vtd_roots); id++) {
-		struct root_entry *root = vtd_roots[id];
-
-		if (!root)
-			continue;
-		vtd_roots[id] = NULL;
-		for (int bus = 0; bus < VTD_PAGE_SIZE / sizeof(*root); bus++)
-			if (root[bus].lo & 1)
-				free_page((unsigned long)phys_to_virt(root[bus].lo &
-								      VTD_PAGE_MASK));
-		free_page((unsigned long)root);
+	memset(vtd_roots, 0, sizeof(vtd_roots));
+	list_for_each_entry_safe(page, after, &vtd_pages, lru) {
+		list_del(&page->lru);
+		__free_page(page);
 	}
 	list_for_each_entry_safe(out, next, &vtd_out, list)
 		kfree(out);
@@ -457,8 +465,17 @@ bool intel_lu_shutdown(struct intel_iommu *iommu)
 	if (!vtd_roots[iommu->seq_id])
 		return false;
 
-	/* An event would be a message to a vector of this kernel */
+	/*
+	 * An event would be a message to a vector of this kernel. Page requests come from
+	 * devices of others if at all, and would be written to memory of this kernel.
+	 */
 	writel(DMA_FECTL_IM, iommu->reg + DMAR_FECTL_REG);
+	if (ecap_prs(iommu->ecap)) {
+		writel(DMA_FECTL_IM, iommu->reg + DMAR_PECTL_REG);
+		writeq(0, iommu->reg + DMAR_PQH_REG);
+		writeq(0, iommu->reg + DMAR_PQT_REG);
+		writeq(0, iommu->reg + DMAR_PQA_REG);
+	}
 
 	/* With the invalidations that VT-d 4.1, sec 6.6 wants after it */
 	iommu->root_entry = vtd_roots[iommu->seq_id];
@@ -466,7 +483,7 @@ bool intel_lu_shutdown(struct intel_iommu *iommu)
 
 #ifdef CONFIG_IRQ_REMAP
 	if (iommu->ir_table) {
-		memset(iommu->ir_table->base, 0, SZ_1M);
+		vtd_lu_clear_irtes(iommu->ir_table->base, INTR_REMAP_TABLE_ENTRIES);
 		__iommu_flush_cache(iommu, iommu->ir_table->base, SZ_1M);
 		qi_global_iec(iommu);
 	}

@@ -18,14 +18,17 @@
  * intel_iommu_is_attach_deferred().
  *
  * The owner of a device attaches his domain. If what it maps covers what the frozen one
- * does, the entry is replaced in one store of 128 bits, which is how hardware reads it:
- * there is no moment at which a request is not translated. The rows of VT-d 4.1,
- * sec 6.5.3.3 for a change of a present entry are flushes of the context cache for the
- * device and of the IOTLB for the old domain; the latter waits for requests under way.
- * Then nothing refers to the frozen table.
+ * does, the entry is replaced in one store, which is how hardware reads it: there is no
+ * moment at which a request is not translated (vtd_lu_replace()). In scalable mode what is
+ * replaced is the pointer to the PASID table, by one to a table which is complete, since
+ * entries of that are larger than what is read at once. Then nothing refers to what was
+ * frozen. What can fail is done before.
+ *
+ * Devices that firmware uses have entries that pass their requests through. They keep them,
+ * too, until this kernel attaches the domain in which it maps what firmware needs.
  *
  * The command line of this kernel does not count where it would end this: it does not
- * switch VT-d off, and does not change its mode.
+ * switch VT-d or interrupt remapping off, and does not change its mode.
  */
 
 #define pr_fmt(fmt) "DMAR: Live Update: " fmt
@@ -33,51 +36,72 @@
 #include <linux/crash_dump.h>
 #include <linux/dmar.h>
 #include <linux/iommu_liveupdate.h>
+#include <linux/kexec_handover.h>
 #include <linux/pci.h>
 #include <linux/pci_liveupdate.h>
 #include <linux/slab.h>
 
+#include "../iommu-pages.h"
 #include "../iommu-priv.h"
+#include "../irq_remapping.h"
 #include "../liveupdate.h"
 #include "liveupdate.h"
 
 bool intel_lu_used __ro_after_init;
 
 /**
- * struct vtd_in - a device that goes on in a frozen domain
+ * struct vtd_in - a Requester ID that has what the previous kernel gave it
+ * @list:	all of them
  * @iommu:	its unit
  * @segment:	PCI domain (segment) number
- * @rid:	its Requester ID
+ * @rid:	Requester ID
  * @did:	Domain ID of the frozen domain in @iommu
- * @domain:	number of that
- * @entry:	its context entry
- * @frozen:	that entry is in use
+ * @domain:	the frozen domain; NULL: its requests pass
+ * @entry:	what the hardware is told of it
+ * @dir:	scalable mode: PASID directory, with one PASID table, that this kernel has
+ *		made for it
+ * @why:	it is to be paused, at boot
+ * @in_use:	the hardware is told that
  */
 struct vtd_in {
+	struct list_head list;
 	struct intel_iommu *iommu;
 	u32 segment;
 	u16 rid;
 	u16 did;
-	u32 domain;
-	struct context_entry entry;
-	bool frozen;
+	struct iommu_lu_domain_in *domain;
+	struct vtd_lu_entry entry;
+	struct pasid_dir_entry *dir;
+	const char *why;
+	bool in_use;
 };
 
-/* After boot guarded by vtd_in_lock. Below it are iommu->did_lock and iommu->lock */
+/*
+ * After boot guarded by vtd_in_lock, but for which there are, and in which domain. Below
+ * it are iommu->did_lock and iommu->lock
+ */
 static DEFINE_MUTEX(vtd_in_lock);
 static struct iommu_lu_in vtd_handed;
-static struct vtd_in *vtd_ins;
-static u32 vtd_nr_ins;
+static LIST_HEAD(vtd_ins);
 
 /* Units with at least one of them, by number */
 static DECLARE_BITMAP(vtd_adopted, DMAR_UNITS_SUPPORTED);
 
-static struct vtd_in *vtd_find(u32 segment, u16 rid)
+static struct vtd_in *vtd_find(struct intel_iommu *iommu, u16 rid)
 {
-	for (u32 n = 0; n < vtd_nr_ins; n++)
-		if (vtd_ins[n].segment == segment && vtd_ins[n].rid == rid)
-			return &vtd_ins[n];
+	struct vtd_in *in;
+
+	list_for_each_entry(in, &vtd_ins, list)
+		if (in->iommu == iommu && in->rid == rid)
+			return in;
 	return NULL;
+}
+
+static struct vtd_in *vtd_find_dev(struct device *dev)
+{
+	struct device_domain_info *info = dev_iommu_priv_get(dev);
+
+	return vtd_find(info->iommu, PCI_DEVID(info->bus, info->devfn));
 }
 
 static struct intel_iommu *vtd_find_iommu(const struct iommu_liveupdate_unit_ser *unit)
@@ -91,109 +115,164 @@ static struct intel_iommu *vtd_find_iommu(const struct iommu_liveupdate_unit_ser
 	return NULL;
 }
 
+/* --- which devices go on ---------------------------------------------------------- */
+
+/* There is one mode for all units that know both */
+static const char *vtd_judge_mode(int *mode, struct intel_iommu *iommu,
+				  const struct iommu_liveupdate_unit_ser *unit)
+{
+	bool scalable = unit->kind == IOMMU_LIVEUPDATE_VTD_SCALABLE;
+	u64 root = unit->root | (scalable ? DMA_RTADDR_SMT : 0);
+
+	if (!(readl(iommu->reg + DMAR_GSTS_REG) & DMA_GSTS_TES) ||
+	    readq(iommu->reg + DMAR_RTADDR_REG) != root)
+		return "its IOMMU has other tables";
+	if (!ecap_smts(iommu->ecap))
+		return scalable ? "its IOMMU has no scalable mode" : NULL;
+	if (*mode >= 0 && *mode != scalable)
+		return "its IOMMU is in another mode than others are";
+	*mode = scalable;
+	return NULL;
+}
+
 /* Why a device cannot go on; NULL if it can, and then @in is complete */
-static const char *vtd_judge(struct vtd_in *in, const struct pci_liveupdate_iommu_ser *ser)
+static const char *vtd_judge(int *mode, struct vtd_in *in,
+			     const struct pci_liveupdate_iommu_ser *ser)
 {
 	const struct iommu_liveupdate_unit_ser *unit;
-	const struct iommu_lu_domain_in *domain;
-	const struct context_entry *table;
-	const struct root_entry *root;
+	struct iommu_lu_domain_in *domain;
+	struct vtd_in *other;
+	const char *why;
+	bool scalable;
 
 	if (ser->domain >= vtd_handed.nr_domains || ser->stream != in->rid)
 		return "its domain was not handed over";
 	domain = &vtd_handed.domains[ser->domain];
 	unit = &vtd_handed.units[domain->unit];
-	in->domain = ser->domain;
-	in->did = ser->tag;
 	in->iommu = vtd_find_iommu(unit);
 	if (!in->iommu || in->segment != unit->segment)
 		return "its IOMMU is not there";
-	if (unit->kind != IOMMU_LIVEUPDATE_VTD_LEGACY)
-		return "its IOMMU is in an unknown mode";
-	if (!(readl(in->iommu->reg + DMAR_GSTS_REG) & DMA_GSTS_TES) ||
-	    readq(in->iommu->reg + DMAR_RTADDR_REG) != unit->root)
-		return "its IOMMU has other tables";
+	scalable = unit->kind == IOMMU_LIVEUPDATE_VTD_SCALABLE;
+	why = vtd_judge_mode(mode, in->iommu, unit);
+	if (!why)
+		why = vtd_lu_find_entry(&vtd_handed, unit, in->rid, &in->entry);
+	if (why)
+		return why;
 
-	root = phys_to_virt(unit->root);
-	root += PCI_BUS_NUM(in->rid);
-	if (!(root->lo & 1) || !iommu_lu_has_page(&vtd_handed, unit->first_page, unit->nr_pages,
-						  root->lo & VTD_PAGE_MASK))
-		return "its IOMMU has no entry for it";
-	table = phys_to_virt(root->lo & VTD_PAGE_MASK);
-	in->entry = table[in->rid & 0xff];
-	if (!context_present(&in->entry) ||
-	    (in->entry.lo & VTD_PAGE_MASK) != domain->table ||
-	    context_domain_id(&in->entry) != in->did ||
-	    agaw_to_level(in->entry.hi & 7) != domain->levels)
+	if (!vtd_lu_entry_is_of(&in->entry, scalable, domain, &in->did) || in->did != ser->tag)
 		return "the IOMMU's entry for it is another";
 	if (in->did < IDA_START_DID || in->did >= in->iommu->max_domain_id)
 		return "its Domain ID is not one";
+	list_for_each_entry(other, &vtd_ins, list) {
+		bool same_domain = other->domain == domain, same_did = other->did == in->did;
+
+		if (!other->why && other->iommu == in->iommu && same_domain != same_did)
+			return "its Domain ID is that of another domain, or not the only one";
+	}
+	in->domain = domain;
 	return NULL;
 }
 
 static int vtd_add(u32 segment, u16 rid, const struct pci_liveupdate_iommu_ser *ser, void *data)
 {
-	const char **whys = data;
-	struct vtd_in *in = &vtd_ins[vtd_nr_ins];
+	struct vtd_in *in = kzalloc_obj(*in);
 
+	if (!in)
+		return -ENOMEM;
 	in->segment = segment;
 	in->rid = rid;
-	whys[vtd_nr_ins] = vtd_judge(in, ser);
-	in->frozen = !whys[vtd_nr_ins];
-	vtd_nr_ins++;
+	in->why = vtd_judge(data, in, ser);
+	list_add_tail(&in->list, &vtd_ins);
 	return 0;
 }
 
-static int vtd_count(u32 segment, u16 rid, const struct pci_liveupdate_iommu_ser *ser, void *data)
+static int vtd_is_one(u32 segment, u16 rid, const struct pci_liveupdate_iommu_ser *ser,
+		      void *data)
 {
-	(*(u32 *)data)++;
-	return 0;
+	return 1;
+}
+
+/* What firmware needs is not disturbed either; a lack of memory is no reason to stop */
+static void vtd_add_passing(struct intel_iommu *iommu,
+			    const struct iommu_liveupdate_unit_ser *unit)
+{
+	bool scalable = unit->kind == IOMMU_LIVEUPDATE_VTD_SCALABLE;
+
+	for (u32 rid = 0; rid <= U16_MAX; rid++) {
+		struct vtd_lu_entry entry;
+		struct vtd_in *in;
+
+		if (!*vtd_lu_root_half(phys_to_virt(unit->root), scalable, rid)) {
+			rid |= scalable ? 0x7f : 0xff;
+			continue;
+		}
+		if (vtd_lu_find_entry(&vtd_handed, unit, rid, &entry) ||
+		    !vtd_lu_entry_passes(&entry, scalable) || vtd_find(iommu, rid))
+			continue;
+		in = kzalloc_obj(*in);
+		if (!in)
+			return;
+		*in = (struct vtd_in){
+			.iommu = iommu, .segment = unit->segment, .rid = rid,
+			.did = FLPT_DEFAULT_DID, .entry = entry, .in_use = true,
+		};
+		list_add_tail(&in->list, &vtd_ins);
+	}
 }
 
 /**
  * intel_lu_prepare - decide which devices go on
+ * @scalable: intel_iommu_sm: set to what these need
  *
  * Context: at boot, before a unit is initialised; dmar_global_lock is held.
- * Return: true if any does, so that VT-d has to be on, in legacy mode.
+ * Return: true if any does, so that VT-d has to be on.
  */
-bool intel_lu_prepare(void)
+bool __init intel_lu_prepare(int *scalable)
 {
 	u64 handed = pci_liveupdate_iommu();
-	const char **whys = NULL;
 	const char *why = NULL;
-	u32 nr = 0;
+	struct vtd_in *in, *next;
+	int mode = -1;
 
-	if (is_kdump_kernel())
-		return false;
-	pci_liveupdate_each_translated(vtd_count, &nr);
-	if (!handed && !nr)
+	if (is_kdump_kernel() ||
+	    (!handed && !pci_liveupdate_each_translated(vtd_is_one, NULL)))
 		return false;
 
 	why = handed ? iommu_lu_read(handed, &vtd_handed) : "it is missing";
 	if (why)
 		pr_err("what the previous kernel says about its IOMMUs cannot be used: %s\n", why);
+	else if (pci_liveupdate_each_translated(vtd_add, &mode))
+		why = "there is no memory";
+	/* Before translation ends, which is what their addresses depend on */
+	if (why)
+		pci_liveupdate_pause_all(why);
 
-	vtd_ins = kvcalloc(max(nr, 1), sizeof(*vtd_ins), GFP_KERNEL);
-	whys = kvcalloc(max(nr, 1), sizeof(*whys), GFP_KERNEL);
-	if (why || !vtd_ins || !whys) {
-		/* Before translation ends, which is what their addresses depend on */
-		pci_liveupdate_pause_all(why ?: "there is no memory");
-		goto out;
-	}
-	pci_liveupdate_each_translated(vtd_add, whys);
-	for (u32 n = 0; n < vtd_nr_ins; n++) {
-		struct vtd_in *in = &vtd_ins[n];
-
-		if (!in->frozen) {
-			pci_liveupdate_pause(in->segment, in->rid, whys[n]);
+	list_for_each_entry_safe(in, next, &vtd_ins, list) {
+		if (in->why && !why)
+			pci_liveupdate_pause(in->segment, in->rid, in->why);
+		if (in->why || why) {
+			list_del(&in->list);
+			kfree(in);
 			continue;
 		}
-		vtd_handed.domains[in->domain].users++;
+		in->domain->users++;
+		in->in_use = true;
 		set_bit(in->iommu->seq_id, vtd_adopted);
 		intel_lu_used = true;
 	}
-out:
-	kvfree(whys);
+	pci_liveupdate_iommu_taken();
+
+	for (u32 n = 0; n < vtd_handed.nr_units; n++) {
+		struct intel_iommu *iommu = vtd_find_iommu(&vtd_handed.units[n]);
+
+		if (iommu && intel_lu_adopts(iommu))
+			vtd_add_passing(iommu, &vtd_handed.units[n]);
+	}
+	if (mode >= 0 && intel_lu_used && *scalable != mode) {
+		pr_info("Scalable mode is %s despite the command line: devices go on %s it since before the live update\n",
+			mode ? "on" : "off", mode ? "in" : "without");
+		*scalable = mode;
+	}
 	return intel_lu_used;
 }
 
@@ -208,18 +287,121 @@ bool intel_lu_adopts(struct intel_iommu *iommu)
 	return test_bit(iommu->seq_id, vtd_adopted);
 }
 
+/**
+ * intel_lu_keeps_remapping - must interrupt remapping be on?
+ *
+ * If it was, a unit that translates has been left with a table in which there is nothing, and
+ * devices that could write what is an interrupt where remapping is off.
+ *
+ * Context: early at boot.
+ * Return: true if so, after a message.
+ */
+bool __init intel_lu_keeps_remapping(void)
+{
+	const u32 both = DMA_GSTS_TES | DMA_GSTS_IRES;
+	struct dmar_drhd_unit *drhd;
+	struct intel_iommu *iommu;
+
+	if (!is_kho_boot() || is_kdump_kernel() || dmar_table_init() < 0)
+		return false;
+	for_each_iommu(iommu, drhd) {
+		if ((readl(iommu->reg + DMAR_GSTS_REG) & both) != both)
+			continue;
+		pr_warn("Interrupt remapping is on despite the command line: devices go on behind it since before the live update\n");
+		return true;
+	}
+	return false;
+}
+
+/* --- units ------------------------------------------------------------------------ */
+
 static bool vtd_is_copied(struct vtd_in *in)
 {
 	return context_copied(in->iommu, PCI_BUS_NUM(in->rid), in->rid & 0xff);
 }
 
-static bool vtd_did_is_known(u32 n)
+/* Shared by all devices in one domain */
+static bool vtd_did_is_taken(struct vtd_in *in)
 {
-	for (u32 before = 0; before < n; before++)
-		if (vtd_ins[before].frozen && vtd_ins[before].iommu == vtd_ins[n].iommu &&
-		    vtd_ins[before].did == vtd_ins[n].did)
+	struct vtd_in *other;
+
+	list_for_each_entry(other, &vtd_ins, list) {
+		if (other == in)
+			return false;
+		if (other->iommu == in->iommu && other->did == in->did)
 			return true;
+	}
 	return false;
+}
+
+static void vtd_free_dir(struct vtd_in *in)
+{
+	if (!in->dir)
+		return;
+	iommu_free_pages(get_pasid_table_from_pde(in->dir));
+	iommu_free_pages(in->dir);
+	in->dir = NULL;
+}
+
+static int vtd_copy_pasid(struct vtd_in *in)
+{
+	struct intel_iommu *iommu = in->iommu;
+	struct pasid_entry *pasids;
+
+	pasids = iommu_alloc_pages_node_sz(iommu->node, GFP_KERNEL, SZ_4K);
+	in->dir = iommu_alloc_pages_node_sz(iommu->node, GFP_KERNEL, SZ_4K);
+	if (!pasids || !in->dir) {
+		iommu_free_pages(pasids);
+		iommu_free_pages(in->dir);
+		in->dir = NULL;
+		return -ENOMEM;
+	}
+	pasids[IOMMU_NO_PASID] = in->entry.pasid;
+	in->dir[0].val = virt_to_phys(pasids) | PASID_PTE_PRESENT;
+	__iommu_flush_cache(iommu, pasids, VTD_PAGE_SIZE);
+	__iommu_flush_cache(iommu, in->dir, VTD_PAGE_SIZE);
+	in->entry.context.lo = virt_to_phys(in->dir) | 1;
+	return 0;
+}
+
+static int vtd_copy(struct vtd_in *in)
+{
+	struct intel_iommu *iommu = in->iommu;
+	struct context_entry *entry;
+	int err;
+
+	err = sm_supported(iommu) ? vtd_copy_pasid(in) : 0;
+	if (err)
+		return err;
+	entry = iommu_context_addr(iommu, PCI_BUS_NUM(in->rid), in->rid & 0xff, 1);
+	if (!entry)
+		return -ENOMEM;
+	if (in->domain && !vtd_did_is_taken(in)) {
+		err = ida_alloc_range(&iommu->domain_ida, in->did, in->did, GFP_KERNEL);
+		if (err < 0)
+			return err;
+	}
+	*entry = in->entry.context;
+	__iommu_flush_cache(iommu, entry, sizeof(*entry));
+	set_context_copied(iommu, PCI_BUS_NUM(in->rid), in->rid & 0xff);
+	return 0;
+}
+
+/* The device does not go on, and the hardware has not been given the new root table */
+static void vtd_drop(struct vtd_in *in, const char *why)
+{
+	struct intel_iommu *iommu = in->iommu;
+
+	if (in->domain) {
+		pci_liveupdate_pause(in->segment, in->rid, why);
+		in->domain->users--;
+	}
+	if (iommu->copied_tables && vtd_is_copied(in)) {
+		context_clear_entry(iommu_context_addr(iommu, PCI_BUS_NUM(in->rid),
+						       in->rid & 0xff, 1));
+		clear_context_copied(iommu, PCI_BUS_NUM(in->rid), in->rid & 0xff);
+	}
+	in->in_use = false;
 }
 
 /**
@@ -229,52 +411,50 @@ static bool vtd_did_is_known(u32 n)
  * Context: at boot.
  * Return: 0, or the error of a lack of memory: then all of them have been paused.
  */
-int intel_lu_copy(struct intel_iommu *iommu)
+int __init intel_lu_copy(struct intel_iommu *iommu)
 {
-	struct context_entry *entry;
+	struct vtd_in *in;
 	int err = 0;
 
 	iommu->copied_tables = bitmap_zalloc(BIT_ULL(16), GFP_KERNEL);
 	if (!iommu->copied_tables)
 		err = -ENOMEM;
-	for (u32 n = 0; !err && n < vtd_nr_ins; n++) {
-		struct vtd_in *in = &vtd_ins[n];
-
-		if (!in->frozen || in->iommu != iommu)
-			continue;
-		entry = iommu_context_addr(iommu, PCI_BUS_NUM(in->rid), in->rid & 0xff, 1);
-		if (!entry || (!vtd_did_is_known(n) &&
-			       ida_alloc_range(&iommu->domain_ida, in->did, in->did,
-					       GFP_KERNEL) < 0)) {
-			err = -ENOMEM;
-			break;
-		}
-		*entry = in->entry;
-		__iommu_flush_cache(iommu, entry, sizeof(*entry));
-		set_context_copied(iommu, PCI_BUS_NUM(in->rid), in->rid & 0xff);
-	}
+	list_for_each_entry(in, &vtd_ins, list)
+		if (!err && in->iommu == iommu)
+			err = vtd_copy(in);
 	if (!err) {
 		pr_info("%s goes on translating for devices of the previous kernel\n",
 			iommu->name);
 		return 0;
 	}
 
-	for (u32 n = 0; n < vtd_nr_ins; n++) {
-		struct vtd_in *in = &vtd_ins[n];
-
-		if (!in->frozen || in->iommu != iommu)
+	list_for_each_entry(in, &vtd_ins, list) {
+		if (in->iommu != iommu)
 			continue;
-		if (vtd_is_copied(in))
-			context_clear_entry(iommu_context_addr(iommu, PCI_BUS_NUM(in->rid),
-							       in->rid & 0xff, 1));
-		in->frozen = false;
-		vtd_handed.domains[in->domain].users--;
-		pci_liveupdate_pause(in->segment, in->rid, "there is no memory");
+		vtd_drop(in, "there is no memory");
+		vtd_free_dir(in);
 	}
 	bitmap_free(iommu->copied_tables);
 	iommu->copied_tables = NULL;
 	clear_bit(iommu->seq_id, vtd_adopted);
 	return err;
+}
+
+/**
+ * intel_lu_give_up - VT-d cannot be initialised
+ *
+ * Its units are about to be switched off, whatever their tables are.
+ *
+ * Context: at boot.
+ */
+void __init intel_lu_give_up(void)
+{
+	struct vtd_in *in;
+
+	list_for_each_entry(in, &vtd_ins, list)
+		if (in->in_use)
+			vtd_drop(in, "VT-d cannot be initialised");
+	bitmap_zero(vtd_adopted, DMAR_UNITS_SUPPORTED);
 }
 
 static void vtd_free_domain(struct iommu_lu_domain_in *domain)
@@ -288,7 +468,7 @@ static void vtd_free_domain(struct iommu_lu_domain_in *domain)
  *
  * Context: at boot, when the units have been initialised; dmar_global_lock is held.
  */
-void intel_lu_done(void)
+void __init intel_lu_done(void)
 {
 	for (u32 n = 0; n < vtd_handed.nr_units; n++) {
 		struct iommu_liveupdate_unit_ser *unit = &vtd_handed.units[n];
@@ -302,7 +482,7 @@ void intel_lu_done(void)
 		for (u64 i = 0; i < unit->nr_pages; i++) {
 			u64 page = unit->first_page + i;
 
-			/* With nointremap the hardware keeps the table that it has */
+			/* If remapping could not be set up the hardware keeps what it has */
 			if ((vtd_handed.pages[page] & VTD_PAGE_MASK) != interrupts)
 				iommu_lu_free(&vtd_handed, page, 1);
 		}
@@ -312,13 +492,16 @@ void intel_lu_done(void)
 	}
 }
 
+/* --- devices ---------------------------------------------------------------------- */
+
 /* Nothing of the frozen domain is cached any more on behalf of this device */
 static void vtd_put(struct vtd_in *in)
 {
-	struct iommu_lu_domain_in *domain = &vtd_handed.domains[in->domain];
+	struct iommu_lu_domain_in *domain = in->domain;
 
-	in->frozen = false;
-	if (--domain->users)
+	in->in_use = false;
+	vtd_free_dir(in);
+	if (!domain || --domain->users)
 		return;
 	scoped_guard(mutex, &in->iommu->did_lock)
 		ida_free(&in->iommu->domain_ida, in->did);
@@ -327,16 +510,33 @@ static void vtd_put(struct vtd_in *in)
 
 static void vtd_tear_down(struct vtd_in *in)
 {
+	const struct context_entry none = {};
 	struct context_entry *entry;
 
 	scoped_guard(spinlock, &in->iommu->lock) {
+		if (!vtd_is_copied(in))
+			return;
 		entry = iommu_context_addr(in->iommu, PCI_BUS_NUM(in->rid), in->rid & 0xff, 1);
-		if (entry)
-			copied_context_tear_down(in->iommu, entry, PCI_BUS_NUM(in->rid),
-						 in->rid & 0xff);
+		vtd_lu_replace(in->iommu, entry, &none, in->did, in->rid);
+		clear_context_copied(in->iommu, PCI_BUS_NUM(in->rid), in->rid & 0xff);
 	}
-	if (!vtd_is_copied(in))
-		vtd_put(in);
+	vtd_put(in);
+}
+
+/* In scalable mode the entry leads to the tables of the device all the time */
+static void vtd_set_up(struct device *dev)
+{
+	struct device_domain_info *info = dev_iommu_priv_get(dev);
+
+	if (sm_supported(info->iommu) && intel_pasid_setup_sm_context(dev))
+		dev_err(dev, "Live Update: no memory for an IOMMU entry; its DMA is blocked\n");
+}
+
+bool __intel_lu_is_frozen(struct intel_iommu *iommu, u8 bus, u8 devfn)
+{
+	struct vtd_in *in = vtd_find(iommu, PCI_DEVID(bus, devfn));
+
+	return in && in->domain;
 }
 
 /**
@@ -369,51 +569,49 @@ EXPORT_SYMBOL_GPL(iommu_liveupdate_is_frozen);
  */
 void iommu_liveupdate_release(u32 segment, u16 rid)
 {
-	struct pci_dev *pdev;
+	struct pci_dev *pdev __free(pci_dev_put) = NULL;
 	struct vtd_in *in;
 
 	if (!intel_lu_used)
 		return;
+	pdev = pci_get_domain_bus_and_slot(segment, PCI_BUS_NUM(rid), rid & 0xff);
 	scoped_guard(mutex, &vtd_in_lock) {
-		in = vtd_find(segment, rid);
-		if (!in || !in->frozen)
+		bool found = false;
+
+		list_for_each_entry(in, &vtd_ins, list) {
+			if (in->segment != segment || in->rid != rid || !in->domain || !in->in_use)
+				continue;
+			vtd_tear_down(in);
+			found = true;
+		}
+		if (!found || !pdev || !pdev->dev.iommu)
 			return;
-		vtd_tear_down(in);
+		vtd_set_up(&pdev->dev);
 	}
 
 	/* What its next driver expects has been put off */
-	pdev = pci_get_domain_bus_and_slot(segment, PCI_BUS_NUM(rid), rid & 0xff);
-	if (pdev && pdev->dev.iommu_group)
+	if (pdev->dev.iommu_group)
 		iommu_deferred_attach(&pdev->dev, iommu_get_domain_for_dev(&pdev->dev));
-	pci_dev_put(pdev);
 }
 
-/* Does the new page table lead to where the frozen one does, with the same rights? */
-struct vtd_cover {
-	u64 table;
-	int levels;
-	u64 bad;
-};
-
-static int vtd_covers(void *data, u64 iova, u64 address, u64 size, u64 rights)
+/**
+ * __intel_lu_probe - a device has been found
+ * @dev: device, that the IOMMU driver knows
+ *
+ * The entry is meant for the one that has been preserved: if that has gone, and another has
+ * come to where it was, it must not have it.
+ *
+ * Context: process context.
+ */
+void __intel_lu_probe(struct device *dev)
 {
-	struct vtd_cover *cover = data;
+	struct vtd_in *in = vtd_find_dev(dev);
 
-	while (size) {
-		u64 new_size, new_rights, step;
-		u64 at = vtd_lu_lookup(cover->table, cover->levels, iova, &new_size, &new_rights);
-
-		if (at == U64_MAX || at + (iova & (new_size - 1)) != address ||
-		    rights & ~new_rights) {
-			cover->bad = iova;
-			return -EINVAL;
-		}
-		step = min(size, new_size - (iova & (new_size - 1)));
-		iova += step;
-		address += step;
-		size -= step;
-	}
-	return 0;
+	if (!in || !in->domain || !dev_is_pci(dev) || pci_liveupdate_is_incoming(to_pci_dev(dev)))
+		return;
+	guard(mutex)(&vtd_in_lock);
+	if (in->in_use)
+		vtd_tear_down(in);
 }
 
 /**
@@ -429,61 +627,71 @@ static int vtd_covers(void *data, u64 iova, u64 address, u64 size, u64 rights)
  */
 int __intel_lu_may_attach(struct dmar_domain *domain, struct device *dev)
 {
-	struct device_domain_info *info = dev_iommu_priv_get(dev);
-	struct pt_iommu_vtdss_hw_info hw;
-	struct vtd_cover cover = {};
-	struct vtd_lu_walk walk = { .leaf = vtd_covers, .data = &cover };
-	const struct iommu_lu_domain_in *frozen;
+	struct vtd_lu_table table;
 	struct vtd_in *in;
+	u64 iova;
 	int err;
 
-	if (!intel_lu_is_frozen(info->iommu, info->bus, info->devfn))
-		return 0;
-
 	guard(mutex)(&vtd_in_lock);
-	in = vtd_find(info->iommu->segment, PCI_DEVID(info->bus, info->devfn));
-	if (WARN_ON_ONCE(!in || !in->frozen))
-		return -EINVAL;
+	in = vtd_find_dev(dev);
+	if (!in || !in->domain || !in->in_use)
+		return 0;
 	if (domain->domain.cookie_type != IOMMU_COOKIE_IOMMUFD) {
 		vtd_tear_down(in);
+		vtd_set_up(dev);
 		return 0;
 	}
+	if (pci_liveupdate_leaves_out(PCI_LIVEUPDATE_COVER))
+		return 0;
 
-	frozen = &vtd_handed.domains[in->domain];
-	pt_iommu_vtdss_hw_info(&domain->sspt, &hw);
-	cover.table = hw.ssptptr;
-	cover.levels = agaw_to_level(hw.aw);
-	err = vtd_lu_walk(&walk, frozen->table, frozen->levels, 0);
-	if (err)
+	intel_lu_table_of(domain, &table);
+	err = vtd_lu_covers(&vtd_handed, in->domain, &table, &iova);
+	if (err == -EFAULT)
+		dev_err_ratelimited(dev, "Live Update: cannot be attached: the page table that its DMA uses is damaged; finish its session, which stops it\n");
+	else if (err)
 		dev_err_ratelimited(dev, "Live Update: cannot be attached: what its DMA used before the kexec is not mapped to the same memory, from address %#llx on; map all of it first\n",
-				    cover.bad);
+				    iova);
 	return err;
 }
 
 /**
  * __intel_lu_attached - the device may have another entry
  * @dev: device
- * @end: if it has not, it loses the one that it has
  *
  * Context: process context.
  */
-void __intel_lu_attached(struct device *dev, bool end)
+void __intel_lu_attached(struct device *dev)
 {
-	struct device_domain_info *info = dev_iommu_priv_get(dev);
 	struct vtd_in *in;
 
 	guard(mutex)(&vtd_in_lock);
-	in = vtd_find(info->iommu->segment, PCI_DEVID(info->bus, info->devfn));
-	if (!in || !in->frozen || in->iommu != info->iommu)
-		return;
-	if (!vtd_is_copied(in))
+	in = vtd_find_dev(dev);
+	if (in && in->in_use && !vtd_is_copied(in))
 		vtd_put(in);
-	else if (end)
-		vtd_tear_down(in);
 }
 
 /**
- * __intel_lu_switch - replace a frozen entry by another, at once
+ * __intel_lu_end - the device loses what the previous kernel gave it
+ * @dev: device
+ * @stays: it is given something else
+ *
+ * Context: process context.
+ */
+void __intel_lu_end(struct device *dev, bool stays)
+{
+	struct vtd_in *in;
+
+	guard(mutex)(&vtd_in_lock);
+	in = vtd_find_dev(dev);
+	if (!in || !in->in_use)
+		return;
+	vtd_tear_down(in);
+	if (stays)
+		vtd_set_up(dev);
+}
+
+/**
+ * __intel_lu_switch - replace a copied entry by another, at once
  * @iommu: unit
  * @live: entry that the hardware reads
  * @new: what it is to be, present
@@ -495,16 +703,31 @@ void __intel_lu_attached(struct device *dev, bool end)
 void __intel_lu_switch(struct intel_iommu *iommu, struct context_entry *live,
 		       const struct context_entry *new, u8 bus, u8 devfn)
 {
-	u16 did = context_domain_id(live);
-	u128 was, want;
+	struct vtd_in *in = vtd_find(iommu, PCI_DEVID(bus, devfn));
 
-	memcpy(&was, live, sizeof(was));
-	memcpy(&want, new, sizeof(want));
-	WARN_ON(!try_cmpxchg128((u128 *)live, &was, want));
-	__iommu_flush_cache(iommu, live, sizeof(*live));
-
-	iommu->flush.flush_context(iommu, did, PCI_DEVID(bus, devfn), DMA_CCMD_MASK_NOBIT,
-				   DMA_CCMD_DEVICE_INVL);
-	iommu->flush.flush_iotlb(iommu, did, 0, 0, DMA_TLB_DSI_FLUSH);
+	vtd_lu_replace(iommu, live, new, in->did, in->rid);
 	clear_context_copied(iommu, bus, devfn);
+}
+
+/**
+ * __intel_lu_publish - let the hardware find the PASID table of a device
+ * @dev: device, whose PASID table has the entry that is to be used
+ *
+ * For a device that the hardware is told something else of up to now; otherwise its
+ * table is where the hardware looks.
+ *
+ * Context: process context.
+ */
+void __intel_lu_publish(struct device *dev)
+{
+	struct device_domain_info *info = dev_iommu_priv_get(dev);
+	struct intel_iommu *iommu = info->iommu;
+	struct context_entry *live, next;
+
+	context_entry_set_pasid_table(&next, dev);
+	guard(spinlock)(&iommu->lock);
+	if (!intel_lu_is_copied(iommu, info->bus, info->devfn))
+		return;
+	live = iommu_context_addr(iommu, info->bus, info->devfn, 1);
+	__intel_lu_switch(iommu, live, &next, info->bus, info->devfn);
 }

@@ -92,22 +92,27 @@ static const char *lu_refusal(struct iommufd_device *idev)
 /**
  * iommufd_device_freeze_refusal - can the device go on in its domain during a kexec?
  * @idev: device that is bound to an iommufd
+ * @check: could the device be let reach this during the kexec?
  *
  * As far as it can be told now: what is mapped may change until the domain is frozen.
  *
  * Context: process context; @idev must stay bound.
  * Return: NULL if it can, or why not.
  */
-const char *iommufd_device_freeze_refusal(struct iommufd_device *idev)
+const char *iommufd_device_freeze_refusal(struct iommufd_device *idev,
+					  const struct iommu_liveupdate_check *check)
 {
 	struct iommufd_hw_pagetable *hwpt;
+	struct io_pagetable *iopt;
 
 	guard(mutex)(&idev->igroup->lock);
 	hwpt = lu_hwpt(idev);
 	if (!hwpt || !find_hwpt_paging(hwpt))
 		return "it is not attached to an IOAS";
-	guard(rwsem_read)(&find_hwpt_paging(hwpt)->ioas->iopt.iova_rwsem);
-	return lu_refusal(idev);
+	iopt = &find_hwpt_paging(hwpt)->ioas->iopt;
+	guard(rwsem_write)(&iopt->domains_rwsem);
+	guard(rwsem_read)(&iopt->iova_rwsem);
+	return lu_refusal(idev) ?: iommu_liveupdate_look(hwpt->domain, check);
 }
 EXPORT_SYMBOL_NS_GPL(iommufd_device_freeze_refusal, "IOMMUFD");
 
@@ -194,21 +199,30 @@ EXPORT_SYMBOL_NS_GPL(iommufd_device_is_frozen, "IOMMUFD");
 /**
  * iommufd_lu_hold_still - a device that goes on in a frozen domain is about to be attached
  * @idev: device
- * @paging: what it is attached to
+ * @hwpt: what it is attached to
+ * @pasid: for requests with this PASID
  *
  * It is compared with what the device uses up to now, and nobody may change it between
- * that and the moment at which it takes its place.
+ * that and the moment at which it takes its place. What is nested, or for requests that
+ * the device has not made up to now, comes when that is done.
  *
  * Context: process context.
- * Return: for iommufd_lu_let_go(): NULL if the device does not.
+ * Return: for iommufd_lu_let_go(): NULL if the device does not; ERR_PTR(-EBUSY) if
+ * something else comes first.
  */
 struct io_pagetable *iommufd_lu_hold_still(struct iommufd_device *idev,
-					   struct iommufd_hwpt_paging *paging)
+					   struct iommufd_hw_pagetable *hwpt,
+					   ioasid_t pasid)
 {
-	if (!paging || !iommu_liveupdate_is_frozen(idev->dev))
+	struct io_pagetable *iopt;
+
+	if (!iommu_liveupdate_is_frozen(idev->dev))
 		return NULL;
-	down_write(&paging->ioas->iopt.domains_rwsem);
-	return &paging->ioas->iopt;
+	if (hwpt->obj.type != IOMMUFD_OBJ_HWPT_PAGING || pasid != IOMMU_NO_PASID)
+		return ERR_PTR(-EBUSY);
+	iopt = &find_hwpt_paging(hwpt)->ioas->iopt;
+	down_write(&iopt->domains_rwsem);
+	return iopt;
 }
 
 /**
@@ -217,6 +231,6 @@ struct io_pagetable *iommufd_lu_hold_still(struct iommufd_device *idev,
  */
 void iommufd_lu_let_go(struct io_pagetable *iopt)
 {
-	if (iopt)
+	if (!IS_ERR_OR_NULL(iopt))
 		up_write(&iopt->domains_rwsem);
 }

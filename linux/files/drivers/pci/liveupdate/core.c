@@ -65,6 +65,18 @@ DEFINE_STATIC_KEY_FALSE(pci_lu_used_key);
 unsigned long pci_lu_break;
 module_param_named(break, pci_lu_break, ulong, 0600);
 
+/**
+ * pci_liveupdate_leaves_out - has a test said to leave this out?
+ * @part: what
+ *
+ * Return: true if so; without CONFIG_PCI_LIVEUPDATE_DEBUG never.
+ */
+bool pci_liveupdate_leaves_out(enum pci_liveupdate_part part)
+{
+	return pci_lu_break & BIT(part);
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_leaves_out);
+
 /* The number that is handed over, whatever it would be */
 unsigned int pci_lu_abi_version;
 module_param_named(abi_version, pci_lu_abi_version, uint, 0600);

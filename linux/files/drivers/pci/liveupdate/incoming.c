@@ -450,6 +450,46 @@ u64 pci_liveupdate_iommu(void)
 	return lu_in.header->iommu;
 }
 
+/* An IOMMU driver answers for all devices that go on translated, or has paused them */
+static bool lu_iommu_is_taken __ro_after_init;
+
+/**
+ * pci_liveupdate_iommu_taken - what the previous kernel has said about its IOMMUs is known
+ *
+ * By an IOMMU driver that has taken over what it can, and has paused the other devices.
+ *
+ * Context: at boot, before device initcalls.
+ */
+void __init pci_liveupdate_iommu_taken(void)
+{
+	lu_iommu_is_taken = true;
+}
+
+static int __init lu_is_translated(u32 domain, u16 bdf,
+				   const struct pci_liveupdate_iommu_ser *iommu, void *data)
+{
+	*(unsigned long *)data = pci_lu_key(domain, bdf);
+	return 1;
+}
+
+/*
+ * Firmware tables that cannot be read, or that a command line has switched off: the IOMMU
+ * goes on with tables that nobody has, knows no devices but those, and cannot be found.
+ */
+static int __init lu_check_translated(void)
+{
+	unsigned long key;
+
+	if (lu_iommu_is_taken || !pci_liveupdate_each_translated(lu_is_translated, &key))
+		return 0;
+	liveupdate_fatal("PCI",
+			 "the IOMMU that translates for %04lx:%02lx:%02lx.%lu since before the kexec has no driver; boot this kernel without what keeps it from being found (acpi=off and the like)",
+			 key >> 16, key >> 8 & 0xff, key >> 3 & 0x1f, key & 7);
+}
+
+/* Those of architectures, which IOMMU drivers are started by, come before */
+rootfs_initcall(lu_check_translated);
+
 /**
  * pci_liveupdate_each_translated - call a function for each device in a frozen domain
  * @fn: called with pci_lu_rwsem held for reading

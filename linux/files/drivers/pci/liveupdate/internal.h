@@ -376,10 +376,12 @@ static inline unsigned long pci_lu_key(u32 domain, u16 bdf)
 #define PCI_LU_BREAK_VERDICT		BIT(28)	/* say what only version 2 can */
 #define PCI_LU_BREAK_DOMAIN		BIT(29)	/* hand over another Domain ID */
 
+/* Bits that other directories ask for are in enum pci_liveupdate_part: 30, 31, 62 */
+
 /* Do not keep that, see enum pci_lu_keep: bits 8 to 23, and on from 32 */
 static inline unsigned long pci_lu_break_keep(enum pci_lu_keep what)
 {
-	static_assert(PCI_LU_KEEP_NR <= 16 + BITS_PER_LONG - 32);
+	static_assert(PCI_LU_KEEP_NR <= 16 + PCI_LIVEUPDATE_SWITCH - 32);
 	return what < 16 ? BIT(8 + what) : BIT(16 + what);
 }
 

@@ -105,6 +105,7 @@
 #include <linux/liveupdate.h>
 #include <linux/module.h>
 #include <linux/pci.h>
+#include <linux/shmem_fs.h>
 #include <linux/vfio.h>
 
 #include "vfio_pci_liveupdate.h"
@@ -276,12 +277,48 @@ static struct vfio_pci_liveupdate_ser *lu_describe(struct vfio_pci_core_device *
 	return ser;
 }
 
+/* What a folio belonged to when it was looked at is not freed meanwhile */
+static bool lu_is_of_memfd(struct folio *folio)
+{
+	const struct address_space *mapping;
+
+	guard(rcu)();
+	mapping = READ_ONCE(folio->mapping);
+	return mapping && !folio_test_anon(folio) && shmem_mapping(mapping);
+}
+
+static const char lu_not_memory[] = "it may access what is not memory; unmap that";
+
+/*
+ * Could this be in the session of the device when the kexec begins? Memory that is in no
+ * memfd, or was punched out of one and is mapped still, cannot, and is known as early as
+ * this. That the file belongs to the session is asked when nobody can add it any more.
+ */
+static const char *lu_leaf_could_be(void *data, phys_addr_t start, size_t size)
+{
+	unsigned long pfn = PHYS_PFN(start), end = PHYS_PFN(start + size);
+
+	while (pfn < end) {
+		struct folio *folio;
+
+		if (!pfn_valid(pfn))
+			return lu_not_memory;
+		folio = pfn_folio(pfn);
+		if (!lu_is_of_memfd(folio))
+			return "not all of its memory is that of memfds; map no other";
+		pfn = folio_pfn(folio) + folio_nr_pages(folio);
+	}
+	return NULL;
+}
+
 /* Behind an IOMMU: can DMA go on with the page table that the user has made? */
 static const char *lu_why_not_translated(struct vfio_pci_core_device *vdev, struct file *file)
 {
+	static const struct iommu_liveupdate_check check = { .leaf = lu_leaf_could_be };
+
 	if (vdev->vdev.noiommu || vfio_file_cdev_bound(file))
 		return "an IOMMU translates for it";
-	return iommufd_device_freeze_refusal(vdev->vdev.iommufd_device);
+	return iommufd_device_freeze_refusal(vdev->vdev.iommufd_device, &check);
 }
 
 static int vfio_pci_lu_preserve(struct liveupdate_file_op_args *args)
@@ -345,6 +382,7 @@ static void lu_thaw(struct vfio_pci_core_device *vdev)
 struct lu_leaves {
 	const struct liveupdate_file_op_args *args;
 	const struct address_space *known;
+	unsigned long valid;		/* a part of memory that is there, as pfn_valid() has it */
 };
 
 /*
@@ -357,12 +395,17 @@ static const char *lu_leaf(void *data, phys_addr_t start, size_t size)
 	unsigned long pfn = PHYS_PFN(start), end = PHYS_PFN(start + size);
 	struct lu_leaves *leaves = data;
 
+	if (pci_liveupdate_leaves_out(PCI_LIVEUPDATE_LEAVES))
+		return NULL;
 	while (pfn < end) {
 		const struct address_space *mapping;
 		struct folio *folio;
 
-		if (!pfn_valid(pfn))
-			return "it may access what is not memory; unmap that";
+		if (ALIGN_DOWN(pfn, PAGES_PER_SUBSECTION) != leaves->valid) {
+			if (!pfn_valid(pfn))
+				return lu_not_memory;
+			leaves->valid = ALIGN_DOWN(pfn, PAGES_PER_SUBSECTION);
+		}
 		folio = pfn_folio(pfn);
 		mapping = READ_ONCE(folio->mapping);
 		if (!mapping || (mapping != leaves->known &&
@@ -377,7 +420,7 @@ static const char *lu_leaf(void *data, phys_addr_t start, size_t size)
 static int lu_freeze_domain(struct vfio_pci_core_device *vdev,
 			    const struct liveupdate_file_op_args *args)
 {
-	struct lu_leaves leaves = { .args = args };
+	struct lu_leaves leaves = { .args = args, .valid = ULONG_MAX };
 	const struct iommu_liveupdate_check check = { .leaf = lu_leaf, .data = &leaves };
 	struct pci_liveupdate_iommu_ser domain;
 	const char *why;

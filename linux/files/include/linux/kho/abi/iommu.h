@@ -23,7 +23,10 @@
  * reader refuses it if it is not.
  *
  * Units, domains and pages are in a &struct kho_block_set each, and have numbers from
- * zero in that order.
+ * zero in that order. Each page has one user: those of the domains come first, in the order
+ * of these, then those of the units. The pages of a domain are in the order in which a walk
+ * from the first entry of the top of its page table on meets them, first of what an entry
+ * leads to, and then of the next entry.
  */
 
 /**
@@ -51,12 +54,28 @@ static_assert(sizeof(struct iommu_liveupdate_ser) == 128);
 /**
  * enum iommu_liveupdate_kind - which hardware, and how its tables are to be read
  * @IOMMU_LIVEUPDATE_VTD_LEGACY: VT-d in legacy mode: a root table and context tables
- *	(VT-d 4.1, sec 9.1 and 9.3), second-stage page tables (sec 9.8)
+ *	(VT-d 4.1, sec 9.1 and 9.3)
+ * @IOMMU_LIVEUPDATE_VTD_SCALABLE: VT-d in scalable mode: a root table, context tables,
+ *	PASID directories of the smallest size and PASID tables (sec 9.2, 9.4 to 9.6), of
+ *	which the entry of PASID 0 is in use and no other
  * @IOMMU_LIVEUPDATE_KIND_NR: number of kinds, not one itself
  */
 enum iommu_liveupdate_kind {
 	IOMMU_LIVEUPDATE_VTD_LEGACY	= 0,
+	IOMMU_LIVEUPDATE_VTD_SCALABLE	= 1,
 	IOMMU_LIVEUPDATE_KIND_NR
+};
+
+/**
+ * enum iommu_liveupdate_format - how a page table is to be read
+ * @IOMMU_LIVEUPDATE_VTD_SECOND: VT-d second stage (VT-d 4.1, sec 9.8)
+ * @IOMMU_LIVEUPDATE_VTD_FIRST: VT-d first stage (sec 9.7); in scalable mode only
+ * @IOMMU_LIVEUPDATE_FORMAT_NR: number of formats, not one itself
+ */
+enum iommu_liveupdate_format {
+	IOMMU_LIVEUPDATE_VTD_SECOND	= 0,
+	IOMMU_LIVEUPDATE_VTD_FIRST	= 1,
+	IOMMU_LIVEUPDATE_FORMAT_NR
 };
 
 /**
@@ -90,6 +109,8 @@ static_assert(sizeof(struct iommu_liveupdate_unit_ser) == 64);
  * @levels:	levels of the page table
  * @first_page:	number of the first of its pages
  * @nr_pages:	how many it has. They can be freed once no device is in the domain
+ * @format:	&enum iommu_liveupdate_format
+ * @reserved32:	zero
  * @reserved:	zero
  */
 struct iommu_liveupdate_domain_ser {
@@ -98,7 +119,9 @@ struct iommu_liveupdate_domain_ser {
 	u32 levels;
 	u64 first_page;
 	u64 nr_pages;
-	u64 reserved[4];
+	u32 format;
+	u32 reserved32;
+	u64 reserved[3];
 };
 
 static_assert(sizeof(struct iommu_liveupdate_domain_ser) == 64);
