@@ -97,7 +97,7 @@ NO_ROOM = (STOPPED, "memfd_luo: failed to setup file: ",
            "Live Update: cannot be retrieved: no memory")
 OUTSIDE = "Live Update: cannot be handed over: not all of its memory is in memfds"
 STILL_ON = r"DMAR: Translation was enabled for dmar\d+ but we are not in kdump mode"
-UNIT_ON = (r"DMAR: VT-d is on despite the command line: devices go on behind it|"
+UNIT_ON = (r"DMAR: (VT-d|Live Update: Interrupt remapping) is on despite the command line|"
            r"Live Update: cannot be attached: what its DMA used before the kexec is not mapped")
 UNIT_OFF = "DMAR: DMAR unit .* stays off despite the command line"
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Behind a VT-d in scalable mode a device is paused, and goes on when its owner wants it to."""
+"""Behind a VT-d that the next kernel cannot be told of a device is paused, and goes on when its
+owner wants it to."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from rig.machine import LIVE_UPDATE, Machine
 from rig.nic import PAGE, Nic
 from rig.topology import Topology, edu, nic, root_port
 
-ON = "intel_iommu=on,sm_on iommu.passthrough=0"
+# The oldest kernels that can be gone to know nothing of frozen domains.
+ON = ("intel_iommu=on,sm_on iommu.passthrough=0 pci_liveupdate.abi_newest=0x4c550001")
 MASTER, MEMORY = 0x4, 0x2
 
 # Where the devices find their memory. No kernel uses the physical memory at these addresses, so

@@ -130,7 +130,15 @@ static int cmd_set_token(struct agent_call *c)
 
 static int cmd_ioas(struct agent_call *c)
 {
-	return vfio_noiommu_ioas(&c->thing->v);
+	struct agent_thing *other;
+
+	if (!c->argc)
+		return vfio_noiommu_ioas(&c->thing->v);
+	other = agent_find(c->agent, c->argv[0], AGENT_DEVICE);
+	if (!other)
+		return -ENOENT;
+	c->thing->v.ioas_id = other->v.ioas_id;
+	return 0;
 }
 
 static int cmd_attach(struct agent_call *c)
@@ -475,13 +483,93 @@ static int cmd_hammer(struct agent_call *c)
 	return -pthread_create(&thread, NULL, hammer_thread, &args);
 }
 
+/* The same of "hammer-maps" */
+struct hammer_maps {
+	__u64 map[2];		/* done, refused with EBUSY */
+	__u64 unmap[2];
+	__u64 attach[2];	/* tried when mapping is refused, and so is detaching */
+	__u64 detach[2];
+	__u64 other;
+	__u64 other_errno;
+};
+
+struct hammer_maps_args {
+	struct vfio_noiommu v;	/* a copy: what is mapped here is the thread's business */
+	struct hammer_maps *h;
+	int memfd;
+	__u64 size;
+	__u64 iova;
+};
+
+static bool hammer_maps_note(struct hammer_maps *h, __u64 count[2], int ret)
+{
+	if (ret && ret != -EBUSY) {
+		h->other++;
+		h->other_errno = -ret;
+		return false;
+	}
+	count[!!ret]++;
+	return ret;
+}
+
+static void *hammer_maps_thread(void *data)
+{
+	struct vfio_device_detach_iommufd_pt detach = { .argsz = sizeof(detach) };
+	struct hammer_maps_args *args = data;
+	struct hammer_maps *h = args->h;
+	struct vfio_noiommu *v = &args->v;
+	bool mapped = false, refused;
+	int ret;
+
+	for (;;) {
+		if (mapped)
+			refused = hammer_maps_note(h, h->unmap, vfio_noiommu_unmap(v));
+		else
+			refused = hammer_maps_note(h, h->map,
+						   vfio_noiommu_map_at(v, args->memfd, args->size,
+								       args->iova));
+		if (!refused) {
+			mapped = !mapped;
+			continue;
+		}
+		hammer_maps_note(h, h->attach, vfio_noiommu_attach_ioas(v));
+		ret = ioctl(v->cdev, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach) ? -errno : 0;
+		hammer_maps_note(h, h->detach, ret);
+		usleep(200);
+	}
+	return NULL;		/* it ends with the process */
+}
+
+static int cmd_hammer_maps(struct agent_call *c)
+{
+	struct agent_thing *mem = agent_find(c->agent, c->argv[0], AGENT_MEMORY);
+	struct agent_thing *counts = agent_find(c->agent, c->argv[2], AGENT_MEMORY);
+	__u64 offset = agent_number(c, 3, 0);
+	static struct hammer_maps_args args;
+	pthread_t thread;
+
+	if (!mem || !counts)
+		return -EBADF;
+	if (args.h)
+		return -EALREADY;
+	if (counts->size < sizeof(*args.h) || offset > counts->size - sizeof(*args.h))
+		return -ERANGE;
+	args = (struct hammer_maps_args){
+		.v = c->thing->v,
+		.h = (struct hammer_maps *)(counts->map + offset),
+		.memfd = mem->fd, .size = mem->size, .iova = agent_number(c, 1, 0),
+	};
+	return -pthread_create(&thread, NULL, hammer_maps_thread, &args);
+}
+
 const struct agent_command agent_device_commands[] = {
 	{ "open", cmd_open, AGENT_NEW, 1, "DEV BDF; its cdev" },
 	{ "open-group", cmd_open_group, AGENT_NEW, 1, "DEV BDF; through its group" },
 	{ "bind", cmd_bind, AGENT_DEVICE, 0, "DEV [OTHER]; to a new iommufd, or that of OTHER" },
 	{ "token", cmd_token, AGENT_DEVICE, 1, "DEV HEX; the VF token to bind with" },
 	{ "set-token", cmd_set_token, AGENT_DEVICE, 1, "DEV HEX; the VF token of all of its VFs" },
-	{ "ioas", cmd_ioas, AGENT_DEVICE, 0, "DEV; a new one, for map and attach" },
+	{ "ioas", cmd_ioas, AGENT_DEVICE, 0,
+	  "DEV [OTHER]; a new one for map and attach, or that of OTHER" },
 	{ "attach", cmd_attach, AGENT_DEVICE, 0, "DEV [ioas]; to a new IOAS, or the last one" },
 	{ "detach", cmd_detach, AGENT_DEVICE, 0, "DEV" },
 	{ "map", cmd_map, AGENT_DEVICE, 1, "DEV MEM [IOVA]" },
@@ -498,6 +586,8 @@ const struct agent_command agent_device_commands[] = {
 	{ "info", cmd_info, AGENT_DEVICE, 0, "DEV" },
 	{ "low-power", cmd_low_power, AGENT_DEVICE, 1, "DEV enter|exit" },
 	{ "export", cmd_export, AGENT_DEVICE, 3, "DEV BAR LENGTH NAME; as a dma-buf" },
+	{ "hammer-maps", cmd_hammer_maps, AGENT_DEVICE, 4,
+	  "DEV MEM IOVA COUNTS OFFSET; map and unmap from now on, counted in COUNTS" },
 	{ "hammer", cmd_hammer, AGENT_DEVICE, 2,
 	  "DEV MEM OFFSET [reset]; config writes and so on from now on, counted there" },
 	{ }
