@@ -217,7 +217,8 @@ int pcilu_session_attach(struct pcilu *lu, const char *name,
  * @session: where it is stored, as in pcilu_session_create()
  *
  * From the daemon, a session can be retrieved again and again until it is
- * released or finished: a program that died meanwhile goes on where it was. From
+ * released or finished: a program that died meanwhile goes on where it was, with
+ * the iommufd that pcilu_session_kept_iommufd() gives. From
  * /dev/liveupdate it can be retrieved once, and closing it finishes it.
  *
  * Return: 0, or an error of pcilu_session_create() other than -EEXIST, or
@@ -492,6 +493,45 @@ int pcilu_session_preserve_fd(struct pcilu_session *session, int fd,
  * been used up fails in the same way again.
  */
 int pcilu_session_retrieve_fd(struct pcilu_session *session, uint64_t token);
+
+/**
+ * pcilu_session_keep_iommufd - have the daemon keep the iommufd of a session's devices
+ * @lu: the connection that the session came through
+ * @session: an incoming session
+ * @iommufd: the descriptor, which stays the caller's
+ *
+ * To be called before a device of the session is bound to it. The session has the
+ * device files for whoever retrieves them, but one that is bound stays bound to the
+ * iommufd of the program that did it: if that program dies before the session is
+ * finished, who comes after it needs this one. The daemon keeps one for each session,
+ * the last, until the session is finished or released.
+ *
+ * Return: 0, or
+ * -EINVAL	@session is outgoing, or @iommufd is none
+ * -ENOENT	the daemon does not hold the session
+ * -EOPNOTSUPP	the session is not from a daemon
+ * -EACCES	the daemon's policy does not allow the caller this name
+ * -EMFILE	the daemon has no more descriptors
+ * -ECONNRESET	the daemon went away, or is one that keeps nothing
+ * -ETIMEDOUT, -EPROTO  as in pcilu_session_create()
+ */
+int pcilu_session_keep_iommufd(struct pcilu *lu, struct pcilu_session *session,
+			       int iommufd);
+
+/**
+ * pcilu_session_kept_iommufd - the iommufd that is kept with a session
+ * @lu: the connection that the session came through
+ * @session: an incoming session
+ *
+ * What is in it is as the program that died has left it. A device file that answers
+ * VFIO_DEVICE_GET_INFO is bound to it.
+ *
+ * Return: a descriptor, close-on-exec, which the caller owns, or an error of
+ * pcilu_session_keep_iommufd(), or
+ * -ENOENT	none is kept, or the daemon does not hold the session
+ * -EINVAL	@session is outgoing, or the daemon is one that keeps nothing
+ */
+int pcilu_session_kept_iommufd(struct pcilu *lu, struct pcilu_session *session);
 
 /**
  * pcilu_session_finish - say that the live update of a session is done

@@ -93,12 +93,13 @@ static void drop(int *sock)
 	*sock = -1;
 }
 
-static int send_until(int sock, const struct pcilu_msg *request, int64_t end)
+static int send_until(int sock, const struct pcilu_msg *request, int fd,
+		      int64_t end)
 {
 	int err;
 
 	for (;;) {
-		err = pcilu_msg_send(sock, request, -1);
+		err = pcilu_msg_send(sock, request, fd);
 		if (err == -EAGAIN)
 			err = wait_for(sock, POLLOUT, end);
 		else if (err != -EINTR)
@@ -109,12 +110,13 @@ static int send_until(int sock, const struct pcilu_msg *request, int64_t end)
 }
 
 /* A broken connection shows when the request is sent: then try a new one, once */
-static int send_request(int *sock, const struct pcilu_msg *request, int64_t end)
+static int send_request(int *sock, const struct pcilu_msg *request, int fd,
+			int64_t end)
 {
 	int err;
 
 	if (*sock >= 0) {
-		err = send_until(*sock, request, end);
+		err = send_until(*sock, request, fd, end);
 		if (err != -EPIPE && err != -ECONNRESET)
 			return err;
 		drop(sock);
@@ -126,7 +128,7 @@ static int send_request(int *sock, const struct pcilu_msg *request, int64_t end)
 		return err == -ENOENT || err == -ECONNREFUSED ? -ECONNRESET :
 								err;
 	}
-	return send_until(*sock, request, end);
+	return send_until(*sock, request, fd, end);
 }
 
 int pcilu_client_take(int sock, const struct pcilu_msg *request,
@@ -161,7 +163,8 @@ static int reserve(const struct pcilu_msg *request)
 
 	if (request->type != PCILU_MSG_CREATE &&
 	    request->type != PCILU_MSG_ATTACH &&
-	    request->type != PCILU_MSG_RETRIEVE)
+	    request->type != PCILU_MSG_RETRIEVE &&
+	    request->type != PCILU_MSG_KEPT)
 		return -1;
 	fd = eventfd(0, EFD_CLOEXEC);
 	return fd < 0 ? -errno : fd;
@@ -170,6 +173,7 @@ static int reserve(const struct pcilu_msg *request)
 int pcilu_client_call(int *sock, uint32_t *serial, struct pcilu_msg *request,
 		      struct pcilu_msg *reply, int *fd)
 {
+	int with = request->flags & PCILU_MSG_F_FD ? *fd : -1;
 	int64_t end = now_ms() + TIME_LIMIT_MS;
 	autoclose int place = reserve(request);
 	int err;
@@ -178,7 +182,7 @@ int pcilu_client_call(int *sock, uint32_t *serial, struct pcilu_msg *request,
 	if (place < -1)
 		return place;
 	request->serial = ++*serial;
-	err = send_request(sock, request, end);
+	err = send_request(sock, request, with, end);
 	if (!err)
 		err = wait_for(*sock, POLLIN, end);
 	if (!err) {

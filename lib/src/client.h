@@ -20,7 +20,8 @@ int pcilu_client_take(int sock, const struct pcilu_msg *request,
 
 /*
  * Sends @request, fills in its serial, and waits for the reply. Connects again if
- * the daemon was restarted since the last call and the request did not get out.
+ * the daemon was restarted since the last call and the request did not get out. What
+ * is in @fd goes with a request that has PCILU_MSG_F_FD set.
  * Returns 0 with the reply in @reply and its descriptor in @fd (-1 if none), the
  * error that the daemon replied, or -ECONNRESET, -ETIMEDOUT, -EMFILE, -EPROTO.
  */

@@ -10,7 +10,7 @@
 
 /* Which fields a request of a type may use; all others are zero */
 static const struct {
-	unsigned int name : 1, direction : 1, index : 1, value : 1;
+	unsigned int name : 1, direction : 1, index : 1, value : 1, fd : 1;
 } uses[PCILU_MSG_NR] = {
 	[PCILU_MSG_CREATE] = { .name = 1 },
 	[PCILU_MSG_ATTACH] = { .name = 1 },
@@ -22,6 +22,8 @@ static const struct {
 	[PCILU_MSG_ANSWER] = { .index = 1, .value = 1 },
 	[PCILU_MSG_EVENT] = { .index = 1, .value = 1 },
 	[PCILU_MSG_SUBSCRIBERS] = { .index = 1 },
+	[PCILU_MSG_KEEP] = { .name = 1, .fd = 1 },
+	[PCILU_MSG_KEPT] = { .name = 1 },
 };
 
 static int is_zero(const void *p, size_t len)
@@ -75,7 +77,8 @@ int pcilu_msg_parse_request(const void *buf, size_t len, struct pcilu_msg *out)
 
 	if (err)
 		return err;
-	if (out->flags || out->error || out->uid || out->pid)
+	if (out->flags != (uses[out->type].fd ? PCILU_MSG_F_FD : 0) ||
+	    out->error || out->uid || out->pid)
 		return -EINVAL;
 	if (!uses[out->type].name != !out->name[0])
 		return -EINVAL;

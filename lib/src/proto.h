@@ -4,7 +4,7 @@
  *
  * The socket is a SOCK_SEQPACKET one, so a message is whole or is not there. Each
  * has the same fixed size in both directions, and each request has one reply. A
- * descriptor comes with a reply that has PCILU_MSG_F_FD set, never with a request.
+ * descriptor comes with a message that has PCILU_MSG_F_FD set: a reply, or KEEP.
  * Unused fields are zero, and a reader refuses them if they are not: what is
  * refused today can have a meaning tomorrow.
  */
@@ -45,6 +45,9 @@
  *	the subscriber's name, uid and pid, and value; the last of them has no name.
  *	They can come before the reply. A connection that ends before DONE aborts.
  * @PCILU_MSG_SUBSCRIBERS: index, as for LIST: name, uid and pid of a subscriber
+ * @PCILU_MSG_KEEP: name of an incoming session, and a descriptor of an iommufd, which
+ *	is kept until the session is released. What was kept before it no longer is.
+ * @PCILU_MSG_KEPT: name. The reply has that descriptor.
  */
 enum pcilu_msg_type {
 	PCILU_MSG_HELLO = 1,
@@ -59,6 +62,8 @@ enum pcilu_msg_type {
 	PCILU_MSG_ANSWER,
 	PCILU_MSG_EVENT,
 	PCILU_MSG_SUBSCRIBERS,
+	PCILU_MSG_KEEP,
+	PCILU_MSG_KEPT,
 	PCILU_MSG_NR
 };
 

@@ -153,6 +153,30 @@ int pcilu_session_release(struct pcilu *lu, struct pcilu_session *session)
 	return pcilu_connection_call(lu, &request, &reply, &fd);
 }
 
+int pcilu_session_keep_iommufd(struct pcilu *lu, struct pcilu_session *session,
+			       int iommufd)
+{
+	struct pcilu_msg request, reply;
+
+	if (!lu || !session || iommufd < 0 ||
+	    session->direction != PCILU_DIRECTION_INCOMING)
+		return -EINVAL;
+	if (!pcilu_is_daemon(lu))
+		return -EOPNOTSUPP;
+	pcilu_msg_init(&request, PCILU_MSG_KEEP, session->name);
+	request.flags = PCILU_MSG_F_FD;
+	return pcilu_connection_call(lu, &request, &reply, &iommufd);
+}
+
+int pcilu_session_kept_iommufd(struct pcilu *lu, struct pcilu_session *session)
+{
+	if (!lu || !session || session->direction != PCILU_DIRECTION_INCOMING)
+		return -EINVAL;
+	if (!pcilu_is_daemon(lu))
+		return -EOPNOTSUPP;
+	return pcilu_connection_session(lu, PCILU_MSG_KEPT, session->name);
+}
+
 int pcilu_session_finish(struct pcilu *lu, struct pcilu_session *session)
 {
 	int err;

@@ -23,7 +23,7 @@ POLICY = "user root use *\nuser root hold\nuser * use shared-*\n"
 MSG = struct.Struct("=IHHIIiIIIiI8s64s")
 MAGIC, VERSION = 0x554c4350, 1
 (HELLO, CREATE, ATTACH, RETRIEVE, RELEASE, LIST, HOLD, FOLLOW, SUBSCRIBE, ANSWER, EVENT,
- SUBSCRIBERS) = range(1, 13)
+ SUBSCRIBERS, KEEP, KEPT) = range(1, 15)
 F_REPLY, F_FD, F_HELD = 1, 2, 4
 
 

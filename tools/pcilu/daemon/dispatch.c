@@ -15,7 +15,7 @@ struct call {
 	const struct peer *peer;
 	const struct pcilu_msg *request;
 	struct pcilu_msg *reply;
-	int *fd;
+	int *came, *fd;
 };
 
 static bool begins_with(const char *name, const char *prefix)
@@ -199,11 +199,14 @@ static int do_release(const struct call *c)
 	 */
 	gone = *e;
 	e->fd = -1;
+	e->kept = -1;
 	registry_remove(c->d->registry, e);
 	if (gone.fd < 0)
 		return 0;
 	c->d->ops->dropped(c->d->ctx, &gone);
 	close(gone.fd);
+	if (gone.kept >= 0)
+		close(gone.kept);
 	return 0;
 }
 
@@ -283,6 +286,44 @@ static int do_subscribers(const struct call *c)
 	return -ENOENT;
 }
 
+static int do_keep(const struct call *c)
+{
+	struct entry *e;
+	int err;
+
+	if (may_use(c))
+		return -EACCES;
+	e = registry_find(c->d->registry, PCILU_DIRECTION_INCOMING,
+			  c->request->name);
+	if (!e || e->fd < 0)
+		return -ENOENT;
+	/* Nothing else: closing it must not depend on whoever gave it */
+	if (!c->d->ops->is_iommufd(c->d->ctx, *c->came))
+		return -EINVAL;
+	err = may_add(c, e);
+	if (err)
+		return err;
+	if (e->kept >= 0)
+		close(e->kept);
+	e->kept = take_fd(c->came);
+	c->d->ops->kept(c->d->ctx, e);
+	return 0;
+}
+
+static int do_kept(const struct call *c)
+{
+	struct entry *e;
+
+	if (may_use(c))
+		return -EACCES;
+	e = registry_find(c->d->registry, PCILU_DIRECTION_INCOMING,
+			  c->request->name);
+	if (!e || e->fd < 0 || e->kept < 0)
+		return -ENOENT;
+	*c->fd = e->kept;
+	return 0;
+}
+
 static int (*const handlers[PCILU_MSG_NR])(const struct call *c) = {
 	[PCILU_MSG_HELLO] = do_hello,
 	[PCILU_MSG_CREATE] = do_create,
@@ -296,19 +337,28 @@ static int (*const handlers[PCILU_MSG_NR])(const struct call *c) = {
 	[PCILU_MSG_SUBSCRIBE] = do_subscribe,
 	[PCILU_MSG_EVENT] = do_event,
 	[PCILU_MSG_SUBSCRIBERS] = do_subscribers,
+	[PCILU_MSG_KEEP] = do_keep,
+	[PCILU_MSG_KEPT] = do_kept,
 };
 
 int dispatch(struct dispatch *d, struct member *from, const void *buf,
-	     size_t len, struct pcilu_msg *reply, int *fd)
+	     size_t len, int *came, struct pcilu_msg *reply, int *fd)
 {
 	struct pcilu_msg request;
-	const struct call c = { d, from, &from->peer, &request, reply, fd };
+	const struct call c = { .d = d,
+				.from = from,
+				.peer = &from->peer,
+				.request = &request,
+				.reply = reply,
+				.came = came,
+				.fd = fd };
 	int err;
 
 	*fd = -1;
 	err = pcilu_msg_parse_request(buf, len, &request);
-	if (err == -EPROTO)
-		return err;
+	if (err == -EPROTO ||
+	    (*came >= 0) != (!err && request.flags & PCILU_MSG_F_FD))
+		return -EPROTO;
 	pcilu_msg_init(reply, request.type, NULL);
 	reply->serial = request.serial;
 	if (!err)

@@ -23,7 +23,9 @@ struct dispatch_ops {
 	int (*retrieve)(void *ctx, const char *name);
 	/* Is a descriptor left for this user? */
 	bool (*has_room)(void *ctx, uid_t uid);
+	bool (*is_iommufd)(void *ctx, int fd);
 	void (*held)(void *ctx, struct entry *entry);
+	void (*kept)(void *ctx, const struct entry *entry);
 	void (*dropped)(void *ctx, const struct entry *entry);
 	void (*tick)(void *ctx); /* once a second */
 };
@@ -37,11 +39,12 @@ struct dispatch {
 };
 
 /*
- * Handles a message of @len bytes. Returns 0 with a @reply and the descriptor to
+ * Handles a message of @len bytes with the descriptor that came with it, or -1, in
+ * @came; one that is taken is replaced by -1. Returns 0 with a @reply and the descriptor to
  * send with it (the registry's own, or -1), or -EPROTO if the peer does not speak
  * the protocol and is to be disconnected.
  */
 int dispatch(struct dispatch *d, struct member *from, const void *buf,
-	     size_t len, struct pcilu_msg *reply, int *fd);
+	     size_t len, int *came, struct pcilu_msg *reply, int *fd);
 
 #endif /* PCILUD_DISPATCH_H */

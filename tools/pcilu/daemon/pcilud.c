@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
@@ -76,6 +78,19 @@ static bool op_has_room(void *ctx, uid_t uid)
 	may = server_may_use(&d->limits, uid, probe);
 	close(probe);
 	return may;
+}
+
+static bool op_is_iommufd(void *ctx, int fd)
+{
+	autofree char *path = path_of("/sys/class/misc/iommu/dev");
+	autofree char *line = NULL;
+	unsigned int major, minor;
+	struct stat st;
+
+	(void)ctx;
+	return path && path_line(path, &line) > 0 &&
+	       sscanf(line, "%u:%u", &major, &minor) == 2 && !fstat(fd, &st) &&
+	       S_ISCHR(st.st_mode) && st.st_rdev == makedev(major, minor);
 }
 
 /* But for our own */
@@ -145,11 +160,25 @@ static void op_held(void *ctx, struct entry *e)
 	record(JOURNAL_HELD, e);
 }
 
+static void op_kept(void *ctx, const struct entry *e)
+{
+	char name[STORE_NAME_SIZE];
+
+	(void)ctx;
+	store_kept_name(e, name);
+	store_drop(name);
+	store_put(name, e->kept);
+}
+
 static void op_dropped(void *ctx, const struct entry *e)
 {
 	const struct daemon *d = ctx;
 	char name[STORE_NAME_SIZE];
 
+	if (e->kept >= 0) {
+		store_kept_name(e, name);
+		store_drop(name);
+	}
 	store_name(e, name);
 	store_drop(name);
 	server_tell(d->server, e, false);
@@ -160,7 +189,9 @@ static const struct dispatch_ops ops = {
 	.create = op_create,
 	.retrieve = op_retrieve,
 	.has_room = op_has_room,
+	.is_iommufd = op_is_iommufd,
 	.held = op_held,
+	.kept = op_kept,
 	.dropped = op_dropped,
 	.tick = op_tick,
 };

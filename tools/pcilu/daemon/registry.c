@@ -55,7 +55,7 @@ static struct registry *registry_map(int fd)
 		return NULL;
 	}
 	for (i = 0; i < REGISTRY_MAX; i++)
-		reg->entry[i].fd = -1;
+		reg->entry[i] = (struct entry){ .fd = -1, .kept = -1 };
 	return reg;
 }
 
@@ -126,6 +126,14 @@ bad:
 	return NULL;
 }
 
+static void close_all(const struct entry *e)
+{
+	if (e->fd >= 0)
+		close(e->fd);
+	if (e->kept >= 0)
+		close(e->kept);
+}
+
 void registry_free(struct registry *reg)
 {
 	unsigned int i;
@@ -133,8 +141,7 @@ void registry_free(struct registry *reg)
 	if (!reg)
 		return;
 	for (i = 0; i < REGISTRY_MAX; i++)
-		if (reg->entry[i].fd >= 0)
-			close(reg->entry[i].fd);
+		close_all(&reg->entry[i]);
 	munmap(reg->image, sizeof(*reg->image));
 	close(reg->fd);
 	free(reg);
@@ -185,9 +192,11 @@ struct entry *registry_add(struct registry *reg, uint32_t direction,
 	if (i == REGISTRY_MAX)
 		return NULL;
 	e = &reg->entry[i];
-	*e = (struct entry){
-		.direction = direction, .uid = uid, .pid = pid, .fd = fd
-	};
+	*e = (struct entry){ .direction = direction,
+			     .uid = uid,
+			     .pid = pid,
+			     .fd = fd,
+			     .kept = -1 };
 	memcpy(e->name, name, strnlen(name, sizeof(e->name) - 1));
 	reg->count++;
 	registry_update(reg, e);
@@ -196,9 +205,8 @@ struct entry *registry_add(struct registry *reg, uint32_t direction,
 
 void registry_remove(struct registry *reg, struct entry *e)
 {
-	if (e->fd >= 0)
-		close(e->fd);
-	*e = (struct entry){ .fd = -1 };
+	close_all(e);
+	*e = (struct entry){ .fd = -1, .kept = -1 };
 	reg->count--;
 	registry_update(reg, e);
 }

@@ -20,6 +20,7 @@ struct entry {
 	uint32_t uid;
 	int32_t pid;
 	int fd; /* -1: not held */
+	int kept; /* the iommufd of its devices, -1: none */
 	char tag; /* how the store tells it from its namesake, see store.h */
 };
 
@@ -48,7 +49,7 @@ struct entry *registry_add(struct registry *reg, uint32_t direction,
 			   const char *name, uid_t uid, pid_t pid, int fd);
 /* Writes a changed entry to the memfd */
 void registry_update(struct registry *reg, const struct entry *entry);
-/* Closes its descriptor and frees the slot */
+/* Closes its descriptors and frees the slot */
 void registry_remove(struct registry *reg, struct entry *entry);
 unsigned int registry_count(const struct registry *reg);
 

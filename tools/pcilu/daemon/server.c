@@ -96,29 +96,29 @@ static int client_serve(struct client *c)
 {
 	static struct log_limit limit = { .what = "foreign messages",
 					  .level = LOG_NOTICE };
-	autoclose int stray = -1;
+	autoclose int came = -1;
 	char buf[sizeof(struct pcilu_msg)];
 	struct pcilu_msg reply;
 	ssize_t n;
 	int fd, err;
 
-	n = pcilu_msg_recv(c->sock, buf, sizeof(buf), &stray);
+	n = pcilu_msg_recv(c->sock, buf, sizeof(buf), &came);
 	if (n == -EAGAIN || n == -EINTR)
 		return 0;
 	if (n <= 0)
 		return n ? (int)n : -ECONNRESET;
 	sd_event_now(c->server->event, CLOCK_MONOTONIC, &c->last);
-	if (stray >= 0 || (size_t)n != sizeof(buf)) {
+	err = dispatch(c->server->dispatch, &c->member, buf, (size_t)n, &came,
+		       &reply, &fd);
+	if (err) {
 		log_limited(&limit,
 			    "process %d of user %u does not speak the protocol",
 			    c->member.peer.pid, c->member.peer.uid);
-		return -EPROTO;
+		return err;
 	}
-	err = dispatch(c->server->dispatch, &c->member, buf, (size_t)n, &reply,
-		       &fd);
 	c->follows |= reply.type == PCILU_MSG_FOLLOW && !reply.error;
 	/* Who does not read its replies gets no more of them: no queue here */
-	return err ? err : pcilu_msg_send(c->sock, &reply, fd);
+	return pcilu_msg_send(c->sock, &reply, fd);
 }
 
 static int on_client(sd_event_source *source, int sock, uint32_t events,

@@ -19,10 +19,16 @@
 static const char letters[] = { [PCILU_DIRECTION_OUTGOING] = 'o',
 				[PCILU_DIRECTION_INCOMING] = 'i' };
 static const char spare_letter = 'a';
+static const char kept_letter = 'k';
 
 void store_name(const struct entry *e, char name[STORE_NAME_SIZE])
 {
 	snprintf(name, STORE_NAME_SIZE, "%c.%s", e->tag, e->name);
+}
+
+void store_kept_name(const struct entry *e, char name[STORE_NAME_SIZE])
+{
+	snprintf(name, STORE_NAME_SIZE, "%c.%s", kept_letter, e->name);
 }
 
 char store_tag(struct registry *reg, uint32_t direction, const char *name)
@@ -131,16 +137,34 @@ static void restore(const struct stored_fd *s, struct registry *reg)
 	e->tag = s->name[0];
 }
 
+/* An iommufd is no use without the session that it was kept with */
+static bool restore_kept(const struct stored_fd *s, struct registry *reg)
+{
+	struct entry *e;
+
+	if (s->name[0] != kept_letter || s->name[1] != '.')
+		return false;
+	e = registry_find(reg, PCILU_DIRECTION_INCOMING, s->name + 2);
+	if (e && e->fd >= 0 && e->kept < 0) {
+		e->kept = s->fd;
+		return true;
+	}
+	store_drop(s->name);
+	close(s->fd);
+	return true;
+}
+
 void store_restore(struct stored *s, struct registry *reg)
 {
 	size_t i;
 
+	for (i = 0; i < s->count; i++)
+		if (s->all[i].fd >= 0 && is_session(&s->all[i]))
+			restore(&s->all[i], reg);
 	for (i = 0; i < s->count; i++) {
 		struct stored_fd *f = &s->all[i];
 
-		if (f->fd >= 0 && is_session(f)) {
-			restore(f, reg);
-		} else if (f->fd >= 0) {
+		if (f->fd >= 0 && !is_session(f) && !restore_kept(f, reg)) {
 			log_msg(LOG_NOTICE,
 				"'%s' was kept for another pcilud, and still is",
 				f->name);

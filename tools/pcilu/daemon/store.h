@@ -7,7 +7,8 @@
  * A session is stored as a letter, a dot, and its name: "o" for an outgoing and "i"
  * for an incoming one. A systemd that carries its store through the kexec returns an
  * outgoing session as an incoming one under its old name, so the letter only tells
- * namesakes apart; the kernel knows the direction.
+ * namesakes apart; the kernel knows the direction. With "k" it is the iommufd that is
+ * kept with an incoming session.
  */
 #ifndef PCILUD_STORE_H
 #define PCILUD_STORE_H
@@ -28,6 +29,8 @@ void store_flush(void);
 
 /* The name of an entry that has its tag */
 void store_name(const struct entry *entry, char name[STORE_NAME_SIZE]);
+/* And that of the iommufd kept with it */
+void store_kept_name(const struct entry *entry, char name[STORE_NAME_SIZE]);
 /* A tag that no namesake in @reg has */
 char store_tag(struct registry *reg, uint32_t direction, const char *name);
 

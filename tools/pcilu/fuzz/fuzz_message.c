@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,6 +56,18 @@ static void fake_held(void *ctx, struct entry *e)
 	plant_a_bug(e);
 }
 
+static bool fake_is_iommufd(void *ctx, int fd)
+{
+	(void)ctx;
+	return fd % 2;
+}
+
+static void fake_kept(void *ctx, const struct entry *e)
+{
+	(void)ctx;
+	assert(e->kept >= 0 && e->fd >= 0);
+}
+
 static void fake_dropped(void *ctx, const struct entry *e)
 {
 	(void)ctx;
@@ -72,7 +85,9 @@ static const struct dispatch_ops ops = {
 	.create = fake_create,
 	.retrieve = fake_retrieve,
 	.has_room = fake_has_room,
+	.is_iommufd = fake_is_iommufd,
 	.held = fake_held,
+	.kept = fake_kept,
 	.dropped = fake_dropped,
 };
 
@@ -123,8 +138,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char buf[sizeof(reply)];
 	struct policy *policy;
 	size_t i;
+	int fd, came, err;
 	char *why;
-	int fd;
 
 	if (!size)
 		return 0;
@@ -146,7 +161,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(buf, data, n);
 		if (n == sizeof(reply))
 			buf[n - 1] = 0;
-		if (dispatch(&d, m, buf, n, &reply, &fd))
+		came = -1;
+		if (n == sizeof(reply) &&
+		    buf[offsetof(struct pcilu_msg, flags)] & PCILU_MSG_F_FD)
+			came = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		err = dispatch(&d, m, buf, n, &came, &reply, &fd);
+		if (came >= 0)
+			close(came);
+		if (err)
 			break;
 		check_reply(buf, &reply, fd);
 		data += n;
