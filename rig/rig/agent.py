@@ -8,6 +8,7 @@ from typing import Any
 
 from .machine import Machine, MachineError
 
+PAGE = 4096
 BATCH = 200     # commands in one line to the agent
 
 
@@ -114,8 +115,9 @@ class Agent:
 
     def pages(self, *memories: str) -> set[int]:
         """The physical addresses of all pages of memories."""
-        return {int(page, 16) for memory in memories
-                for page in self.do(f"pages {memory}")["pages"]}
+        runs = [run.split("+") for memory in memories
+                for run in self.do(f"pages {memory}")["pages"]]
+        return {int(start, 16) + PAGE * n for start, count in runs for n in range(int(count))}
 
     def physical(self, id: str, offset: int = 0) -> int:
         """The physical address of a device's mapped memory (no-IOMMU mode)."""

@@ -49,6 +49,16 @@ static int cmd_memory(struct agent_call *c)
 	return ret;
 }
 
+/* The file of another process, by its name in /proc */
+static int cmd_open_memory(struct agent_call *c)
+{
+	struct agent_thing *t = c->thing;
+
+	t->kind = AGENT_MEMORY;
+	t->fd = open(c->argv[0], O_RDWR | O_CLOEXEC);
+	return t->fd < 0 ? -errno : agent_map_memory(t);
+}
+
 static bool outside(const struct agent_thing *t, __u64 offset, __u64 len)
 {
 	return offset > t->size || len > t->size - offset;
@@ -111,37 +121,59 @@ static int cmd_punch(struct agent_call *c)
 		-errno : 0;
 }
 
+/* Where a page of the memory is, or 0 */
+static __u64 physical(int pagemap, const __u8 *page, size_t page_size)
+{
+	__u64 entry;
+
+	/* It may have been migrated: fault it in */
+	__atomic_load_n(page, __ATOMIC_RELAXED);
+	if (pread(pagemap, &entry, sizeof(entry),
+		  (unsigned long)page / page_size * sizeof(entry)) != sizeof(entry) ||
+	    !(entry & PAGEMAP_PRESENT))
+		return 0;
+	return (entry & PAGEMAP_PFN_MASK) * page_size;
+}
+
+static void put_run(struct json *j, __u64 start, size_t pages)
+{
+	char run[48];
+
+	snprintf(run, sizeof(run), "0x%llx+%zu", start, pages);
+	json_str(j, NULL, run);
+}
+
+/* In runs of pages that are one after the other, as there may be many */
 static int cmd_pages(struct agent_call *c)
 {
 	const struct agent_thing *t = c->thing;
-	size_t page_size = getpagesize();
-	int fd, ret = 0;
+	size_t page_size = getpagesize(), pages = 0;
+	__u64 start = 0, pa = 1;
+	int fd;
 
 	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	json_open(c->reply, "pages", '[');
-	for (size_t at = 0; !ret && at < t->size; at += page_size) {
-		const __u8 *page = t->map + at;
-		__u64 entry;
-
-		/* It may have been migrated: fault it in */
-		__atomic_load_n(page, __ATOMIC_RELAXED);
-		if (pread(fd, &entry, sizeof(entry),
-			  (unsigned long)page / page_size * sizeof(entry)) != sizeof(entry))
-			ret = -EIO;
-		else if (!(entry & PAGEMAP_PRESENT) || !(entry & PAGEMAP_PFN_MASK))
-			ret = -ENODATA;
-		else
-			json_hex(c->reply, NULL, (entry & PAGEMAP_PFN_MASK) * page_size);
+	for (size_t at = 0; pa && at < t->size; at += page_size, pages++) {
+		pa = physical(fd, t->map + at, page_size);
+		if (pages && pa == start + pages * page_size)
+			continue;
+		if (pages)
+			put_run(c->reply, start, pages);
+		start = pa;
+		pages = 0;
 	}
+	if (pages)
+		put_run(c->reply, start, pages);
 	json_close(c->reply, ']');
 	close(fd);
-	return ret;
+	return pa ? 0 : -ENODATA;
 }
 
 const struct agent_command agent_memory_commands[] = {
 	{ "memory", cmd_memory, AGENT_NEW, 1, "MEM PAGES; a new memfd" },
+	{ "open-memory", cmd_open_memory, AGENT_NEW, 1, "MEM PATH; another's memfd, in /proc" },
 	{ "peek", cmd_peek, AGENT_MEMORY, 2, "MEM OFFSET LENGTH; as hex digits" },
 	{ "poke", cmd_poke, AGENT_MEMORY, 2, "MEM OFFSET HEX" },
 	{ "pages", cmd_pages, AGENT_MEMORY, 0, "MEM; their physical addresses" },
