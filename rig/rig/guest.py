@@ -13,12 +13,14 @@ import re
 import stat
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from . import initrd, paths
+from .agent import Agent
 from .machine import LIVE_UPDATE, MachineError
 from .tools import ToolsMachine, linked
 from .topology import Topology
@@ -30,6 +32,7 @@ CPU = "qemu64,+npt"
 # The SVM of QEMU 7.2 loses an interrupt now and then. With a timer that ticks anyway the next
 # tick heals that; without, the host would sleep for ever.
 TICKING = "nohz=off highres=off"
+BEHIND_VTD = "intel_iommu=on iommu.passthrough=0"
 MODULES = ("kvm.ko", "kvm-amd.ko")
 PATIENCE = 600.0    # seconds; a guest boots in 10, or in 60 if the machine has other work
 WORDS = "console=ttyS0 quiet no_timer_check panic=-1 random.trust_cpu=on mitigations=off"
@@ -85,8 +88,8 @@ def _initrd(folder: Path, kernel: Path) -> Path:
 class GuestHost(ToolsMachine):
     """A host of virtual machines, with pcilud."""
 
-    def __init__(self, folder: Path, topology: Topology, **options: Any) -> None:
-        super().__init__(folder, topology, cpu=CPU, cmdline=f"{LIVE_UPDATE} {TICKING}",
+    def __init__(self, folder: Path, topology: Topology, words: str = "", **options: Any) -> None:
+        super().__init__(folder, topology, cpu=CPU, cmdline=f"{LIVE_UPDATE} {TICKING} {words}",
                          **{"accel": "tcg", "rate": 100.0} | options)
 
     def files(self) -> dict[str, Path]:
@@ -184,6 +187,25 @@ class Guest:
         if out.rc:
             raise MachineError(f"{self.name} is gone: {self.complaints()!r}")
         return self.printed()
+
+    def arrived(self, sent: int) -> dict[str, Any]:
+        """What it has printed last, as soon as it knows of as many frames or a minute later."""
+        until = time.monotonic() + 60
+        while ((last := self.wait(1)[-1])["frames"] + last["lost"] < sent
+               and time.monotonic() < until):
+            pass
+        return last
+
+    def memory(self) -> set[int]:
+        """The physical addresses of all of its memory, which does not move any more."""
+        pid = self.do("status")["pid"]
+        line = self.host.sh(f"ls -l /proc/{pid}/fd | grep memfd:guest").out
+        fd = line.split(" -> ")[0].split()[-1]
+        agent = Agent(self.host, "looker").start()
+        agent.do(f"open-memory ram /proc/{pid}/fd/{fd}")
+        pages = agent.pages("ram")
+        agent.do("quit")
+        return pages
 
     def leave(self) -> None:
         """Before its host jumps: what is in its host's memory would be lost."""

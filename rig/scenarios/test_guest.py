@@ -48,9 +48,7 @@ def assert_went_on(before: dict[str, Any], after: dict[str, Any]) -> None:
 def assert_all_arrived(guest: Guest) -> None:
     """Each frame that was sent, once, by the guest's own count."""
     sent = guest.host.senders["nic0"].stop()
-    until = time.monotonic() + 60
-    while (last := guest.wait(1)[-1])["frames"] < sent and time.monotonic() < until:
-        pass
+    last = guest.arrived(sent)
     assert (last["frames"], last["lost"], last["again"]) == (sent, 0, 0)
     assert not guest.host.senders["nic0"].refused
 
