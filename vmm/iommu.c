@@ -5,6 +5,10 @@
  * If none does, the map translates nothing: it pins the memory, which is what keeps the
  * device from being stopped when its session is finished, and it tells where the pages
  * are.
+ *
+ * A device file that is bound stays bound, to the iommufd of whoever did it. Another
+ * process that takes the file over, out of the session or by inheritance, needs the same
+ * iommufd, and finds all of this done, or some of it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +17,9 @@
 #include <sys/ioctl.h>
 
 #include "vmm.h"
+
+/* Objects that an iommufd has at most, as it numbers them */
+#define MAX_ID (2 * MAX_DEVICES + 2)
 
 int iommu_open(struct iommu *i)
 {
@@ -27,13 +34,35 @@ int iommu_open(struct iommu *i)
 	return 0;
 }
 
+/* An iommufd that another process has used, which has one address space, the first */
+int iommu_adopt(struct iommu *i, int fd)
+{
+	struct iommu_ioas_iova_ranges ranges = { .size = sizeof(ranges) };
+
+	i->fd = fd;
+	i->adopted = true;
+	for (i->ioas = 1; i->ioas < MAX_ID; i->ioas++) {
+		ranges.ioas_id = i->ioas;
+		ranges.num_iovas = 0;
+		/* There are some, for which there is no room */
+		if (!ioctl(fd, IOMMU_IOAS_IOVA_RANGES, &ranges) ||
+		    errno == EMSGSIZE)
+			return 0;
+	}
+	return fail(-ENOENT, "no address space in the iommufd");
+}
+
 int iommu_bind(const struct iommu *i, int device)
 {
+	struct vfio_device_info info = { .argsz = sizeof(info) };
 	struct vfio_device_bind_iommufd bind = {
 		.argsz = sizeof(bind),
 		.iommufd = i->fd,
 	};
 
+	/* Who is not bound does not answer */
+	if (i->adopted && !ioctl(device, VFIO_DEVICE_GET_INFO, &info))
+		return 0;
 	if (ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind))
 		return fail(-errno, "VFIO_DEVICE_BIND_IOMMUFD");
 	return 0;
@@ -41,7 +70,8 @@ int iommu_bind(const struct iommu *i, int device)
 
 /*
  * After the memory was mapped: a device that comes from the previous kernel goes on
- * through the table it had until this gives it a new one, which has to map as much.
+ * through the table it had until this gives it a new one, which has to map as much. One
+ * that is attached to it already stays so.
  */
 int iommu_attach(const struct iommu *i, int device)
 {
@@ -66,7 +96,8 @@ int iommu_map(const struct iommu *i, const struct memory *m)
 		.length = m->size,
 	};
 
-	if (ioctl(i->fd, IOMMU_IOAS_MAP_FILE, &map))
+	if (ioctl(i->fd, IOMMU_IOAS_MAP_FILE, &map) &&
+	    !(i->adopted && errno == EEXIST))
 		return fail(-errno, "IOMMU_IOAS_MAP_FILE");
 	return 0;
 }

@@ -180,7 +180,7 @@ static int run(struct vmm *v, const struct options *o, bool may_boot)
 
 int main(int argc, char **argv)
 {
-	static struct vmm v = { .serial.out = -1 };
+	static struct vmm v = { .serial.out = -1, .iommu.fd = -1 };
 	struct options o = { .append = "", .memory = 128 };
 	bool start;
 

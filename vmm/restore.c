@@ -67,8 +67,8 @@ static int add_devices(struct vmm *v)
 	unsigned int n;
 	int err = 0;
 
-	if (!v->inherited)
-		err = iommu_open(i);
+	if (i->fd < 0)
+		err = session_iommu(v);
 	for (n = 0; n < v->nr_devices && !err; n++) {
 		struct device *d = &v->devices[n];
 
@@ -78,12 +78,13 @@ static int add_devices(struct vmm *v)
 			return fail(-EINVAL,
 				    "some devices have an IOMMU and some none");
 		err = machine_add_device(&v->machine, d->fd);
-		if (!err && !v->inherited)
+		if (!err)
 			err = iommu_bind(i, d->fd);
 	}
-	if (v->inherited || err)
-		return err;
-	err = iommu_map(i, &v->memory);
+	if (!err && leaves_out(v, "map"))
+		raise(SIGKILL);
+	if (!err)
+		err = iommu_map(i, &v->memory);
 	for (n = 0; n < v->nr_devices && !err; n++)
 		err = iommu_attach(i, v->devices[n].fd);
 	return err;
@@ -119,7 +120,6 @@ int vmm_open(struct vmm *v, const struct state *s)
 				    cpuid->nent * sizeof(cpuid->entries[0]))
 			return fail(-EPROTO, "the state has no CPUID");
 	}
-	/* First what can be done again: a device is bound by one process, for good */
 	err = serial_open(&v->serial, v->serial_path);
 	if (!err)
 		err = machine_create(&v->machine);
@@ -159,31 +159,34 @@ static int restore(struct vmm *v, const struct state *s)
 	if (err)
 		return err;
 	serial_update_irq(&v->serial, v->machine.vm);
-	for (n = 0; n < v->nr_devices && !err; n++)
+	for (n = 0; n < v->nr_devices && !err; n++) {
 		err = device_restore(&v->devices[n]);
+		if (!err && v->iommu.adopted)
+			msix_signal_all(&v->devices[n]);
+	}
 	return err;
 }
 
 /*
- * Returns 1 if the previous kernel handed no such guest over. Whatever goes wrong before
- * the first device is bound can be done again, by another process: pcilud has the session
- * still. The device files in it are the same for each, though, so that one that was bound
- * cannot be bound to the iommufd of another.
+ * Returns 1 if the previous kernel handed no such guest over. Whatever goes wrong can be
+ * done again, by another process: pcilud has the session still, and the iommufd.
  */
 int restore_session(struct vmm *v)
 {
-	double began = now_ms();
+	double began = now_ms(), retrieved;
 	struct state s = { 0 };
 	int err;
 
 	err = session_retrieve(v, &s);
+	retrieved = now_ms();
 	if (!err)
 		err = restore(v, &s);
 	state_free(&s);
 	if (err)
 		return err;
 	v->phase = RESTORED;
-	say("%s is back, in %.0f ms", v->name, now_ms() - began);
+	say("%s is back: retrieved in %.0f ms, restored in %.0f ms", v->name,
+	    retrieved - began, now_ms() - retrieved);
 	return 0;
 }
 
@@ -193,6 +196,8 @@ int go_on(struct vmm *v)
 	int err;
 
 	if (v->phase == RESTORED) {
+		if (leaves_out(v, "finish"))
+			raise(SIGKILL);
 		err = v->session ? session_finish(v) : 0;
 		if (err)
 			return err;
@@ -232,10 +237,9 @@ int replace_process(struct vmm *v, int answer)
 		state = state_write(&s);
 	state_free(&s);
 	if (!err && state >= 0) {
-		at = snprintf(fds, sizeof(fds), "%d,%d,%d,%d,%u", keep(answer),
+		at = snprintf(fds, sizeof(fds), "%d,%d,%d,%d", keep(answer),
 			      keep(v->memory.fd), keep(state),
-			      v->nr_devices ? keep(v->iommu.fd) : -1,
-			      v->iommu.ioas);
+			      v->nr_devices ? keep(v->iommu.fd) : -1);
 		for (n = 0; n < v->nr_devices; n++)
 			at += snprintf(fds + at, sizeof(fds) - at, ",%d",
 				       keep(v->devices[n].fd));
@@ -255,14 +259,15 @@ int restore_inherited(struct vmm *v, const char *fds, int *answer)
 {
 	struct state s = { 0 };
 	unsigned int n;
-	int state, at, more, err;
+	int state, iommu, at, more, err;
 	size_t size;
 
-	if (sscanf(fds, "%d,%d,%d,%d,%u%n", answer, &v->memory.fd, &state,
-		   &v->iommu.fd, &v->iommu.ioas, &at) != 5)
+	if (sscanf(fds, "%d,%d,%d,%d%n", answer, &v->memory.fd, &state, &iommu,
+		   &at) != 4)
 		return fail(-EINVAL, "--inherit %s", fds);
-	v->inherited = true;
-	err = state_read(&s, state);
+	err = iommu < 0 ? 0 : iommu_adopt(&v->iommu, iommu);
+	if (!err)
+		err = state_read(&s, state);
 	for (n = 0; !err && n < MAX_DEVICES; n++, at += more) {
 		struct device *d = &v->devices[n];
 
@@ -275,8 +280,6 @@ int restore_inherited(struct vmm *v, const char *fds, int *answer)
 		err = fail(-EINVAL, "not all devices are there");
 	if (!err)
 		err = restore(v, &s);
-	for (n = 0; n < v->nr_devices && !err; n++)
-		msix_signal_all(&v->devices[n]);
 	state_free(&s);
 	close(state);
 	v->phase = RESTORED;

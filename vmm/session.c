@@ -202,6 +202,29 @@ int session_retrieve(struct vmm *v, struct state *s)
 	return err;
 }
 
+/*
+ * The iommufd for the devices. pcilud keeps it for who comes after us, if we die before
+ * the session is finished; or it has one, and we are who comes after.
+ */
+int session_iommu(struct vmm *v)
+{
+	int err, fd = -ENOENT;
+
+	if (v->session)
+		fd = pcilu_session_kept_iommufd(v->lu, v->session);
+	if (fd >= 0)
+		return iommu_adopt(&v->iommu, fd);
+	err = iommu_open(&v->iommu);
+	if (err || !v->session)
+		return err;
+	if (leaves_out(v, "keep"))
+		return 0;
+	err = pcilu_session_keep_iommufd(v->lu, v->session, v->iommu.fd);
+	if (err)
+		fail(err, "nobody can go on from here if this process dies");
+	return 0;
+}
+
 /* When all is restored and mapped: from here on the kernel holds nothing for us */
 int session_finish(struct vmm *v)
 {

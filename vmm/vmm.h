@@ -185,9 +185,11 @@ void serial_flush(struct serial *s);
 struct iommu {
 	int fd; /* -1: no device, no IOMMU */
 	uint32_t ioas;
+	bool adopted; /* from another process, with what that has done */
 };
 
 int iommu_open(struct iommu *i);
+int iommu_adopt(struct iommu *i, int fd);
 int iommu_bind(const struct iommu *i, int device);
 int iommu_map(const struct iommu *i, const struct memory *m);
 int iommu_attach(const struct iommu *i, int device);
@@ -295,7 +297,6 @@ struct vmm {
 	struct device devices[MAX_DEVICES];
 	unsigned int nr_devices;
 
-	bool inherited; /* devices are bound and attached already */
 	enum vmm_phase phase;
 	struct pcilu *lu;
 	struct pcilu_session *session;
@@ -316,6 +317,7 @@ void session_abort(struct vmm *v);
 void session_events_start(struct vmm *v);
 int session_events(struct vmm *v);
 int session_retrieve(struct vmm *v, struct state *s);
+int session_iommu(struct vmm *v);
 int session_finish(struct vmm *v);
 
 int restore_session(struct vmm *v);
