@@ -32,6 +32,13 @@ int machine_create(struct machine *m)
 	m->vm = ioctl(m->kvm, KVM_CREATE_VM, 0);
 	if (m->vm < 0)
 		return fail(-errno, "KVM_CREATE_VM");
+	/*
+	 * 0: the TSC is as fast as the host's. Otherwise it is what the host's was believed to
+	 * be when KVM was loaded, and the host may have measured it again since. Of the VM and
+	 * not of its CPU: a CPU sets its TSC when it is made.
+	 */
+	if (ioctl(m->vm, KVM_SET_TSC_KHZ, 0))
+		return fail(-errno, "KVM_SET_TSC_KHZ");
 	if (ioctl(m->vm, KVM_SET_TSS_ADDR, TSS_ADDRESS) ||
 	    ioctl(m->vm, KVM_CREATE_IRQCHIP) ||
 	    ioctl(m->vm, KVM_CREATE_PIT2, &pit) ||
@@ -143,12 +150,6 @@ int machine_add_cpu(struct machine *m, const struct kvm_cpuid2 *cpuid)
 	if (ioctl(m->vcpu, KVM_SET_CPUID2, m->cpuid))
 		return fail(-errno,
 			    "this KVM cannot be the CPU that the guest knows");
-	/*
-	 * 0: as fast as the host's. Otherwise it is what the host's was believed to be when
-	 * KVM was loaded, and the host may have measured it again since.
-	 */
-	if (ioctl(m->vcpu, KVM_SET_TSC_KHZ, 0))
-		return fail(-errno, "KVM_SET_TSC_KHZ");
 	return 0;
 }
 
