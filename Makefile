@@ -8,10 +8,11 @@ JOBS    ?= $(shell expr $$(nproc) \* 3 / 2)
 HOST_ARCH := $(if $(filter aarch64,$(shell uname -m)),arm64,x86_64)
 export LINUX_SRC REFRESH VERIFY FULL CONFIG CONFIG_ONLY SIZES QEMU
 
-.PHONY: help demo test test-full soak test-host kernel guest tools vmm fuzz deb deb-kernel shell check bench series clean
+.PHONY: help demo demo-driver test test-full soak test-host kernel guest tools vmm fuzz deb deb-kernel shell check bench series clean
 
 help:
-	@echo 'make demo             the main job: a live update under a receiving network card'
+	@echo 'make demo             the main job: a live update under a virtual machine with a network card'
+	@echo 'make demo-driver      the same under a driver in user space, faster'
 	@echo 'make test [T=expr]    all tests, or the scenarios that match the pytest expression'
 	@echo 'make test-full        the same with every combination, not a sample'
 	@echo 'make soak [SEEDS=20]  what PCILU_SEED draws, on release kernels, with one seed after the other'
@@ -52,10 +53,11 @@ vmm:
 	@[ -d build/x86_64-release/usr/include ] || $(MAKE) --no-print-directory kernel ARCH=x86_64
 	@nice $(MAKE) -s -C vmm O=$(CURDIR)/build/vmm$(if $(SAN),-san) SAN=$(SAN)
 
-demo shell:
+demo: vmm
+demo demo-driver shell:
 	@scripts/deps kernel rig
 	@$(MAKE) --no-print-directory guest ARCH=x86_64
-	@cd rig && $(PYTHON) -m rig.$@
+	@cd rig && $(PYTHON) -m rig.$(subst -,_,$@)
 
 # What the scenarios boot. For a quick T=, name fewer: TEST_KERNELS=x86_64-release, or
 # none: T=pcilu TEST_KERNELS=

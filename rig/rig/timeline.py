@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The demo's picture: frames written to memory against time, as an SVG.
+"""The demos' picture: frames written to memory against time, as an SVG.
 
 It must read in grey and without colour vision: the lines differ by their style and carry their
 names, the phases are named beside their marks.
@@ -12,6 +12,8 @@ from typing import Any
 
 WIDTH, HEIGHT = 900, 460
 LEFT, RIGHT, TOP, BOTTOM = 80, 20, 110, 60
+TITLE = "Frames that a NIC wrote to memory while the kernel was replaced"
+BAND = ("kexec", "user space", "no user space")     # from where to where, and what it is
 PHASES = [("preserve", "preserve"), ("kexec", "kexec"), ("first look", "new kernel scans PCI"),
           ("user space", "new user space"), ("driver", "device retrieved"),
           ("finish", "finish")]
@@ -33,8 +35,12 @@ def thin(times: list[float], step: int = 5) -> list[tuple[float, int]]:
     return points
 
 
-def draw(kept: Any, control: Any) -> str:
-    """The SVG of a run and its control; time 0 is the jump of each."""
+def draw(kept: Any, control: Any, title: str = TITLE, phases: list[tuple[str, str]] | None = None,
+         band: tuple[str, str, str] = BAND, seen: list[tuple[float, int]] | None = None) -> str:
+    """The SVG of a run and its control; time 0 is the jump of each.
+
+    `seen` is what became of the frames elsewhere, at host times.
+    """
     zero, other = kept.marks["kexec"], control.marks["kexec"]
     sent = thin([t / 1e9 - zero for t in kept.sent_at])
     live = thin([t - zero for t in kept.trace.dma()])
@@ -62,8 +68,7 @@ def draw(kept: Any, control: Any) -> str:
            'font-family="sans-serif" font-size="13">',
            "<title>Frames received across a live update</title>",
            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
-           text(LEFT, 22, "Frames that a NIC wrote to memory while the kernel was replaced",
-                'font-size="16" font-weight="bold"')]
+           text(LEFT, 22, title, 'font-size="16" font-weight="bold"')]
 
     step = next(s for s in (100, 200, 500, 1000, 2000, 5000, 10000, 10 ** 9) if top / s <= 6)
     for count in range(0, top + 1, step):
@@ -76,14 +81,15 @@ def draw(kept: Any, control: Any) -> str:
     out.append(text(0, 0, "frames", f'transform="translate(22 {(TOP + HEIGHT - BOTTOM) / 2}) '
                     'rotate(-90)" text-anchor="middle"'))
 
-    if "user space" in kept.marks:
-        left, right = x(0), x(kept.marks["user space"] - zero)
+    since, until, name = band
+    if until in kept.marks:
+        left, right = x(kept.marks[since] - zero), x(kept.marks[until] - zero)
         out.append(f'<rect x="{left:.1f}" y="{TOP}" width="{right - left:.1f}" '
                    f'height="{HEIGHT - TOP - BOTTOM}" fill="#000" fill-opacity="0.08"/>')
-        out.append(text((left + right) / 2, HEIGHT - BOTTOM - 8, "no user space",
+        out.append(text((left + right) / 2, HEIGHT - BOTTOM - 8, name,
                         'text-anchor="middle" font-size="12"'))
     level = 0
-    for name, label in PHASES:
+    for name, label in phases or PHASES:
         if name not in kept.marks:
             continue
         at = x(kept.marks[name] - zero)
@@ -94,11 +100,15 @@ def draw(kept: Any, control: Any) -> str:
         out.append(text(at + 3, down, label, 'font-size="12"'))
 
     out.append(path(sent, 'stroke="#000" stroke-width="7" stroke-opacity="0.15"'))
+    if seen:
+        out.append(path([(max(t - zero, start), n) for t, n in seen if t - zero <= end],
+                        'stroke="#000" stroke-width="1.5" stroke-dasharray="2 4"'))
+        out.append(text(LEFT + 12, y(top * 0.84), "dotted line: frames seen by the guest"))
     out.append(path(live, 'stroke="#000" stroke-width="2"'))
     out.append(path(dead, 'stroke="#000" stroke-width="2" stroke-dasharray="9 5"'))
     out.append(text(x(end * 0.7), y(top * 0.86), "device preserved",
                     'text-anchor="end" font-weight="bold"'))
-    out.append(text(x(end * 0.55), y(top * 0.42), "wide grey band: frames sent"))
+    out.append(text(LEFT + 12, y(top * 0.9), "wide grey band: frames sent"))
     out.append(text(x(end) - 8, y(dead[-1][1]) - 8, "control: device not preserved",
                     'text-anchor="end" font-weight="bold"'))
     out.append("</svg>")
