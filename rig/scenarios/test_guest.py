@@ -18,11 +18,16 @@ from rig import topology, witness
 from rig.guest import Guest, GuestHost
 from rig.keeper import state
 from rig.lab import Lab
+from rig.machine import Result
 
-# A guest that boots beside another one was seen to stop for ever, and it is not known why.
-TWO = pytest.mark.skipif(not FULL, reason="a second guest may hang while it boots: make test-full")
+# A guest without a NIC was seen to halt for ever while it boots, with interrupts that KVM does not
+# give it any more.
+TWO = pytest.mark.skipif(not FULL, reason="a guest without a NIC may hang while it boots: "
+                                          "make test-full")
+# Its kernel died in the emulated host before it was saved, of a page fault in its entry code.
 UNSHOWN = pytest.mark.skip(reason="has not been seen to pass yet")
 
+KILLED = 128 + 9
 LATE = 10.0     # seconds that a busy machine may be late with a line of the guest
 
 
@@ -51,6 +56,12 @@ def assert_all_arrived(guest: Guest) -> None:
     last = guest.arrived(sent)
     assert (last["frames"], last["lost"], last["again"]) == (sent, 0, 0)
     assert not guest.host.senders["nic0"].refused
+
+
+def dying_restore(guest: Guest, leave_out: str) -> Result:
+    """By a VMM that is killed where it should go on with something."""
+    return guest.host.run(f"pcilu-vmm restore {guest.name} --serial /tmp/{guest.name}.log "
+                          f"--leave-out {leave_out} 2>&1")
 
 
 def clocks(guest: Guest) -> tuple[float, float]:
@@ -143,7 +154,6 @@ def test_control_guest_whose_device_and_time_are_left_out(vm: Lab) -> None:
     assert trace.cleared_master("nic0")
 
 
-@UNSHOWN
 def test_guest_whose_vmm_is_killed_before_the_jump_and_after_it(vm: Lab) -> None:
     host = host_of(vm, topology.plain())
     guest = receiving(host)
@@ -154,13 +164,23 @@ def test_guest_whose_vmm_is_killed_before_the_jump_and_after_it(vm: Lab) -> None
     assert state(host, "nic0") == "preserved"       # pcilud has the session
     host.kexec()
     guest.bind()
-    # It dies with memory and device out of the session, and nothing done with them.
-    died = host.run(f"pcilu-vmm restore {guest.name} --serial /nowhere/at/all")
-    assert died.rc and "/nowhere/at/all" in died.out
-    assert state(host, "nic0") == "claimed"
+    # With the device bound, then with all of it done but the last.
+    for rest in ("map", "finish"):
+        died = dying_restore(guest, rest)
+        assert died.rc == KILLED, died
+        assert state(host, "nic0") == "claimed"
     guest.restore(bind=False)
     assert_went_on(before, guest.wait(2)[-1])
     assert_all_arrived(guest)
+
+    # The control: with nobody who keeps the iommufd
+    guest.do("save")
+    guest.leave()
+    host.kexec()
+    guest.bind()
+    assert dying_restore(guest, "finish,keep").rc == KILLED
+    lost = dying_restore(guest, "nothing")
+    assert lost.rc and "VFIO_DEVICE_BIND_IOMMUFD: Invalid argument" in lost.out
 
 
 @UNSHOWN
