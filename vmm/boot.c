@@ -29,8 +29,8 @@
 #define LARGE_PAGE MIB(2)
 
 /*
- * There is no ACPI, a keyboard controller of which only the reset line works, and one
- * PCI bus, so that there is no point in looking for AGP on 256 of them.
+ * There is no ACPI but an MP table, a keyboard controller of which only the reset line
+ * works, and one PCI bus, so that there is no point in looking for AGP on 256 of them.
  */
 #define CMDLINE \
 	"acpi=off pci=conf1,lastbus=0 iommu=noaperture reboot=k nokaslr i8042.noaux "
@@ -154,7 +154,7 @@ static void map_identity(const struct memory *m, uint64_t start, uint64_t end,
 
 /* --- the CPU --------------------------------------------------------------------- */
 
-static int set_cpu(struct machine *c, const struct memory *m, uint64_t entry)
+static int set_cpu(struct cpu *c, const struct memory *m, uint64_t entry)
 {
 	struct kvm_segment code = { .limit = ~0U,
 				    .selector = 0x10,
@@ -178,7 +178,7 @@ static int set_cpu(struct machine *c, const struct memory *m, uint64_t entry)
 
 	gdt[2] = 0x00af9b000000ffff;
 	gdt[3] = 0x00cf93000000ffff;
-	if (ioctl(c->vcpu, KVM_GET_SREGS2, &s))
+	if (ioctl(c->fd, KVM_GET_SREGS2, &s))
 		return fail(-errno, "KVM_GET_SREGS2");
 	s.cs = code;
 	s.ds = s.es = s.fs = s.gs = s.ss = data;
@@ -188,8 +188,8 @@ static int set_cpu(struct machine *c, const struct memory *m, uint64_t entry)
 	s.cr4 = 1 << 5; /* PAE */
 	s.cr0 = 1U << 31 | 1 << 4 | 1; /* paging, FPU, protection */
 	s.efer = 1 << 8 | 1 << 10; /* long mode, enabled and active */
-	if (ioctl(c->vcpu, KVM_SET_SREGS2, &s) ||
-	    ioctl(c->vcpu, KVM_SET_REGS, &regs))
+	if (ioctl(c->fd, KVM_SET_SREGS2, &s) ||
+	    ioctl(c->fd, KVM_SET_REGS, &regs))
 		return fail(-errno, "registers of the virtual CPU");
 	return 0;
 }
@@ -224,10 +224,11 @@ int boot_linux(struct vmm *v, const char *kernel, const char *initrd,
 	snprintf(memory_at(m, CMDLINE_AT, CMDLINE_SIZE), CMDLINE_SIZE, "%s%s",
 		 CMDLINE, append);
 	fill_params(m, &h, &p, disk.size);
+	mptable_write(memory_at(m, 0, LOW_MEMORY), v->machine.nr_cpus);
 	map_identity(m, 0, LOW_MEMORY, &next);
 	map_identity(m, p.kernel, p.kernel + h.init_size, &next);
 	munmap((void *)image.data, image.size);
 	if (disk.size)
 		munmap((void *)disk.data, disk.size);
-	return set_cpu(&v->machine, m, p.kernel + ENTRY_64);
+	return set_cpu(&v->machine.cpus[0], m, p.kernel + ENTRY_64);
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KVM: a VM with the interrupt controllers and the timer of a PC in the kernel, one
- * virtual CPU, and the thread that runs it. What the guest does to devices is served
- * by that thread; the main thread touches the same things only while it is paused.
+ * KVM: a VM with the interrupt controllers and the timer of a PC in the kernel, virtual
+ * CPUs, and a thread for each. What the guest does to devices is served by the thread of
+ * the CPU that does it, by one at a time; the main thread touches the same things only
+ * while all are paused.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -84,10 +85,10 @@ int machine_add_memory(struct machine *m, uint32_t slot, uint64_t gpa,
 }
 
 /*
- * The guest is told that it is one, for it to look for kvm-clock. A guest that has guests
- * of its own would have more state than is saved here.
+ * The guest is told that it is one, for it to look for kvm-clock, and each CPU its number.
+ * A guest that has guests of its own would have more state than is saved here.
  */
-static void adapt_cpuid(struct kvm_cpuid2 *c)
+static void adapt_cpuid(struct kvm_cpuid2 *c, unsigned int id)
 {
 	struct kvm_cpuid_entry2 *e;
 
@@ -95,14 +96,20 @@ static void adapt_cpuid(struct kvm_cpuid2 *c)
 		if (e->function == 1) {
 			e->ecx |= 1U << 31; /* a hypervisor */
 			e->ecx &= ~(1U << 5); /* VMX */
+			e->ebx = (e->ebx & 0xffffff) | id << 24;
 		}
+		if (e->function == 0xb || e->function == 0x1f)
+			e->edx = id;
+		if (e->function == 0x8000001e)
+			e->eax = id;
 		if (e->function == 0x80000001)
 			e->ecx &= ~(1U << 2); /* SVM */
 	}
 }
 
 /* What this host's KVM can give to a guest */
-static struct kvm_cpuid2 *supported_cpuid(const struct machine *m)
+static struct kvm_cpuid2 *supported_cpuid(const struct machine *m,
+					  unsigned int id)
 {
 	struct kvm_cpuid2 *c;
 
@@ -114,7 +121,7 @@ static struct kvm_cpuid2 *supported_cpuid(const struct machine *m)
 		free(c);
 		return NULL;
 	}
-	adapt_cpuid(c);
+	adapt_cpuid(c, id);
 	return c;
 }
 
@@ -122,38 +129,62 @@ static struct kvm_cpuid2 *supported_cpuid(const struct machine *m)
  * A guest that comes back brings its CPUID along: the next kernel's KVM may know more,
  * which the guest has not seen when it booted.
  */
-int machine_add_cpu(struct machine *m, const struct kvm_cpuid2 *cpuid)
+static struct kvm_cpuid2 *saved_cpuid(const struct state *s, unsigned int id)
 {
+	const struct kvm_cpuid2 *saved;
+	struct kvm_cpuid2 *c;
 	size_t size;
+
+	saved = state_find(s, STATE_OF(id, STATE_CPUID), &size);
+	if (!saved ||
+	    size != sizeof(*saved) + saved->nent * sizeof(saved->entries[0]))
+		return NULL;
+	c = malloc(size);
+	if (c)
+		memcpy(c, saved, size);
+	return c;
+}
+
+static int add_cpu(struct machine *m, struct cpu *c, const struct state *s)
+{
 	int n;
 
-	m->vcpu = ioctl(m->vm, KVM_CREATE_VCPU, 0);
-	if (m->vcpu < 0)
+	c->fd = ioctl(m->vm, KVM_CREATE_VCPU, c->id);
+	if (c->fd < 0)
 		return fail(-errno, "KVM_CREATE_VCPU");
 	n = ioctl(m->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (n <= 0)
 		return fail(-errno, "KVM_GET_VCPU_MMAP_SIZE");
-	m->run = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu, 0);
-	if (m->run == MAP_FAILED)
+	c->run = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
+	if (c->run == MAP_FAILED)
 		return fail(-errno, "virtual CPU");
-
-	if (cpuid) {
-		size = sizeof(*cpuid) + cpuid->nent * sizeof(cpuid->entries[0]);
-		m->cpuid = malloc(size);
-		if (m->cpuid)
-			memcpy(m->cpuid, cpuid, size);
-	} else {
-		m->cpuid = supported_cpuid(m);
-	}
-	if (!m->cpuid)
-		return fail(-ENOMEM, "CPUID");
-	if (ioctl(m->vcpu, KVM_SET_CPUID2, m->cpuid))
+	c->cpuid = s ? saved_cpuid(s, c->id) : supported_cpuid(m, c->id);
+	if (!c->cpuid)
+		return fail(-EPROTO, "CPU %u has no CPUID", c->id);
+	if (ioctl(c->fd, KVM_SET_CPUID2, c->cpuid))
 		return fail(-errno,
 			    "this KVM cannot be the CPU that the guest knows");
 	return 0;
 }
 
-/* --- the virtual CPU's thread -------------------------------------------------- */
+/* Of a guest that comes back, if there is a state */
+int machine_add_cpus(struct machine *m, const struct state *s)
+{
+	unsigned int n;
+	int err = 0;
+
+	if (s)
+		err = state_get(s, STATE_CPUS, &m->nr_cpus, sizeof(m->nr_cpus));
+	if (!err && (!m->nr_cpus || m->nr_cpus > MAX_CPUS))
+		err = fail(-EINVAL, "a guest has 1 to %u CPUs", MAX_CPUS);
+	for (n = 0; n < m->nr_cpus && !err; n++) {
+		m->cpus[n].id = n;
+		err = add_cpu(m, &m->cpus[n], s);
+	}
+	return err;
+}
+
+/* --- the virtual CPUs' threads -------------------------------------------------- */
 
 static void port(struct vmm *v, unsigned int port, unsigned int size,
 		 bool write, uint32_t *value)
@@ -179,9 +210,8 @@ static bool is_reset(const struct kvm_run *run, uint32_t value)
 }
 
 /* Returns false if that was the guest's last word */
-static bool serve_port(struct vmm *v)
+static bool serve_port(struct vmm *v, struct kvm_run *run)
 {
-	struct kvm_run *run = v->machine.run;
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
 	bool write = run->io.direction == KVM_EXIT_IO_OUT;
 	uint32_t n, value;
@@ -198,9 +228,8 @@ static bool serve_port(struct vmm *v)
 	return true;
 }
 
-static void serve_mmio(struct vmm *v)
+static void serve_mmio(struct vmm *v, struct kvm_run *run)
 {
-	struct kvm_run *run = v->machine.run;
 	unsigned int n;
 
 	for (n = 0; n < v->nr_devices; n++)
@@ -212,15 +241,13 @@ static void serve_mmio(struct vmm *v)
 		memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
 }
 
-static bool serve(struct vmm *v)
+static bool serve(struct vmm *v, struct kvm_run *run)
 {
-	struct kvm_run *run = v->machine.run;
-
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
-		return serve_port(v);
+		return serve_port(v, run);
 	case KVM_EXIT_MMIO:
-		serve_mmio(v);
+		serve_mmio(v, run);
 		return true;
 	case KVM_EXIT_SHUTDOWN:
 		say("the guest shuts down");
@@ -233,18 +260,18 @@ static bool serve(struct vmm *v)
 }
 
 /* Waits while the guest is to stand still; false: it is to end */
-static bool may_run(struct machine *m)
+static bool may_run(struct machine *m, struct cpu *c)
 {
 	bool end;
 
 	pthread_mutex_lock(&m->lock);
 	while (m->pause && !m->end) {
-		m->paused = true;
+		c->paused = true;
 		pthread_cond_broadcast(&m->changed);
 		pthread_cond_wait(&m->changed, &m->lock);
 	}
-	m->paused = false;
-	m->run->immediate_exit = 0;
+	c->paused = m->end;
+	c->run->immediate_exit = 0;
 	end = m->end;
 	pthread_mutex_unlock(&m->lock);
 	return !end;
@@ -254,26 +281,28 @@ static bool may_run(struct machine *m)
  * Who pauses the guest sets immediate_exit, which has KVM_RUN complete the access that
  * was served last, and then return. So nothing is half done when the thread waits.
  */
-static void *run(void *vmm)
+static void *run(void *arg)
 {
-	struct vmm *v = vmm;
-	struct machine *m = &v->machine;
+	struct cpu *c = arg;
+	struct machine *m = &c->vmm->machine;
 	uint64_t one = 1;
+	bool on = true;
 
-	while (may_run(m)) {
-		while (!ioctl(m->vcpu, KVM_RUN, 0))
-			if (!serve(v))
-				goto out;
-		if (errno != EINTR && errno != EAGAIN) {
+	while (on && may_run(m, c)) {
+		while (on && !ioctl(c->fd, KVM_RUN, 0)) {
+			pthread_mutex_lock(&m->serving);
+			on = serve(c->vmm, c->run);
+			pthread_mutex_unlock(&m->serving);
+		}
+		if (on && errno != EINTR && errno != EAGAIN) {
 			fail(-errno, "KVM_RUN");
-			break;
+			on = false;
 		}
 	}
-out:
-	serial_flush(&v->serial);
+	serial_flush(&c->vmm->serial);
 	pthread_mutex_lock(&m->lock);
 	m->end = true;
-	m->paused = true;
+	c->paused = true;
 	pthread_cond_broadcast(&m->changed);
 	pthread_mutex_unlock(&m->lock);
 	if (write(m->ended, &one, sizeof(one)) != sizeof(one))
@@ -286,33 +315,43 @@ static void kicked(int signal)
 	(void)signal;
 }
 
-/* The thread begins paused */
+/* The threads begin paused */
 int machine_start(struct vmm *v)
 {
 	struct machine *m = &v->machine;
 	struct sigaction action = { .sa_handler = kicked };
+	struct cpu *c;
 
 	sigaction(KICK, &action, NULL);
+	pthread_mutex_init(&m->serving, NULL);
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_cond_init(&m->changed, NULL);
 	m->pause = true;
 	m->ended = eventfd(0, EFD_CLOEXEC);
 	if (m->ended < 0)
 		return fail(-errno, "eventfd");
-	if (pthread_create(&m->thread, NULL, run, v))
-		return fail(-EAGAIN, "no thread for the virtual CPU");
+	for (c = m->cpus; c < m->cpus + m->nr_cpus; c++) {
+		c->vmm = v;
+		if (pthread_create(&c->thread, NULL, run, c))
+			return fail(-EAGAIN, "no thread for the virtual CPU");
+	}
 	return 0;
 }
 
 void machine_pause(struct machine *m)
 {
+	struct cpu *c;
+
 	pthread_mutex_lock(&m->lock);
 	m->pause = true;
-	m->run->immediate_exit = 1;
-	if (!m->paused)
-		pthread_kill(m->thread, KICK);
-	while (!m->paused)
-		pthread_cond_wait(&m->changed, &m->lock);
+	for (c = m->cpus; c < m->cpus + m->nr_cpus; c++) {
+		c->run->immediate_exit = 1;
+		if (!c->paused)
+			pthread_kill(c->thread, KICK);
+	}
+	for (c = m->cpus; c < m->cpus + m->nr_cpus; c++)
+		while (!c->paused)
+			pthread_cond_wait(&m->changed, &m->lock);
 	pthread_mutex_unlock(&m->lock);
 }
 

@@ -4,7 +4,7 @@
  * and the kexec turns virtualization off. So all of it is asked for while the guest
  * stands still, and told to a new VM.
  *
- * Restoring has an order of its own. CPUID comes first (machine_add_cpu()): KVM accepts
+ * Restoring has an order of its own. CPUID comes first (machine_add_cpus()): KVM accepts
  * registers that the CPU has. The control registers decide what the rest means, the
  * local APIC's mode is in an MSR, and its timer is started by one more, whose deadline
  * is a time of the TSC. Events that are pending are for a CPU that is complete.
@@ -83,7 +83,7 @@ static size_t xsave_size(const struct machine *m)
 						      sizeof(struct kvm_xsave);
 }
 
-static int tsc_offset(const struct machine *m, unsigned long request,
+static int tsc_offset(const struct cpu *c, unsigned long request,
 		      uint64_t *offset)
 {
 	struct kvm_device_attr attr = {
@@ -92,12 +92,13 @@ static int tsc_offset(const struct machine *m, unsigned long request,
 		.addr = (uintptr_t)offset,
 	};
 
-	return ioctl(m->vcpu, request, &attr) ? fail(-errno, "TSC offset") : 0;
+	return ioctl(c->fd, request, &attr) ? fail(-errno, "TSC offset") : 0;
 }
 
 /* --- saving --------------------------------------------------------------------- */
 
-static int save_msrs(const struct machine *m, struct state *s)
+static int save_msrs(const struct machine *m, const struct cpu *c,
+		     struct state *s)
 {
 	struct msr_list list = { .head.nmsrs = MAX_MSRS };
 	struct kvm_msr_entry found[MAX_MSRS];
@@ -112,13 +113,15 @@ static int save_msrs(const struct machine *m, struct state *s)
 			.entry.index = list.index[n],
 		};
 
-		if (ioctl(m->vcpu, KVM_GET_MSRS, &one) == 1)
+		if (ioctl(c->fd, KVM_GET_MSRS, &one) == 1)
 			found[count++] = one.entry;
 	}
-	return state_put(s, STATE_MSRS, found, count * sizeof(found[0]));
+	return state_put(s, STATE_OF(c->id, STATE_MSRS), found,
+			 count * sizeof(found[0]));
 }
 
-static int save_xsave(const struct machine *m, struct state *s)
+static int save_xsave(const struct machine *m, const struct cpu *c,
+		      struct state *s)
 {
 	size_t size = xsave_size(m);
 	void *xsave = calloc(1, size);
@@ -126,12 +129,12 @@ static int save_xsave(const struct machine *m, struct state *s)
 
 	if (!xsave)
 		return fail(-ENOMEM, "no memory for the FPU's state");
-	err = ioctl(m->vcpu,
+	err = ioctl(c->fd,
 		    size > sizeof(struct kvm_xsave) ? KVM_GET_XSAVE2 :
 						      KVM_GET_XSAVE,
 		    xsave) ?
 		      fail(-errno, "KVM_GET_XSAVE") :
-		      state_put(s, STATE_XSAVE, xsave, size);
+		      state_put(s, STATE_OF(c->id, STATE_XSAVE), xsave, size);
 	free(xsave);
 	return err;
 }
@@ -150,7 +153,7 @@ static int save_vm(const struct machine *m, struct state *s)
 		COMMAND(KVM_GET_PIT2, &vm.pit),
 		COMMAND(KVM_GET_CLOCK, &vm.clock),
 	};
-	int khz = ioctl(m->vcpu, KVM_GET_TSC_KHZ), err;
+	int khz = ioctl(m->cpus[0].fd, KVM_GET_TSC_KHZ), err;
 
 	if (khz <= 0)
 		return fail(-EOPNOTSUPP, "the host's TSC has no frequency");
@@ -162,7 +165,8 @@ static int save_vm(const struct machine *m, struct state *s)
 	return err ? err : state_put(s, STATE_VM, &vm, sizeof(vm));
 }
 
-int machine_save(struct machine *m, struct state *s)
+static int save_cpu(const struct machine *m, const struct cpu *c,
+		    struct state *s)
 {
 	struct vcpu_state cpu;
 	const struct command get[] = {
@@ -177,61 +181,72 @@ int machine_save(struct machine *m, struct state *s)
 	int err;
 
 	memset(&cpu, 0, sizeof(cpu));
-	err = all(m->vcpu, get, ARRAY_SIZE(get));
+	err = all(c->fd, get, ARRAY_SIZE(get));
 	if (!err)
-		err = tsc_offset(m, KVM_GET_DEVICE_ATTR, &cpu.tsc_offset);
+		err = tsc_offset(c, KVM_GET_DEVICE_ATTR, &cpu.tsc_offset);
 	if (!err)
-		err = state_put(s, STATE_VCPU, &cpu, sizeof(cpu));
+		err = state_put(s, STATE_OF(c->id, STATE_VCPU), &cpu,
+				sizeof(cpu));
 	if (!err)
-		err = state_put(s, STATE_CPUID, m->cpuid,
-				sizeof(*m->cpuid) +
-					m->cpuid->nent *
-						sizeof(m->cpuid->entries[0]));
+		err = state_put(s, STATE_OF(c->id, STATE_CPUID), c->cpuid,
+				sizeof(*c->cpuid) +
+					c->cpuid->nent *
+						sizeof(c->cpuid->entries[0]));
 	if (!err)
-		err = save_xsave(m, s);
-	if (!err)
-		err = save_msrs(m, s);
+		err = save_xsave(m, c, s);
+	return err ? err : save_msrs(m, c, s);
+}
+
+int machine_save(struct machine *m, struct state *s)
+{
+	unsigned int n;
+	int err;
+
+	err = state_put(s, STATE_CPUS, &m->nr_cpus, sizeof(m->nr_cpus));
+	for (n = 0; n < m->nr_cpus && !err; n++)
+		err = save_cpu(m, &m->cpus[n], s);
 	return err ? err : save_vm(m, s);
 }
 
 /* --- restoring --------------------------------------------------------------------- */
 
-static int set_msr(const struct machine *m, const struct kvm_msr_entry *e)
+static int set_msr(const struct cpu *c, const struct kvm_msr_entry *e)
 {
 	struct one_msr one = { .head.nmsrs = 1, .entry = *e };
 
-	if (ioctl(m->vcpu, KVM_SET_MSRS, &one) != 1)
+	if (ioctl(c->fd, KVM_SET_MSRS, &one) != 1)
 		return fail(-EPROTO, "this KVM does not take MSR 0x%x",
 			    e->index);
 	return 0;
 }
 
 /* All but the TSC, which is an offset, and the deadline; or the deadline alone */
-static int restore_msrs(const struct machine *m, const struct state *s,
+static int restore_msrs(const struct cpu *c, const struct state *s,
 			bool deadline)
 {
 	const struct kvm_msr_entry *e, *end;
 	size_t size;
 	int err = 0;
 
-	e = state_find(s, STATE_MSRS, &size);
+	e = state_find(s, STATE_OF(c->id, STATE_MSRS), &size);
 	if (!e)
 		return fail(-EPROTO, "the state has no MSRs");
 	for (end = e + size / sizeof(*e); e < end && !err; e++)
 		if (e->index != MSR_TSC &&
 		    (e->index == MSR_TSC_DEADLINE) == deadline)
-			err = set_msr(m, e);
+			err = set_msr(c, e);
 	return err;
 }
 
-static int restore_xsave(const struct machine *m, const struct state *s)
+static int restore_xsave(const struct machine *m, const struct cpu *c,
+			 const struct state *s)
 {
 	const void *saved;
 	size_t size, room = xsave_size(m);
 	void *xsave;
 	int err = 0;
 
-	saved = state_find(s, STATE_XSAVE, &size);
+	saved = state_find(s, STATE_OF(c->id, STATE_XSAVE), &size);
 	if (!saved || size > room)
 		return fail(-EPROTO,
 			    "this KVM has no room for the FPU's state");
@@ -239,50 +254,67 @@ static int restore_xsave(const struct machine *m, const struct state *s)
 	if (!xsave)
 		return fail(-ENOMEM, "no memory for the FPU's state");
 	memcpy(xsave, saved, size);
-	if (ioctl(m->vcpu, KVM_SET_XSAVE, xsave))
+	if (ioctl(c->fd, KVM_SET_XSAVE, xsave))
 		err = fail(-errno, "KVM_SET_XSAVE");
 	free(xsave);
 	return err;
 }
 
-static int restore_cpu(struct machine *m, const struct state *s,
-		       const struct vcpu_state *cpu)
+static int restore_cpu(const struct machine *m, const struct cpu *c,
+		       const struct state *s, uint64_t stood_still)
 {
+	struct vcpu_state cpu;
 	const struct command first[] = {
-		COMMAND(KVM_SET_REGS, (void *)&cpu->regs),
-		COMMAND(KVM_SET_SREGS2, (void *)&cpu->sregs),
-		COMMAND(KVM_SET_XCRS, (void *)&cpu->xcrs),
+		COMMAND(KVM_SET_REGS, &cpu.regs),
+		COMMAND(KVM_SET_SREGS2, &cpu.sregs),
+		COMMAND(KVM_SET_XCRS, &cpu.xcrs),
 	};
 	const struct command lapic[] = {
-		COMMAND(KVM_SET_LAPIC, (void *)&cpu->lapic),
+		COMMAND(KVM_SET_LAPIC, &cpu.lapic),
 	};
 	const struct command last[] = {
-		COMMAND(KVM_SET_VCPU_EVENTS, (void *)&cpu->events),
-		COMMAND(KVM_SET_DEBUGREGS, (void *)&cpu->debug),
-		COMMAND(KVM_SET_MP_STATE, (void *)&cpu->mp),
+		COMMAND(KVM_SET_VCPU_EVENTS, &cpu.events),
+		COMMAND(KVM_SET_DEBUGREGS, &cpu.debug),
+		COMMAND(KVM_SET_MP_STATE, &cpu.mp),
 	};
-	uint64_t offset = cpu->tsc_offset;
 	int err;
 
+	err = state_get(s, STATE_OF(c->id, STATE_VCPU), &cpu, sizeof(cpu));
+	if (err)
+		return err;
 	/* A CPU without XSAVE has no such registers, and KVM takes none */
-	err = all(m->vcpu, first,
-		  ARRAY_SIZE(first) - (cpu->xcrs.nr_xcrs ? 0 : 1));
+	err = all(c->fd, first, ARRAY_SIZE(first) - (cpu.xcrs.nr_xcrs ? 0 : 1));
 	if (!err)
-		err = restore_xsave(m, s);
+		err = restore_xsave(m, c, s);
+	cpu.tsc_offset -= stood_still;
 	if (!err)
-		err = tsc_offset(m, KVM_SET_DEVICE_ATTR, &offset);
+		err = tsc_offset(c, KVM_SET_DEVICE_ATTR, &cpu.tsc_offset);
 	if (!err)
-		err = restore_msrs(m, s, false);
+		err = restore_msrs(c, s, false);
 	if (!err)
-		err = all(m->vcpu, lapic, ARRAY_SIZE(lapic));
+		err = all(c->fd, lapic, ARRAY_SIZE(lapic));
 	if (!err)
-		err = restore_msrs(m, s, true);
-	return err ? err : all(m->vcpu, last, ARRAY_SIZE(last));
+		err = restore_msrs(c, s, true);
+	return err ? err : all(c->fd, last, ARRAY_SIZE(last));
+}
+
+/*
+ * Tells a guest that looks at kvm-clock that it stood still, for its watchdogs not to
+ * bark. A CPU that does not look has none to tell.
+ */
+static int tell_of_pause(const struct machine *m)
+{
+	unsigned int n;
+
+	for (n = 0; n < m->nr_cpus; n++)
+		if (ioctl(m->cpus[n].fd, KVM_KVMCLOCK_CTRL, 0) &&
+		    errno != EINVAL)
+			return fail(-errno, "KVM_KVMCLOCK_CTRL");
+	return 0;
 }
 
 int machine_restore(struct machine *m, const struct state *s, bool stand_still)
 {
-	struct vcpu_state cpu;
 	struct vm_state vm;
 	struct kvm_clock_data clock = { 0 };
 	const struct command set[] = {
@@ -293,33 +325,25 @@ int machine_restore(struct machine *m, const struct state *s, bool stand_still)
 		COMMAND(KVM_SET_CLOCK, &clock),
 	};
 	uint64_t passed;
+	unsigned int n;
 	int err;
 
-	err = state_get(s, STATE_VCPU, &cpu, sizeof(cpu));
-	if (!err)
-		err = state_get(s, STATE_VM, &vm, sizeof(vm));
+	err = state_get(s, STATE_VM, &vm, sizeof(vm));
 	if (err)
 		return err;
-
 	passed = __rdtsc() - vm.host_tsc;
-	if (stand_still) {
-		cpu.tsc_offset -= passed;
+	for (n = 0; n < m->nr_cpus && !err; n++)
+		err = restore_cpu(m, &m->cpus[n], s, stand_still ? passed : 0);
+	if (stand_still)
 		passed = 0;
-	}
-	err = restore_cpu(m, s, &cpu);
 	clock.clock = vm.clock.clock +
 		      (unsigned __int128)passed * 1000000 / vm.tsc_khz;
 	if (!err)
 		err = all(m->vm, set, ARRAY_SIZE(set));
-	if (err)
-		return err;
-	/*
-	 * Tells a guest that looks at kvm-clock that it stood still, for its watchdogs not
-	 * to bark. One that does not look has none to tell.
-	 */
-	if (ioctl(m->vcpu, KVM_KVMCLOCK_CTRL, 0) && errno != EINVAL)
-		return fail(-errno, "KVM_KVMCLOCK_CTRL");
-	say("the guest stood still for %.0f ms of its time",
-	    passed / (double)vm.tsc_khz);
-	return 0;
+	if (!err)
+		err = tell_of_pause(m);
+	if (!err)
+		say("the guest stood still for %.0f ms of its time",
+		    passed / (double)vm.tsc_khz);
+	return err;
 }

@@ -56,7 +56,7 @@ double now_ms(void)
 static int usage(void)
 {
 	fputs("pcilu-vmm start NAME --kernel FILE [--initrd FILE] [--append WORDS] [--memory MIB]\n"
-	      "          [--device DDDD:BB:DD.F]... [--serial FILE]\n"
+	      "          [--cpus N] [--device DDDD:BB:DD.F]... [--serial FILE]\n"
 	      "pcilu-vmm restore NAME [--serial FILE]\n"
 	      "pcilu-vmm save|resume|replace|status|quit NAME\n"
 	      "\n"
@@ -76,6 +76,7 @@ static int parse(struct vmm *v, struct options *o, int argc, char **argv)
 		INITRD,
 		APPEND,
 		MEMORY,
+		CPUS,
 		DEVICE,
 		SERIAL,
 		INHERIT,
@@ -86,6 +87,7 @@ static int parse(struct vmm *v, struct options *o, int argc, char **argv)
 		{ "initrd", required_argument, NULL, INITRD },
 		{ "append", required_argument, NULL, APPEND },
 		{ "memory", required_argument, NULL, MEMORY },
+		{ "cpus", required_argument, NULL, CPUS },
 		{ "device", required_argument, NULL, DEVICE },
 		{ "serial", required_argument, NULL, SERIAL },
 		{ "inherit", required_argument, NULL, INHERIT }, /* our own */
@@ -107,6 +109,9 @@ static int parse(struct vmm *v, struct options *o, int argc, char **argv)
 			break;
 		case MEMORY:
 			o->memory = strtoul(optarg, NULL, 0);
+			break;
+		case CPUS:
+			v->machine.nr_cpus = strtoul(optarg, NULL, 0);
 			break;
 		case DEVICE:
 			if (o->nr_devices == MAX_DEVICES)
@@ -180,7 +185,9 @@ static int run(struct vmm *v, const struct options *o, bool may_boot)
 
 int main(int argc, char **argv)
 {
-	static struct vmm v = { .serial.out = -1, .iommu.fd = -1 };
+	static struct vmm v = { .serial.out = -1,
+				.iommu.fd = -1,
+				.machine.nr_cpus = 1 };
 	struct options o = { .append = "", .memory = 128 };
 	bool start;
 

@@ -107,19 +107,10 @@ static int place_memory(struct vmm *v, const struct state *s)
 /* Of a guest that is new (@s is NULL), or of one that comes back */
 int vmm_open(struct vmm *v, const struct state *s)
 {
-	const struct kvm_cpuid2 *cpuid = NULL;
 	uint64_t bar = HOLE_START;
 	unsigned int n;
-	size_t size;
 	int err;
 
-	if (s) {
-		cpuid = state_find(s, STATE_CPUID, &size);
-		if (!cpuid ||
-		    size != sizeof(*cpuid) +
-				    cpuid->nent * sizeof(cpuid->entries[0]))
-			return fail(-EPROTO, "the state has no CPUID");
-	}
 	err = serial_open(&v->serial, v->serial_path);
 	if (!err)
 		err = machine_create(&v->machine);
@@ -132,7 +123,7 @@ int vmm_open(struct vmm *v, const struct state *s)
 	if (!err)
 		err = memory_map(&v->memory, &v->machine);
 	if (!err)
-		err = machine_add_cpu(&v->machine, cpuid);
+		err = machine_add_cpus(&v->machine, s);
 	for (n = 0; n < v->nr_devices && !err; n++) {
 		err = device_setup(&v->devices[n]);
 		if (!err && !s) {

@@ -5,12 +5,12 @@
  * what any VMM does is in state.c, machine_state.c, session.c and restore.c, in that
  * order, and nothing but public interfaces is used.
  *
- * The guest is an unmodified Linux with one virtual CPU, a serial console and PCI
- * devices of the host, passed through by vfio-pci. Each file has one subject:
+ * The guest is an unmodified Linux with one or two virtual CPUs, a serial console and
+ * PCI devices of the host, passed through by vfio-pci. Each file has one subject:
  *
  *	memory.c	guest memory: a memfd, and where the guest sees its parts
- *	boot.c		Linux's 64-bit boot protocol
- *	machine.c	KVM: the VM, its virtual CPU and the thread that runs it
+ *	boot.c, mptable.c	Linux's 64-bit boot protocol
+ *	machine.c	KVM: the VM, its virtual CPUs and the threads that run them
  *	machine_state.c	... what KVM knows of them, saved and restored
  *	serial.c, pci.c	the console and PCI configuration mechanism #1
  *	vfio.c, msix.c	a passed-through device and its interrupts
@@ -68,8 +68,12 @@ enum state_tag {
 	STATE_VM = 7,
 	STATE_SERIAL = 8,
 	STATE_PCI = 9,
+	STATE_CPUS = 10,
 	STATE_DEVICE = 16, /* and following, one for each */
 };
+
+/* The parts of each virtual CPU, of which the first has the numbers above */
+#define STATE_OF(cpu, tag) ((tag) + 256 * (cpu))
 
 struct state {
 	uint8_t *data;
@@ -127,23 +131,35 @@ int memory_check(const struct memory *m, const struct iommu *iommu);
 
 /* --- machine.c, machine_state.c: KVM ---------------------------------------- */
 
+#define MAX_CPUS 2
+
 struct vmm;
 
-struct machine {
-	int kvm, vm, vcpu;
-	int vfio; /* KVM's VFIO device */
+struct cpu {
+	struct vmm *vmm;
+	unsigned int id; /* of its local APIC, too */
+	int fd;
 	struct kvm_run *run;
 	struct kvm_cpuid2 *cpuid;
-
 	pthread_t thread;
+	bool paused; /* under the lock */
+};
+
+struct machine {
+	int kvm, vm;
+	int vfio; /* KVM's VFIO device */
+	struct cpu cpus[MAX_CPUS];
+	unsigned int nr_cpus;
+
+	pthread_mutex_t serving; /* one CPU at a time is at a device */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool pause, paused, end; /* under the lock */
+	bool pause, end; /* under the lock */
 	int ended; /* an eventfd: the guest is at its end */
 };
 
 int machine_create(struct machine *m);
-int machine_add_cpu(struct machine *m, const struct kvm_cpuid2 *cpuid);
+int machine_add_cpus(struct machine *m, const struct state *s);
 int machine_add_memory(struct machine *m, uint32_t slot, uint64_t gpa,
 		       uint64_t size, void *va);
 int machine_add_device(struct machine *m, int device);
@@ -158,6 +174,10 @@ int machine_restore(struct machine *m, const struct state *s, bool stand_still);
 
 int boot_linux(struct vmm *v, const char *kernel, const char *initrd,
 	       const char *append);
+
+/* --- mptable.c ------------------------------------------------------------------- */
+
+void mptable_write(void *low_memory, unsigned int nr_cpus);
 
 /* --- serial.c: an 8250 that only sends --------------------------------------- */
 

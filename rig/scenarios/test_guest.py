@@ -12,7 +12,6 @@ import time
 from typing import Any
 
 import pytest
-from conftest import FULL
 
 from rig import topology, witness
 from rig.guest import Guest, GuestHost
@@ -20,10 +19,6 @@ from rig.keeper import state
 from rig.lab import Lab
 from rig.machine import Result
 
-# A guest without a NIC was seen to halt for ever while it boots, with interrupts that KVM does not
-# give it any more.
-TWO = pytest.mark.skipif(not FULL, reason="a guest without a NIC may hang while it boots: "
-                                          "make test-full")
 # Its kernel died in the emulated host before it was saved, of a page fault in its entry code.
 UNSHOWN = pytest.mark.skip(reason="has not been seen to pass yet")
 
@@ -114,11 +109,11 @@ def test_guest_with_a_nic_lives_through_the_kexec(vm: Lab) -> None:
     assert trace.resets("e1000e", since=stopped) == []
 
 
-@TWO
 def test_two_guests_of_which_the_one_that_is_saved_lives_through_the_kexec(vm: Lab) -> None:
     host = host_of(vm)
-    kept, gone = Guest(host, "vm-1").start(), Guest(host, "vm-2").start()
+    kept, gone = Guest(host, "vm-1").start(options="--cpus 2"), Guest(host, "vm-2").start()
     before = kept.printed()[-1]
+    assert before["cpus"] == 2
     kept.do("save")
     assert gone.wait(1)
     kept.leave()
@@ -126,10 +121,10 @@ def test_two_guests_of_which_the_one_that_is_saved_lives_through_the_kexec(vm: L
     assert host.sessions() == {"vm-1": "incoming"}
     kept.restore()
     assert_went_on(before, kept.wait(2)[-1])
+    assert kept.printed()[-1]["cpus"] == 2
     assert host.run("pcilu-vmm restore vm-2 2>&1").out.endswith("vm-2 was not handed over\n")
 
 
-@TWO
 def test_control_guest_whose_device_and_time_are_left_out(vm: Lab) -> None:
     """The guest with the NIC does not come back, and its NIC was stopped; the other one does, and
     believes that no time has passed."""

@@ -127,9 +127,10 @@ int main(int argc, char **argv)
 			take(&c, p.fd);
 			continue;
 		}
-		printf("{\"tick\": %u, \"uptime\": %.3f, \"clock\": %.3f, \"frames\": %llu, "
+		printf("{\"tick\": %u, \"cpus\": %ld, \"uptime\": %.3f, \"clock\": %.3f, \"frames\": %llu, "
 		       "\"lost\": %llu, \"again\": %llu, \"longest\": %.3f}\n",
-		       tick++, now(CLOCK_BOOTTIME), now(CLOCK_REALTIME),
+		       tick++, sysconf(_SC_NPROCESSORS_ONLN),
+		       now(CLOCK_BOOTTIME), now(CLOCK_REALTIME),
 		       (unsigned long long)c.frames, (unsigned long long)c.lost,
 		       (unsigned long long)c.again, c.longest);
 		fflush(stdout);
