@@ -164,6 +164,9 @@ static int add_cpu(struct machine *m, struct cpu *c, const struct state *s)
 	if (ioctl(c->fd, KVM_SET_CPUID2, c->cpuid))
 		return fail(-errno,
 			    "this KVM cannot be the CPU that the guest knows");
+	/* Once more: the host may have measured its TSC since the VM was made */
+	if (ioctl(c->fd, KVM_SET_TSC_KHZ, 0))
+		return fail(-errno, "KVM_SET_TSC_KHZ");
 	return 0;
 }
 
