@@ -220,8 +220,10 @@ def test_sriov_many_functions_stay(vm: Lab) -> None:
     machine.kexec()
     trace = witness.read(machine)
     adopting = [trace.reads(vf, 2) for vf in vfs]
-    assert [vf for vf, then, now in zip(vfs, enabling, adopting) if now > then] == [], (
-        enabling, adopting)
+    # At function 0 of a slot every boot of x86 looks early for what needs a quirk.
+    early = [4 * machine.topology.bdf[vf].endswith(".0") for vf in vfs]
+    assert [vf for vf, then, now, more in zip(vfs, enabling, adopting, early)
+            if now > then + more] == [], (enabling, adopting)
     assert [trace.writes(id, 2) for id in (PF, *vfs)] == [[]] * (MANY + 1)
     assert sriov.links(machine, PF) == [machine.topology.bdf[vf] for vf in vfs]
     machine.sh("echo 1b36 0010 >/sys/bus/pci/drivers/vfio-pci/new_id")
