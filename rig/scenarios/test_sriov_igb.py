@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Virtual Functions that receive by themselves lose no frame, whoever has their Physical Function."""
+"""Virtual Functions that receive by themselves lose no frame, whoever has the Physical one."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ NOT_PRESERVED = ("its Physical Function has a driver for users, and is not prese
 WAITS = "Live Update: unbind waits until it and its Virtual Functions"
 pytestmark = pytest.mark.console("Hardware bug: VF reports bogus INTx pin 1")   # QEMU's, in 7.2
 
-# Letters: bind the Physical Function (B), have it retrieved (P), finished (p); the Virtual one: V, v
+# Letters: bind the Physical Function (B), have it retrieved (P), finished (p); the Virtual: V, v
 ORDERS = ["BPpVv", "BPVpv", "BPVvp", "BVPpv", "BVPvp", "BVvPp"]
 
 
@@ -189,7 +189,7 @@ def test_sriov_user_leaves_before_the_kexec(vm: Lab) -> None:
 def test_sriov_user_does_not_come_back(vm: Lab) -> None:
     """He does not take it back: it is stopped, and the others go on."""
     host = Host(vm)
-    machine, owner = host.machine, host.owner
+    owner = host.owner
     host.preserve()
     host.update()
     assert host.bind(PF)
