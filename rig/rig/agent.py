@@ -113,11 +113,14 @@ class Agent:
         """Put bytes there."""
         self.do(f"poke {memory} {offset:#x} {data.hex()}")
 
+    def in_order(self, memory: str) -> list[int]:
+        """The physical addresses of the pages of a memory, by offset."""
+        runs = [run.split("+") for run in self.do(f"pages {memory}")["pages"]]
+        return [int(start, 16) + PAGE * n for start, count in runs for n in range(int(count))]
+
     def pages(self, *memories: str) -> set[int]:
         """The physical addresses of all pages of memories."""
-        runs = [run.split("+") for memory in memories
-                for run in self.do(f"pages {memory}")["pages"]]
-        return {int(start, 16) + PAGE * n for start, count in runs for n in range(int(count))}
+        return {page for memory in memories for page in self.in_order(memory)}
 
     def physical(self, id: str, offset: int = 0) -> int:
         """The physical address of a device's mapped memory (no-IOMMU mode)."""

@@ -70,7 +70,7 @@ class Vf:
         self.next = 0       # the descriptor that is to be refilled next
         self.before = 0     # frames that were received up to there
         if iova is None:
-            where = [int(page, 16) for page in agent.do(f"pages {id}-ram")["pages"]]
+            where = agent.in_order(f"{id}-ram")
             self.offset = first_run(where, pages + 1) * PAGE
             self.ring = where[self.offset // PAGE]
         else:
