@@ -413,8 +413,7 @@ struct hammer {
 	__u64 irqs[2];
 	__u64 reset[2];		/* tried when the others are refused, or if wanted */
 	__u64 export[2];		/* tried when the others are refused */
-	__u64 other;
-	__u64 other_errno;
+	__u64 other[2];		/* other errors, and the last one's errno */
 };
 
 struct hammer_args {
@@ -423,11 +422,12 @@ struct hammer_args {
 	bool reset;
 };
 
-static bool hammer_note(struct hammer *h, __u64 count[2], int ret)
+/* Return: true if refused */
+static bool hammer_note(__u64 other[2], __u64 count[2], int ret)
 {
 	if (ret && ret != -EBUSY) {
-		h->other++;
-		h->other_errno = -ret;
+		other[0]++;
+		other[1] = -ret;
 		return false;
 	}
 	count[!!ret]++;
@@ -445,17 +445,18 @@ static void *hammer_thread(void *data)
 
 	for (;;) {
 		ssize_t n = pwrite(v->cdev, &line, 1, v->config_offset + PCI_INTERRUPT_LINE);
-		bool refused = hammer_note(h, h->config, n == 1 ? 0 : -errno);
+		bool refused = hammer_note(h->other, h->config, n == 1 ? 0 : -errno);
 
 		/* The eventfd for requests to let the device go, the same one again and again */
 		ret = vfio_noiommu_set_irqs(v, VFIO_PCI_REQ_IRQ_INDEX,
 					    VFIO_IRQ_SET_ACTION_TRIGGER, 0, 1, &request);
-		hammer_note(h, h->irqs, ret);
+		hammer_note(h->other, h->irqs, ret);
 		if (refused || args->reset)
-			hammer_note(h, h->reset, ioctl(v->cdev, VFIO_DEVICE_RESET) ? -errno : 0);
+			hammer_note(h->other, h->reset,
+				    ioctl(v->cdev, VFIO_DEVICE_RESET) ? -errno : 0);
 		if (refused) {
 			ret = export_bar(v, 0, getpagesize());
-			hammer_note(h, h->export, ret < 0 ? ret : close(ret));
+			hammer_note(h->other, h->export, ret < 0 ? ret : close(ret));
 		}
 		usleep(200);
 	}
@@ -489,8 +490,7 @@ struct hammer_maps {
 	__u64 unmap[2];
 	__u64 attach[2];	/* tried when mapping is refused, and so is detaching */
 	__u64 detach[2];
-	__u64 other;
-	__u64 other_errno;
+	__u64 other[2];		/* other errors, and the last one's errno */
 };
 
 struct hammer_maps_args {
@@ -500,17 +500,6 @@ struct hammer_maps_args {
 	__u64 size;
 	__u64 iova;
 };
-
-static bool hammer_maps_note(struct hammer_maps *h, __u64 count[2], int ret)
-{
-	if (ret && ret != -EBUSY) {
-		h->other++;
-		h->other_errno = -ret;
-		return false;
-	}
-	count[!!ret]++;
-	return ret;
-}
 
 static void *hammer_maps_thread(void *data)
 {
@@ -523,18 +512,18 @@ static void *hammer_maps_thread(void *data)
 
 	for (;;) {
 		if (mapped)
-			refused = hammer_maps_note(h, h->unmap, vfio_noiommu_unmap(v));
+			refused = hammer_note(h->other, h->unmap, vfio_noiommu_unmap(v));
 		else
-			refused = hammer_maps_note(h, h->map,
-						   vfio_noiommu_map_at(v, args->memfd, args->size,
-								       args->iova));
+			refused = hammer_note(h->other, h->map,
+					      vfio_noiommu_map_at(v, args->memfd, args->size,
+								  args->iova));
 		if (!refused) {
 			mapped = !mapped;
 			continue;
 		}
-		hammer_maps_note(h, h->attach, vfio_noiommu_attach_ioas(v));
+		hammer_note(h->other, h->attach, vfio_noiommu_attach_ioas(v));
 		ret = ioctl(v->cdev, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach) ? -errno : 0;
-		hammer_maps_note(h, h->detach, ret);
+		hammer_note(h->other, h->detach, ret);
 		usleep(200);
 	}
 	return NULL;		/* it ends with the process */
