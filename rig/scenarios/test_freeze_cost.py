@@ -19,6 +19,7 @@ from rig.topology import Topology, edu, root_port
 
 SIZES = (1, 64, 512) if FULL else (1, 8, 64)
 MOST = 10_000       # instructions for a device, frozen and thawed; it takes 3,800
+TRIES = 4
 BAR0 = 0x10
 QUIET = "loglevel=3 tsc_early_khz=1000000"
 
@@ -49,7 +50,8 @@ def test_freeze_costs_little_and_as_much_for_each_device(vm: Lab) -> None:
     machine.sh(f"echo {cost.IDS['pvpanic-pci']} >/sys/bus/pci/drivers/vfio-pci/new_id")
     assert machine.load().rc == 0
     agent = Agent(machine).start().take("veto")
-    counts = {n: frozen(machine, agent, n) for n in SIZES}
+    # The least of some: what else the kernel has to do comes in between, or does not.
+    counts = {n: min(frozen(machine, agent, n) for _ in range(TRIES)) for n in SIZES}
     print(counts, bench.slope(counts))
     ratio = bench.linear(counts)
     assert ratio is not None and ratio <= bench.LINEAR_MAX

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from rig import topology
 from rig.lab import Lab
-from rig.machine import LIVE_UPDATE, Machine
+from rig.machine import LIVE_UPDATE, Machine, MachineError
 
 FLTS, SMTS = 1 << 47, 1 << 43       # VT-d r4.0, sec 11.4.3
 
@@ -80,3 +82,14 @@ def test_first_stage_tables_of_vt_d(vm: Lab, on: str) -> None:
         assert (bool(ecap & SMTS), bool(ecap & FLTS)) == (True, on == "on")
         if not boot:
             machine.kexec()
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_machine_that_does_not_answer_leaves_its_registers(vm: Lab, arch: str) -> None:
+    machine = vm(topology.plain(), arch=arch)
+    machine.sh("true")
+    log = machine.folder / "registers.log"
+    assert not log.exists()
+    with pytest.raises(MachineError, match="no answer"):
+        machine.run("sleep 4", timeout=1)
+    assert len(re.findall(r"^\s*(?:RIP|PC)=\w+", log.read_text(), re.M)) >= 2
