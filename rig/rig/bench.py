@@ -25,8 +25,9 @@ LINEAR_MAX = 1.5
 SERVERS = 32            # functions as servers have them: with an INTx pin and capabilities
 PAGES = 16384           # handed over, none next to another
 
-# What was promised, whatever the stock kernel does.
-READS_MAX = {"pvpanic-pci": 38, "e1000e": 85, "nvme": 70, "pcie-root-port": 140}
+# What was promised, whatever the stock kernel does; with later QEMUs than Debian 12's both kernels
+# read 0.9 more of the first.
+READS_MAX = {"pvpanic-pci": 39, "e1000e": 85, "nvme": 70, "pcie-root-port": 140}
 OF_STOCK_MAX = 0.7      # of the enumeration, where functions are many
 MANY = 256      # with fewer, what any boot costs weighs too much
 ATTACH_MAX = 110_000    # of a function with an INTx pin

@@ -57,10 +57,17 @@ def nic_with_vectors(vm: Lab, arch: str, variant: str, more: str = "", **options
 
 
 def heard(driver: Nic) -> bool:
-    """Is a frame from now on signalled, once and by its vector alone?"""
+    """Is a frame from now on signalled, by its vector alone?
+
+    QEMU 10 does it again, 0.1 ms later, until it is acknowledged; so it is here, too, afterwards.
+    """
     driver.acknowledge()
-    driver.agent.machine.senders["nic0"].send()
-    return eventually(driver.agent, "nic0", "msix", [0, 1, 0, 0]) == [0, 1, 0, 0]
+    driver.agent.do(f"counts {driver.id} msix")
+    driver.agent.machine.senders[driver.id].send()
+    counts = eventually(driver.agent, driver.id, "msix", [0, 1, 0, 0])
+    driver.acknowledge()
+    driver.agent.do(f"counts {driver.id} msix")
+    return counts in ([0, 1, 0, 0], [0, 2, 0, 0])
 
 
 def raise_in_the_gap(machine: Machine, frames: int = 3) -> None:
