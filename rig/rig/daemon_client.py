@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import subprocess
 
 import pytest
@@ -13,6 +14,7 @@ from . import pcilu_host as ph
 from .pcilu_host import Host
 
 NOBODY = 65534
+CONNECTION_ENDS = -1
 
 
 def session(host: Host, kind: int, name: str, direction: int = 0) -> int:
@@ -22,6 +24,19 @@ def session(host: Host, kind: int, name: str, direction: int = 0) -> int:
         for fd in fds:
             os.close(fd)
         return error
+
+
+def keep(host: Host, name: str, flags: int = os.O_NONBLOCK, path: str = "/dev/null",
+         message: bytes = b"") -> int:
+    """Have it keep a descriptor with a session: an errno, or that it ended the connection."""
+    fd = os.open(path, os.O_RDONLY | flags)
+    try:
+        with host.connect() as sock:
+            socket.send_fds(sock, [message or ph.message(ph.KEEP, name, flags=ph.F_FD)], [fd])
+            reply = sock.recv(ph.MSG.size)
+            return -ph.fields(reply)["error"] if reply else CONNECTION_ENDS
+    finally:
+        os.close(fd)
 
 
 def listing(host: Host) -> dict[tuple[str, int], dict[str, int]]:

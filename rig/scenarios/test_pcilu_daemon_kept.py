@@ -18,15 +18,14 @@ from typing import Iterator
 import pytest
 
 from rig import pcilu_host as ph
-from rig.daemon_client import as_user, create, session
-from rig.fdstore import Store
+from rig.daemon_client import CONNECTION_ENDS, as_user, create, keep, session
+from rig.fdstore import Store, high
 from rig.pcilu_host import Host, TOOLS
 
 PLAIN = ph.BUILD / "tools" / "libpcilu.so.1"
 pytestmark = pytest.mark.skipif(not (TOOLS / "pcilud").exists() or not PLAIN.exists(),
                                 reason="needs make tools and make tools SAN=1")
 ONE, OTHER = os.O_NONBLOCK, os.O_APPEND     # by which open files are told apart
-CONNECTION_ENDS = -1
 
 
 @pytest.fixture
@@ -52,17 +51,8 @@ def host(tmp_path: Path, store: Store) -> Iterator[Host]:
         yield h
 
 
-def keep(host: Host, name: str = "vm-1", flags: int = ONE, path: str = "/dev/null",
-         message: bytes = b"") -> int:
-    """An errno."""
-    fd = os.open(path, os.O_RDONLY | flags)
-    try:
-        with host.connect() as sock:
-            socket.send_fds(sock, [message or ph.message(ph.KEEP, name, flags=ph.F_FD)], [fd])
-            reply = sock.recv(ph.MSG.size)
-            return -ph.fields(reply)["error"] if reply else CONNECTION_ENDS
-    finally:
-        os.close(fd)
+def stored(store: Store) -> list[str]:
+    return [name for name in store.names() if name[:2] in ("k.", "l.")]
 
 
 def kept(host: Host, name: str = "vm-1") -> int:
@@ -79,53 +69,81 @@ def kept(host: Host, name: str = "vm-1") -> int:
 
 def test_last_one_is_kept_until_the_session_is_released(host: Host, store: Store) -> None:
     assert kept(host) == -errno.ENOENT
-    assert keep(host) == 0 and kept(host) == kept(host) == ONE
-    assert keep(host, flags=OTHER) == 0 and kept(host) == OTHER
-    assert store.names().count("k.vm-1") == 1
+    assert keep(host, "vm-1") == 0 and kept(host) == kept(host) == ONE
+    assert keep(host, "vm-1", flags=OTHER) == 0 and kept(host) == OTHER
+    assert len(stored(store)) == 1
     assert session(host, ph.RETRIEVE, "vm-2") == 0 and kept(host, "vm-2") == -errno.ENOENT
     assert session(host, ph.RELEASE, "vm-1", direction=1) == 0
     assert kept(host) == -errno.ENOENT
-    assert "k.vm-1" not in store.names()
+    assert stored(store) == []
+
+
+def test_one_that_is_kept_already_stays_in_the_store(host: Host, store: Store) -> None:
+    """systemd takes no file twice, under another name neither."""
+    assert keep(host, "vm-1") == 0
+    with host.connect() as sock:
+        _, _, fds, _ = host.ask(sock, ph.message(ph.KEPT, "vm-1"))
+    assert keep(host, "vm-1", path=f"/proc/self/fd/{fds[0]}") == 0      # control: opened anew
+    with host.connect() as sock:
+        socket.send_fds(sock, [ph.message(ph.KEEP, "vm-1", flags=ph.F_FD)], fds)
+        assert ph.fields(sock.recv(ph.MSG.size))["error"] == 0
+    os.close(fds[0])
+    store.restart(host, sig=signal.SIGKILL)
+    assert kept(host) == ONE and len(stored(store)) == 1
+
+
+def test_of_two_in_the_store_one_stays(host: Host, store: Store) -> None:
+    """As when it was killed between storing one and letting go of the other."""
+    assert keep(host, "vm-1") == 0
+    host.stop(9)
+    name = "l.vm-1" if stored(store) == ["k.vm-1"] else "k.vm-1"
+    store.kept.append((name, high(fd := os.open("/dev/null", os.O_RDONLY | OTHER))))
+    os.close(fd)
+    store.start(host)
+    assert kept(host) in (ONE, OTHER) and len(stored(store)) == 1
+    assert keep(host, "vm-1") == 0 and kept(host) == ONE and len(stored(store)) == 1
 
 
 def test_restarted_daemon_has_it_from_the_store(host: Host, store: Store) -> None:
-    assert keep(host) == 0
+    assert keep(host, "vm-1") == 0
     store.restart(host, sig=signal.SIGKILL)
     assert kept(host) == ONE
 
 
 def test_control_it_is_in_the_store_or_nowhere(host: Host, store: Store) -> None:
-    assert keep(host) == 0
+    assert keep(host, "vm-1") == 0
     host.stop(9)
-    store.kept = [(name, fd) for name, fd in store.kept if name != "k.vm-1" or os.close(fd)]
+    store.kept = [(name, fd) for name, fd in store.kept if name[2:] != "vm-1" or
+                  name[0] == "i" or os.close(fd)]
     store.start(host)
     assert session(host, ph.RETRIEVE, "vm-1") == 0
     assert kept(host) == -errno.ENOENT
 
 
 def test_without_its_session_it_leaves_the_store(host: Host, store: Store) -> None:
-    assert keep(host) == 0
+    assert keep(host, "vm-1") == 0
     host.stop(9)
     store.kept = [(name, fd) for name, fd in store.kept if name != "i.vm-1" or os.close(fd)]
     store.start(host)
     assert kept(host) == -errno.ENOENT
-    assert "k.vm-1" not in store.names()
+    assert stored(store) == []
 
 
 def test_what_is_not_to_be_kept_is_refused(host: Host) -> None:
     assert keep(host, "vm-2") == errno.ENOENT       # nobody has retrieved it
     create(host, "vm-3")
     assert keep(host, "vm-3") == errno.ENOENT       # it is outgoing
-    assert keep(host, path="/dev/zero") == keep(host, path="/proc/version") == errno.EINVAL
+    for path in ("/dev/zero", "/proc/version"):
+        assert keep(host, "vm-1", path=path) == errno.EINVAL
     assert kept(host) == -errno.ENOENT
-    assert keep(host) == 0      # the control
+    assert keep(host, "vm-1") == 0      # the control
     data = ph.message(ph.KEPT, "vm-1")
     assert as_user(host, f"s.sendall({data!r})\nprint(error(s.recv(4096)))") == str(errno.EACCES)
 
 
 def test_request_with_a_descriptor_too_many_or_too_few_ends_the_connection(host: Host) -> None:
-    assert keep(host, message=ph.message(ph.KEPT, "vm-1")) == CONNECTION_ENDS
-    assert keep(host, message=ph.message(ph.KEEP, "vm-1")) == CONNECTION_ENDS
+    assert keep(host, "vm-1", message=ph.message(ph.KEPT, "vm-1")) == CONNECTION_ENDS
+    assert keep(host, "vm-1", message=ph.message(ph.KEEP, "vm-1")) == CONNECTION_ENDS
     with host.connect() as sock:
         sock.sendall(ph.message(ph.KEEP, "vm-1", flags=ph.F_FD))
         assert sock.recv(ph.MSG.size) == b""

@@ -19,7 +19,7 @@ import pytest
 from conftest import FULL
 from rig import paths
 from rig import pcilu_host as ph
-from rig.daemon_client import listing, session
+from rig.daemon_client import CONNECTION_ENDS, keep, listing, session
 from rig.fdstore import Store, device, retrieve
 from rig.pcilu_host import Host, TOOLS
 
@@ -27,6 +27,7 @@ from rig.pcilu_host import Host, TOOLS
 PLAIN = paths.BUILD / "tools"
 pytestmark = pytest.mark.skipif(not (TOOLS / "killer").exists() or not (PLAIN / "pcilud").exists(),
                                 reason="needs make tools and make tools SAN=1")
+NULL = "1:3\n"      # the device that stands for /dev/iommu
 KILLS = 10_000 if FULL else 200         # altogether, in each run
 
 
@@ -40,8 +41,10 @@ class Victim:
         self.sure: set[tuple[str, int]] = set()
         self.unsure: set[tuple[str, int]] = set()
         self.retrieved: set[str] = set()
+        self.kept: set[str] = set()         # with these it keeps an iommufd
         self.number = 0
         self.patience = 20.0
+        self.host.write("sys/class/misc/iommu/dev", NULL)
         self.store.start(self.host)
 
     def close(self) -> None:
@@ -70,6 +73,8 @@ class Victim:
     def release(self, direction: int = 0) -> None:
         key = self.pick(direction)
         self.sure.discard(key)
+        if direction:
+            self.kept.discard(key[0])
         if not self.ask(ph.RELEASE, *key):
             self.unsure.add(key)
 
@@ -79,6 +84,16 @@ class Victim:
     def retrieve(self) -> None:
         self.retrieved.add(name := min(self.left()))
         self.ask(ph.RETRIEVE, name)
+
+    def keep(self) -> None:
+        name = min(name for name, direction in self.sure if direction and name in self.retrieved)
+        try:
+            error = keep(self.host, name)
+        except (OSError, AssertionError):
+            return
+        if error != CONNECTION_ENDS:
+            assert error == 0, (name, error)
+            self.kept.add(name)
 
     def attach(self) -> None:
         self.ask(ph.ATTACH, self.pick(0)[0])
@@ -116,6 +131,11 @@ class Victim:
         for name, direction in listed:
             if direction == 0:
                 assert session(self.host, ph.ATTACH, name) == 0
+        # If the client has no answer, it may be kept.
+        kept = {name for name in self.retrieved if session(self.host, ph.KEPT, name) == 0}
+        assert self.kept <= kept <= {name for name, direction in listed if direction}
+        assert sorted(kept) == sorted(n[2:] for n in self.store.names() if n[:2] in ("k.", "l."))
+        self.kept = kept
 
     def left(self) -> set[str]:
         """Incoming sessions that nobody has retrieved."""
@@ -142,7 +162,7 @@ class Victim:
         self.host.stop(9)
         self.store.forget()
         self.sure = {(name, 1) for name, direction in self.sure if direction == 0}
-        self.retrieved = set()
+        self.retrieved, self.kept = set(), set()
 
     # --- killing
 
@@ -202,7 +222,8 @@ def places(total: int, share: float) -> Iterator[int]:
 
 # What has to be there: outgoing sessions, incoming ones that nobody retrieved, and retrieved ones.
 OPERATIONS = {"create": (0, 0, 0), "release": (2, 0, 0), "retrieve": (1, 2, 1),
-              "finish": (0, 0, 2), "attach": (1, 0, 0), "list": (2, 2, 1), "reload": (1, 0, 0)}
+              "finish": (0, 0, 2), "keep": (0, 0, 2), "attach": (1, 0, 0), "list": (2, 2, 1),
+              "reload": (1, 0, 0)}
 
 
 @pytest.mark.timeout(3600)
@@ -224,6 +245,7 @@ def test_killed_at_every_call_of_a_start(victim: Victim, kernel: str) -> None:
     """With sessions of all kinds; in the next kernel, with a list to be taken over."""
     def prepare() -> None:
         victim.setup(3, 2, 2)
+        victim.keep()
         if kernel == "next":
             victim.jump()
         victim.bury()

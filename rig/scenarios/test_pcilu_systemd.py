@@ -63,6 +63,13 @@ sessions socket-again
 systemctl stop pcilud 2> stop; echo $? >> stop
 systemctl start pcilud
 sessions stop
+# Masked, which lets systemd forget what it keeps; when it is not any more, it is told again.
+systemctl mask --now pcilud 2> mask; echo $? >> mask
+sessions mask
+systemctl unmask pcilud
+systemctl reload pcilud
+killed 9
+sessions unmask
 dpkg --remove --force-depends pcilu < /dev/null > dpkg 2>&1; echo $? >> dpkg
 sessions remove
 systemctl start vmm-stop vmm-late
@@ -125,7 +132,7 @@ def test_sessions_live_through_all_and_until_the_jump(tmp_path: Path,
     assert debian.text("uid").strip() not in ("", "0")
     # From the store of systemd, whatever it was that made it start again.
     for name in ("restarted", "killed", "often", "policy", "user", "socket", "socket-again",
-                 "stop", "remove"):
+                 "stop", "mask", "unmask", "remove"):
         assert debian.sessions(f"{name}.json") == {"vm-1", "pcilu.snapshot"}, name
     assert debian.sessions("nobody.json") == set()
     assert debian.text("reload").split() == ["1", "0"]
@@ -134,6 +141,7 @@ def test_sessions_live_through_all_and_until_the_jump(tmp_path: Path,
     *message, stopped = debian.text("stop").splitlines()
     assert (stopped == "0") == keeps_over_a_stop(debian)
     assert stopped == "0" or "canceled" in "".join(message)
+    assert "canceled" in debian.text("mask") and debian.text("mask").split()[-1] == "1"
     assert "session 'vm-1' of user 0 would be lost" in debian.text("dpkg")
     assert debian.text("dpkg").split()[-1] == "1"
     assert debian.text("keeper") == "active\n"

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <errno.h>
+#include <linux/kcmp.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../../../lib/include/pcilu.h"
@@ -286,10 +288,17 @@ static int do_subscribers(const struct call *c)
 	return -ENOENT;
 }
 
+static bool is_same_file(int a, int b)
+{
+	pid_t self = getpid();
+
+	return !syscall(SYS_kcmp, self, self, KCMP_FILE, a, b);
+}
+
 static int do_keep(const struct call *c)
 {
 	struct entry *e;
-	int err;
+	int last, err;
 
 	if (may_use(c))
 		return -EACCES;
@@ -303,10 +312,14 @@ static int do_keep(const struct call *c)
 	err = may_add(c, e);
 	if (err)
 		return err;
-	if (e->kept >= 0)
-		close(e->kept);
+	/* systemd has it already, and would not take it under another name */
+	if (e->kept >= 0 && is_same_file(e->kept, *c->came))
+		return 0;
+	last = e->kept;
 	e->kept = take_fd(c->came);
 	c->d->ops->kept(c->d->ctx, e);
+	if (last >= 0)
+		close(last);
 	return 0;
 }
 

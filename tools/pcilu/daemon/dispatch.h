@@ -7,9 +7,8 @@
 #include "registry.h"
 #include "round.h"
 
-/* Names that begin so are ours; this one is the session with the registry in it */
+/* Names that begin so are ours */
 #define OWN_PREFIX "pcilud"
-#define OWN_SESSION "pcilud"
 /* And these are systemd's, from version 261 on */
 #define SYSTEMD_PREFIX "systemd"
 
@@ -25,7 +24,7 @@ struct dispatch_ops {
 	bool (*has_room)(void *ctx, uid_t uid);
 	bool (*is_iommufd)(void *ctx, int fd);
 	void (*held)(void *ctx, struct entry *entry);
-	void (*kept)(void *ctx, const struct entry *entry);
+	void (*kept)(void *ctx, struct entry *entry);
 	void (*dropped)(void *ctx, const struct entry *entry);
 	void (*tick)(void *ctx); /* once a second */
 };

@@ -103,16 +103,10 @@ int inforce_reload(struct inforce *f)
 
 	if (!fresh)
 		return -EINVAL;
-	if (f->trouble ||
-	    strcmp(policy_text(fresh), policy_text(f->policy)) != 0) {
-		policy_free(f->policy);
-		f->policy = fresh;
-		f->trouble = NULL;
-		keep(f);
-		return 0;
-	}
-	/* The same words, but users may have come and gone */
+	/* With the same words, too: users may have come and gone, and systemd may have forgotten */
 	policy_free(f->policy);
 	f->policy = fresh;
+	f->trouble = NULL;
+	keep(f);
 	return 0;
 }

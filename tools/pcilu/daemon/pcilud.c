@@ -160,14 +160,17 @@ static void op_held(void *ctx, struct entry *e)
 	record(JOURNAL_HELD, e);
 }
 
-static void op_kept(void *ctx, const struct entry *e)
+/* Whoever is killed in between finds both, and has not answered yet */
+static void op_kept(void *ctx, struct entry *e)
 {
-	char name[STORE_NAME_SIZE];
+	char last[STORE_NAME_SIZE], name[STORE_NAME_SIZE];
 
 	(void)ctx;
+	store_kept_name(e, last);
+	e->kept_spare = !e->kept_spare;
 	store_kept_name(e, name);
-	store_drop(name);
 	store_put(name, e->kept);
+	store_drop(last);
 }
 
 static void op_dropped(void *ctx, const struct entry *e)
@@ -255,6 +258,7 @@ static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *si,
 	else
 		log_limited(&limit, "read %s again", d->rules.path);
 	d->dispatch.policy = d->rules.policy;
+	store_put_again(d->registry);
 	tell_ready(d);
 	return 0;
 }

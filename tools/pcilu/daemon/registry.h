@@ -7,12 +7,15 @@
 #ifndef PCILUD_REGISTRY_H
 #define PCILUD_REGISTRY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "../../../lib/src/proto.h"
 
 #define REGISTRY_MAX 4096
+/* The session in which it is handed over */
+#define OWN_SESSION "pcilud"
 
 struct entry {
 	char name[PCILU_MSG_NAME_SIZE]; /* empty: a free slot */
@@ -21,6 +24,7 @@ struct entry {
 	int32_t pid;
 	int fd; /* -1: not held */
 	int kept; /* the iommufd of its devices, -1: none */
+	bool kept_spare; /* which of its two names that has, see store.h */
 	char tag; /* how the store tells it from its namesake, see store.h */
 };
 

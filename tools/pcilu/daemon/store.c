@@ -19,7 +19,7 @@
 static const char letters[] = { [PCILU_DIRECTION_OUTGOING] = 'o',
 				[PCILU_DIRECTION_INCOMING] = 'i' };
 static const char spare_letter = 'a';
-static const char kept_letter = 'k';
+static const char kept_letters[] = { 'k', 'l' };
 
 void store_name(const struct entry *e, char name[STORE_NAME_SIZE])
 {
@@ -28,7 +28,8 @@ void store_name(const struct entry *e, char name[STORE_NAME_SIZE])
 
 void store_kept_name(const struct entry *e, char name[STORE_NAME_SIZE])
 {
-	snprintf(name, STORE_NAME_SIZE, "%c.%s", kept_letter, e->name);
+	snprintf(name, STORE_NAME_SIZE, "%c.%s", kept_letters[e->kept_spare],
+		 e->name);
 }
 
 char store_tag(struct registry *reg, uint32_t direction, const char *name)
@@ -55,6 +56,28 @@ void store_put(const char *name, int fd)
 void store_drop(const char *name)
 {
 	sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+}
+
+void store_put_again(struct registry *reg)
+{
+	char name[STORE_NAME_SIZE];
+	struct entry *e;
+	uint32_t i;
+
+	store_put(STORE_TABLE, registry_fd(reg));
+	for (i = 0; (e = registry_next(reg, &i)); i++) {
+		if (e->fd < 0)
+			continue;
+		if (strcmp(e->name, OWN_SESSION) != 0)
+			store_name(e, name);
+		else
+			strcpy(name, STORE_OWN);
+		store_put(name, e->fd);
+		if (e->kept < 0)
+			continue;
+		store_kept_name(e, name);
+		store_put(name, e->kept);
+	}
 }
 
 void store_flush(void)
@@ -142,11 +165,12 @@ static bool restore_kept(const struct stored_fd *s, struct registry *reg)
 {
 	struct entry *e;
 
-	if (s->name[0] != kept_letter || s->name[1] != '.')
+	if (!s->name[0] || !strchr("kl", s->name[0]) || s->name[1] != '.')
 		return false;
 	e = registry_find(reg, PCILU_DIRECTION_INCOMING, s->name + 2);
 	if (e && e->fd >= 0 && e->kept < 0) {
 		e->kept = s->fd;
+		e->kept_spare = s->name[0] == kept_letters[1];
 		return true;
 	}
 	store_drop(s->name);

@@ -7,8 +7,8 @@
  * A session is stored as a letter, a dot, and its name: "o" for an outgoing and "i"
  * for an incoming one. A systemd that carries its store through the kexec returns an
  * outgoing session as an incoming one under its old name, so the letter only tells
- * namesakes apart; the kernel knows the direction. With "k" it is the iommufd that is
- * kept with an incoming session.
+ * namesakes apart; the kernel knows the direction. With "k" or "l" it is the iommufd
+ * that is kept with an incoming session: the next one is there before the last one goes.
  */
 #ifndef PCILUD_STORE_H
 #define PCILUD_STORE_H
@@ -24,6 +24,11 @@
 
 void store_put(const char *name, int fd);
 void store_drop(const char *name);
+/*
+ * All of it: systemd forgets what it keeps for a unit when that is masked. What it has
+ * it does not take twice.
+ */
+void store_put_again(struct registry *reg);
 /* Waits until systemd has done what it was told */
 void store_flush(void);
 
