@@ -14,6 +14,7 @@ from typing import Any, Iterator
 import pytest
 
 from rig import console, paths
+from rig.fdstore import Store
 from rig.lab import Lab
 from rig.machine import probe_accel
 
@@ -129,6 +130,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def variant(request: pytest.FixtureRequest) -> str:
     """The kernel's variant: a scenario that takes this runs on both."""
     return str(request.param)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """What stands for systemd's store of descriptors."""
+    s = Store(tmp_path)
+    yield s
+    s.close()
 
 
 @pytest.fixture

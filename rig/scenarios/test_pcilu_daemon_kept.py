@@ -29,13 +29,6 @@ ONE, OTHER = os.O_NONBLOCK, os.O_APPEND     # by which open files are told apart
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    s = Store(tmp_path)
-    yield s
-    s.close()
-
-
-@pytest.fixture
 def host(tmp_path: Path, store: Store) -> Iterator[Host]:
     """With sessions from the previous kernel, of which the first has been retrieved."""
     os.chmod(tmp_path, 0o755)

@@ -35,13 +35,6 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    s = Store(tmp_path)
-    yield s
-    s.close()
-
-
-@pytest.fixture
 def running(host: Host, store: Store) -> Host:
     """With two sessions."""
     store.start(host)
