@@ -204,6 +204,8 @@ class Machine:
         """Start QEMU and wait until the first kernel's agent answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._channel, channel = socket.socketpair()
+        # So that the guest need not wait for us: a console sends a few bytes at a time.
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
         self._qmp, qmp = socket.socketpair()
         args = self.qemu_args(channel.fileno(), qmp.fileno())
         (self.folder / "command").write_text(shlex.join(args) + "\n")
