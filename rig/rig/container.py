@@ -58,8 +58,10 @@ class Container:
     def boot(self, *options: str, prefix: tuple[str, ...] = (),
              **how: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*prefix, "systemd-nspawn", "--register=no", "--keep-unit", "-q", "-b", "-D",
-             str(self.root), f"--bind={self.root}/device:/dev/liveupdate", *options],
+            # By a name of its own: that of the folder is "root" for all of them.
+            [*prefix, "systemd-nspawn", "--register=no", "--keep-unit", "-q", "-b",
+             f"--machine=pcilu-{os.getpid()}-{id(self)}", "-D", str(self.root),
+             f"--bind={self.root}/device:/dev/liveupdate", *options],
             stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, **self.env}, **how)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -132,9 +133,10 @@ def test_real_libvirt_asks_the_hook_and_tells_why_not(tmp_path: Path) -> None:
         debian.write(root, f"{name}.xml", DOMAIN.format(name=name, device=device))
     debian.write(root, "script", LIBVIRT)
     assert shutil.which("systemd-nspawn")
-    out = subprocess.run(["systemd-nspawn", "--register=no", "--keep-unit", "-q", "-D", str(root),
-                          "/bin/sh", "/script"], text=True, stdin=subprocess.DEVNULL,
-                         stdout=subprocess.PIPE, timeout=300).stdout
+    out = subprocess.run(["systemd-nspawn", "--register=no", "--keep-unit", "-q",
+                          f"--machine=pcilu-{os.getpid()}", "-D", str(root), "/bin/sh", "/script"],
+                         text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                         timeout=300).stdout
     said = [part.rsplit("\n", 1)[0] for part in out.split("=== ")]
     assert "=== preserved plain running" in out, (out, (root / "log").read_text())
     for state, text in (("preserved", said[1]), ("incoming", said[2])):
