@@ -52,7 +52,8 @@ def disturb_for_real(machine: Machine, variant: str) -> dict[str, str]:
 @pytest.mark.console(console.REFUSED, r"Unable to change power state from \S+ to D0, device inacc")
 def test_nobody_disturbs_a_preserved_device(vm: Lab, arch: str, variant: str) -> None:
     machine = vm(Topology(root_port("rp0", nvme(KEPT)), root_port("rp1", nic("nic1"))),
-                 arch=arch, variant=variant, cmdline=f"{LIVE_UPDATE} vfio_pci.enable_sriov=1",
+                 arch=arch, variant=variant, needs="nvme-unplug",
+                 cmdline=f"{LIVE_UPDATE} vfio_pci.enable_sriov=1",
                  args=NATIVE_HOTPLUG if arch == "x86_64" else [])
     keeper = Keeper(machine)
     keeper.preserve()
@@ -84,7 +85,7 @@ def test_nobody_disturbs_a_preserved_device(vm: Lab, arch: str, variant: str) ->
 @pytest.mark.console(console.REFUSED)
 def test_unpreserved_device_may_be_disturbed_again(vm: Lab, arch: str, variant: str) -> None:
     machine = vm(Topology(root_port("rp0", nvme(KEPT)), root_port("rp1", nic("nic1"))),
-                 arch=arch, variant=variant,
+                 arch=arch, variant=variant, needs="nvme-unplug",
                  args=NATIVE_HOTPLUG if arch == "x86_64" else [])
     keeper = Keeper(machine)
     keeper.preserve()
