@@ -206,7 +206,9 @@ static const struct lu_field lu_bridge_fields[] = {
 	/* PCI Express Capability, PCIe r6.0, sec 7.5.3 */
 	CAP(EXP, PCI_EXP_DEVCTL, 2, PCI_EXP_DEVCTL_PAYLOAD),
 	CAP(EXP, PCI_EXP_DEVSTA, 2, 0, .w1c = LU_DEVSTA_W1C),
-	CAP(EXP, PCI_EXP_LNKCTL, 2, PCI_EXP_LNKCTL_LD | PCI_EXP_LNKCTL_RL),
+	/* The other end of the link, which is set up alike, takes no write */
+	CAP(EXP, PCI_EXP_LNKCTL, 2, PCI_EXP_LNKCTL_ASPMC | PCI_EXP_LNKCTL_LD |
+				    PCI_EXP_LNKCTL_RL | PCI_EXP_LNKCTL_CCC),
 	CAP(EXP, PCI_EXP_LNKSTA, 2, 0, .w1c = LU_LNKSTA_W1C),
 	CAP(EXP, PCI_EXP_SLTCTL, 2, PCI_EXP_SLTCTL_PCC | PCI_EXP_SLTCTL_EIC,
 	    .needs = LU_V2_OR_SLOT),

@@ -44,7 +44,7 @@ static const struct model bridge_model[] = {
 	{ 0x03c, 0x005c0000, 0, 0x04000000 },		/* Interrupt, Bridge Control */
 	{ 0x044, 0x00000003, 0, 0x00008000 },		/* PMCSR */
 	{ 0x068, 0x000000e0, 0, 0x004f0000 },		/* Device Control, Status */
-	{ 0x070, 0x00000030, 0, 0xc0000000 },		/* Link Control, Status */
+	{ 0x070, 0x00000073, 0, 0xc0000000 },		/* Link Control, Status */
 	{ 0x078, 0x00000c00, 0, 0x011f0000 },		/* Slot Control, Status */
 	{ 0x088, 0x000080a0 },				/* Device Control 2 */
 	{ 0x104, 0xffff0000 },				/* ACS Capability, Control */
