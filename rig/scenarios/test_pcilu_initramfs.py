@@ -27,6 +27,7 @@ export __MODULES_TO_ADD=/list
 # What it takes to make one, beside what a root has.
 PACKAGES = ["initramfs-tools-core", "initramfs-tools", "klibc-utils", "libklibc", "cpio", "udev",
             "zstd", "logsave", "linux-base"]
+LATER = "dracut-install"        # from Debian 13 on
 CONF = "MODULES=list\nBUSYBOX=n\nCOMPRESS=gzip\nRESUME=none\n"
 # The driver that udev loads for both; nothing loads it by name.
 OTHER_DRIVER = """#!/bin/sh
@@ -60,7 +61,12 @@ class Root:
         debian.base()
         self.root = folder / "root"
         debian.install(self.root)
-        self.install(*fetch(*PACKAGES))
+        debs = fetch(*PACKAGES)
+        depends = subprocess.run(["dpkg-deb", "-f", debs[0], "Depends"], check=True, text=True,
+                                 stdout=subprocess.PIPE).stdout
+        if LATER in depends:
+            debs += fetch(LATER)
+        self.install(*debs)
 
     def install(self, *debs: str) -> None:
         for deb in debs:
