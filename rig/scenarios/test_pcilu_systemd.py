@@ -75,6 +75,14 @@ sessions remove
 systemctl start vmm-stop vmm-late
 """
 
+# Masked for a moment, and not told again.
+FORGET = """
+systemctl mask pcilud && systemctl unmask pcilud
+killed 9
+sessions forgotten
+vmm save vm-3
+"""
+
 # Somebody says yes; and then something is preserved anew.
 GIVE_UP = """
 PCILU_GIVE_UP=yes pcilud --give-up; echo $? > given
@@ -155,12 +163,13 @@ def test_sessions_live_through_all_and_until_the_jump(tmp_path: Path,
 
 def test_control_without_the_keeper_sessions_end_before_the_jump(tmp_path: Path) -> None:
     """And with a yes a stop gives all up, so that it is the refusal which keeps it."""
-    debian = Container(tmp_path, BEGIN + GIVE_UP + END)
+    debian = Container(tmp_path, BEGIN + FORGET + GIVE_UP + END)
     debian.write("test/no-keeper", "")
     debian.run()
+    assert debian.sessions("forgotten.json") == set()
     assert debian.text("given").split() == ["0", "inactive"]
     assert debian.sessions("given.json") == set()
     assert debian.text("keeper") == "inactive\n"
     assert "pcilu-keeper" not in debian.text("survivors")
-    for name in ("vm-1", "vm-2"):
+    for name in ("vm-1", "vm-2", "vm-3"):
         assert name in debian.luo.created and not debian.carried(name)

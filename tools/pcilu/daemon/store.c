@@ -19,7 +19,7 @@
 static const char letters[] = { [PCILU_DIRECTION_OUTGOING] = 'o',
 				[PCILU_DIRECTION_INCOMING] = 'i' };
 static const char spare_letter = 'a';
-static const char kept_letters[] = { 'k', 'l' };
+static const char kept_letters[] = "kl";
 
 void store_name(const struct entry *e, char name[STORE_NAME_SIZE])
 {
@@ -165,7 +165,8 @@ static bool restore_kept(const struct stored_fd *s, struct registry *reg)
 {
 	struct entry *e;
 
-	if (!s->name[0] || !strchr("kl", s->name[0]) || s->name[1] != '.')
+	if (!s->name[0] || !strchr(kept_letters, s->name[0]) ||
+	    s->name[1] != '.')
 		return false;
 	e = registry_find(reg, PCILU_DIRECTION_INCOMING, s->name + 2);
 	if (e && e->fd >= 0 && e->kept < 0) {
