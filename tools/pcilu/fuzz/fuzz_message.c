@@ -62,7 +62,7 @@ static bool fake_is_iommufd(void *ctx, int fd)
 	return fd % 2;
 }
 
-static void fake_kept(void *ctx, const struct entry *e)
+static void fake_kept(void *ctx, struct entry *e)
 {
 	(void)ctx;
 	assert(e->kept >= 0 && e->fd >= 0);
