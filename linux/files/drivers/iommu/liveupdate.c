@@ -217,9 +217,9 @@ static void lu_end(void)
  */
 void iommu_liveupdate_unfreeze(void)
 {
-	if (!lu_out.ser)
-		return;
-	lu_end();
+	if (lu_out.ser)
+		lu_end();
+	/* Its driver may have begun where there was no memory for the first of it */
 	iommu_lu_forget();
 }
 EXPORT_SYMBOL_GPL(iommu_liveupdate_unfreeze);
