@@ -504,10 +504,12 @@ int pcilu_session_retrieve_fd(struct pcilu_session *session, uint64_t token);
  * device files for whoever retrieves them, but one that is bound stays bound to the
  * iommufd of the program that did it: if that program dies before the session is
  * finished, who comes after it needs this one. The daemon keeps one for each session,
- * the last, until the session is finished or released.
+ * the last, until the session is finished or released. Devices of two sessions need two:
+ * an open file is kept once.
  *
  * Return: 0, or
  * -EINVAL	@session is outgoing, or @iommufd is none
+ * -EBUSY	@iommufd is kept with another session
  * -ENOENT	the daemon does not hold the session
  * -EOPNOTSUPP	the session is not from a daemon
  * -EACCES	the daemon's policy does not allow the caller this name

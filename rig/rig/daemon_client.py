@@ -27,9 +27,9 @@ def session(host: Host, kind: int, name: str, direction: int = 0) -> int:
 
 
 def keep(host: Host, name: str, flags: int = os.O_NONBLOCK, path: str = "/dev/null",
-         message: bytes = b"") -> int:
+         fd: int = -1, message: bytes = b"") -> int:
     """Have it keep a descriptor with a session: an errno, or that it ended the connection."""
-    fd = os.open(path, os.O_RDONLY | flags)
+    fd = os.open(path, os.O_RDONLY | flags) if fd < 0 else os.dup(fd)
     try:
         with host.connect() as sock:
             socket.send_fds(sock, [message or ph.message(ph.KEEP, name, flags=ph.F_FD)], [fd])

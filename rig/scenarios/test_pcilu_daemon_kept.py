@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import signal
-import socket
 from pathlib import Path
 from typing import Iterator
 
@@ -77,12 +76,24 @@ def test_one_that_is_kept_already_stays_in_the_store(host: Host, store: Store) -
     with host.connect() as sock:
         _, _, fds, _ = host.ask(sock, ph.message(ph.KEPT, "vm-1"))
     assert keep(host, "vm-1", path=f"/proc/self/fd/{fds[0]}") == 0      # control: opened anew
-    with host.connect() as sock:
-        socket.send_fds(sock, [ph.message(ph.KEEP, "vm-1", flags=ph.F_FD)], fds)
-        assert ph.fields(sock.recv(ph.MSG.size))["error"] == 0
+    assert keep(host, "vm-1", fd=fds[0]) == 0
     os.close(fds[0])
     store.restart(host, sig=signal.SIGKILL)
     assert kept(host) == ONE and len(stored(store)) == 1
+
+
+def test_one_for_two_sessions_is_refused(host: Host, store: Store) -> None:
+    """It would be in the store under the first name alone, and the second would be without."""
+    assert session(host, ph.RETRIEVE, "vm-2") == 0 and keep(host, "vm-1") == 0
+    with host.connect() as sock:
+        _, _, fds, _ = host.ask(sock, ph.message(ph.KEPT, "vm-1"))
+    assert keep(host, "vm-2") == 0          # the control: another one
+    assert keep(host, "vm-2", fd=fds[0]) == errno.EBUSY
+    assert session(host, ph.RELEASE, "vm-1", direction=1) == 0
+    assert keep(host, "vm-2", fd=fds[0]) == 0
+    os.close(fds[0])
+    store.restart(host, sig=signal.SIGKILL)
+    assert kept(host, "vm-2") == ONE and stored(store) in (["k.vm-2"], ["l.vm-2"])
 
 
 def test_of_two_in_the_store_one_stays(host: Host, store: Store) -> None:

@@ -295,9 +295,20 @@ static bool is_same_file(int a, int b)
 	return !syscall(SYS_kcmp, self, self, KCMP_FILE, a, b);
 }
 
-static int do_keep(const struct call *c)
+static struct entry *who_keeps(const struct call *c)
 {
 	struct entry *e;
+	uint32_t i;
+
+	for (i = 0; (e = registry_next(c->d->registry, &i)); i++)
+		if (e->kept >= 0 && is_same_file(e->kept, *c->came))
+			return e;
+	return NULL;
+}
+
+static int do_keep(const struct call *c)
+{
+	struct entry *e, *keeper;
 	int last, err;
 
 	if (may_use(c))
@@ -313,8 +324,9 @@ static int do_keep(const struct call *c)
 	if (err)
 		return err;
 	/* systemd has it already, and would not take it under another name */
-	if (e->kept >= 0 && is_same_file(e->kept, *c->came))
-		return 0;
+	keeper = who_keeps(c);
+	if (keeper)
+		return keeper == e ? 0 : -EBUSY;
 	last = e->kept;
 	e->kept = take_fd(c->came);
 	c->d->ops->kept(c->d->ctx, e);
