@@ -285,6 +285,7 @@ enum pci_lu_answer pci_lu_ask_bridge(struct pci_bus *bus,
 bool pci_lu_end_dma(struct pci_bus *bus, unsigned int devfn, u8 express, u16 off,
 		    bool *drained);
 void pci_lu_leaves(struct pci_dev *dev);
+void pci_lu_has_left(struct pci_dev *dev);
 void pci_lu_stop_boot_without_access(void);
 
 /* adopt.c */

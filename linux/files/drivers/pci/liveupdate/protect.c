@@ -280,6 +280,7 @@ void __pci_liveupdate_removed(struct pci_dev *dev)
 	if (dev->subordinate)
 		pci_lu_unreserve_below(dev->subordinate);
 	lu_mark_dead(dev, "it is being removed");
+	pci_lu_has_left(dev);
 }
 
 void __pci_liveupdate_host_removed(struct pci_bus *root)

@@ -277,6 +277,10 @@ static bool lu_is_removed(struct pci_dev *dev)
 	return test_bit(PCI_DEV_REMOVED, &dev->priv_flags);
 }
 
+/* Too large for the stack, and a lack of memory must not keep a device running */
+static DEFINE_MUTEX(lu_way_lock);
+static struct pci_bus lu_way;
+
 /* Does this kernel have resources for what the function decodes? */
 static bool lu_has_addresses(struct pci_dev *dev)
 {
@@ -285,11 +289,20 @@ static bool lu_has_addresses(struct pci_dev *dev)
 		test_bit(PCI_LU_CLAIMED, &dev->lu_flags));
 }
 
+/* Is a function of its owner, or of nobody? Then how it ends is not decided here */
+static bool lu_is_left_alone(struct pci_dev *dev)
+{
+	return !test_bit(PCI_LU_ADOPTED, &dev->lu_flags) ||
+	       test_bit(PCI_LU_CLAIMED, &dev->lu_flags) ||
+	       dev->hdr_type != PCI_HEADER_TYPE_NORMAL || pci_lu_break & PCI_LU_BREAK_STOP;
+}
+
 /**
  * pci_lu_leaves - stop a function that is about to go, or to fail
  * @dev: function that can be reached still, if it is there
  *
- * A device whose owner has it is left to its driver.
+ * A device whose owner has it is left to its driver. One that does not answer is asked
+ * again when its session ends: nobody knows whether it is running.
  *
  * Context: may sleep; not with pci_lu_rwsem held.
  */
@@ -297,20 +310,42 @@ void pci_lu_leaves(struct pci_dev *dev)
 {
 	u16 off = PCI_COMMAND_MASTER;
 	bool drained;
+	u16 cmd;
 
-	if (!test_bit(PCI_LU_ADOPTED, &dev->lu_flags) ||
-	    test_bit(PCI_LU_CLAIMED, &dev->lu_flags) ||
-	    dev->hdr_type != PCI_HEADER_TYPE_NORMAL || pci_lu_break & PCI_LU_BREAK_STOP)
+	if (lu_is_left_alone(dev))
 		return;
 
 	if (!lu_has_addresses(dev))
 		off |= LU_DECODE;
 	if (!pci_lu_end_dma(dev->bus, dev->devfn, dev->pcie_cap, off, &drained))
-		return;		/* asked again when its session ends */
+		return;
+	pci_bus_read_config_word(dev->bus, dev->devfn, PCI_COMMAND, &cmd);
+	if (PCI_POSSIBLE_ERROR(cmd))
+		return;
 	set_bit(PCI_LU_STOPPED, &dev->lu_flags);
 	dev->is_busmaster = 0;
 	if (!drained)
 		pci_warn(dev, "stopped with requests still outstanding\n");
+}
+
+/**
+ * pci_lu_has_left - a function is removed
+ * @dev: function that pci_lu_leaves() has been called for
+ *
+ * If there is nobody, which is what the end of its session would find, that is noted now:
+ * another may come to its place.
+ *
+ * Context: process context. Takes pci_bus_sem, then pci_lu_rwsem, for reading.
+ */
+void pci_lu_has_left(struct pci_dev *dev)
+{
+	const char *why;
+
+	if (lu_is_left_alone(dev) || test_bit(PCI_LU_STOPPED, &dev->lu_flags))
+		return;
+	guard(mutex)(&lu_way_lock);
+	if (lu_reach(&lu_way, pci_domain_nr(dev->bus), pci_dev_id(dev), &why) == PCI_LU_NOBODY)
+		set_bit(PCI_LU_STOPPED, &dev->lu_flags);
 }
 
 /* From here on a function may be written to. Returns what is known of it, referenced */
@@ -439,10 +474,6 @@ static int lu_stop(struct pci_bus *bus, u32 domain, u16 bdf, bool ask_only)
 		PCI_FUNC(bdf), drained ? "" : " with requests still outstanding");
 	return 0;
 }
-
-/* Too large for the stack, and a lack of memory must not keep a device running */
-static DEFINE_MUTEX(lu_way_lock);
-static struct pci_bus lu_way;
 
 static int lu_stop_or_ask(u32 domain, u16 bdf, bool ask_only)
 {
