@@ -16,6 +16,7 @@
 #include <linux/kexec_handover.h>
 #include <linux/kho_block.h>
 #include <linux/pm_runtime.h>
+#include <linux/ratelimit.h>
 #include <linux/slab.h>
 #include <linux/time64.h>
 
@@ -23,6 +24,12 @@
 #include "internal.h"
 
 #include <trace/events/pci_liveupdate.h>
+
+/*
+ * For each device there may ever be, and not as often as its owner can have it preserved
+ * and give it up again
+ */
+static DEFINE_RATELIMIT_STATE(lu_told, 60 * HZ, 4096);
 
 /**
  * struct lu_outgoing - the set of records that the next kernel inherits
@@ -204,8 +211,8 @@ static int lu_abi_refuses(struct pci_dev *dev)
 
 	if (version <= newest)
 		return 0;
-	pci_err(dev, "cannot be preserved: that takes version %#x of the hand-over, and the next kernel is said to read none after %#x; load another kernel, or set pci_liveupdate.abi_newest\n",
-		version, newest);
+	dev_err_ratelimited(&dev->dev, "cannot be preserved: that takes version %#x of the hand-over, and the next kernel is said to read none after %#x; load another kernel, or set pci_liveupdate.abi_newest\n",
+			    version, newest);
 	return -EOPNOTSUPP;
 }
 
@@ -282,7 +289,7 @@ static int lu_stay_awake(struct pci_dev *dev)
 	int active = pm_runtime_get_if_active(&dev->dev);
 
 	if (!active) {
-		pci_err(dev, "cannot be preserved: it is falling asleep; open it, or write on to its power/control, first\n");
+		dev_err_ratelimited(&dev->dev, "cannot be preserved: it is falling asleep; open it, or write on to its power/control, first\n");
 		return -EINVAL;
 	}
 	/* Where there is no runtime power management, nothing falls asleep */
@@ -300,13 +307,14 @@ lu_take(struct pci_dev *dev, struct pci_dev *it,
 	const char *why;
 
 	if (IS_ERR(rec)) {
-		pci_err(dev, "cannot be preserved: no memory for its record\n");
+		dev_err_ratelimited(&dev->dev, "cannot be preserved: no memory for its record\n");
 		return rec;
 	}
 	why = take(it, rec);
 	if (!why)
 		return rec;
-	pci_err(dev, "cannot be preserved: %s: %s; put that right first\n", pci_name(it), why);
+	dev_err_ratelimited(&dev->dev, "cannot be preserved: %s: %s; put that right first\n",
+			    pci_name(it), why);
 	slot_put(rec);
 	return ERR_PTR(-EIO);
 }
@@ -469,6 +477,8 @@ static int lu_preserve_locked(struct pci_dev *dev, const char *why_not)
 		return err;
 
 	trace_pci_liveupdate_preserve(dev, paused ?: translated ? "translated" : "untranslated");
+	if (!__ratelimit(&lu_told))
+		return 0;
 	if (paused)
 		pci_info(dev, "preserved; DMA will pause during the kexec: %s\n", paused);
 	else
@@ -676,7 +686,8 @@ void pci_liveupdate_unpreserve(struct pci_dev *dev)
 	}
 	pm_runtime_put(&dev->dev);
 	trace_pci_liveupdate_finish(dev, "unpreserved");
-	pci_info(dev, "no longer preserved\n");
+	if (__ratelimit(&lu_told))
+		pci_info(dev, "no longer preserved\n");
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_unpreserve);
 

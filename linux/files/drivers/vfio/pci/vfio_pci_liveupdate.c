@@ -262,7 +262,7 @@ static struct vfio_pci_liveupdate_ser *lu_describe(struct vfio_pci_core_device *
 
 	ser = kho_alloc_preserve(room);
 	if (IS_ERR(ser)) {
-		pci_err(vdev->pdev, "cannot be preserved: no memory to hand over\n");
+		dev_err_ratelimited(&vdev->pdev->dev, "cannot be preserved: no memory to hand over\n");
 		return ser;
 	}
 
@@ -540,8 +540,8 @@ static struct file *lu_retrieve_locked(struct pci_dev *pdev,
 	 * A bind to the iommufd would put the wrong meaning on those in use.
 	 */
 	if (vdev->vdev.noiommu != noiommu) {
-		pci_err(pdev, "cannot be retrieved: it was preserved %s an IOMMU and is now %s one; use the same IOMMU options in both kernels\n",
-			noiommu ? "without" : "with", noiommu ? "with" : "without");
+		dev_err_ratelimited(&pdev->dev, "cannot be retrieved: it was preserved %s an IOMMU and is now %s one; use the same IOMMU options in both kernels\n",
+				    noiommu ? "without" : "with", noiommu ? "with" : "without");
 		return ERR_PTR(-EOPNOTSUPP);
 	}
 
@@ -555,7 +555,7 @@ static struct file *lu_retrieve_locked(struct pci_dev *pdev,
 		lu_set_ser(vdev, ser);
 	if (!IS_ERR(file) && !pci_msi_enabled() &&
 	    (ser->irq_type == VFIO_PCI_MSI_IRQ_INDEX || ser->irq_type == VFIO_PCI_MSIX_IRQ_INDEX))
-		pci_warn(pdev, "its interrupts cannot be armed: MSI is off in this kernel (pci=nomsi), and without a reset it sends no INTx\n");
+		dev_warn_ratelimited(&pdev->dev, "its interrupts cannot be armed: MSI is off in this kernel (pci=nomsi), and without a reset it sends no INTx\n");
 	return file;
 }
 
@@ -565,7 +565,7 @@ static int vfio_pci_lu_retrieve(struct liveupdate_file_op_args *args)
 	struct file *file;
 
 	if (!ser) {
-		pr_err("a preserved device cannot be retrieved: what was handed over makes no sense; the next kernel must read the version that the last one writes\n");
+		pr_err_ratelimited("a preserved device cannot be retrieved: what was handed over makes no sense; the next kernel must read the version that the last one writes\n");
 		return -EINVAL;
 	}
 
@@ -578,9 +578,9 @@ static int vfio_pci_lu_retrieve(struct liveupdate_file_op_args *args)
 		return -EAGAIN;
 	}
 	if (!pdev || !pci_liveupdate_is_incoming(pdev)) {
-		pr_err("%04x:%02x:%02x.%d cannot be retrieved: it is gone, or another device is in its place\n",
-		       ser->domain, PCI_BUS_NUM(ser->bdf), PCI_SLOT(ser->bdf),
-		       PCI_FUNC(ser->bdf));
+		pr_err_ratelimited("%04x:%02x:%02x.%d cannot be retrieved: it is gone, or another device is in its place\n",
+				   ser->domain, PCI_BUS_NUM(ser->bdf), PCI_SLOT(ser->bdf),
+				   PCI_FUNC(ser->bdf));
 		return -ENODEV;
 	}
 
