@@ -88,22 +88,46 @@ bool pci_liveupdate_refuses_reset(struct pci_dev *dev)
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_refuses_reset);
 
-/* The root bus of a host bridge, by what its driver has bound or firmware describes */
-static struct pci_bus *lu_root_of(const struct device *host)
+/* Is a root bus that of a host bridge, by what its driver has bound or firmware describes? */
+static bool lu_is_of_host(const struct pci_bus *root, const struct device *host)
+{
+	struct acpi_device *adev;
+
+	if (root->bridge->parent == host)
+		return true;
+	/* A container of ACPI goes with all that is in it */
+	for (adev = ACPI_COMPANION(root->bridge); adev; adev = acpi_dev_parent(adev))
+		if (&adev->dev == host)
+			return true;
+	return false;
+}
+
+static struct pci_bus *lu_root_of(const struct device *host, unsigned int nr)
 {
 	struct pci_bus *root;
 
 	guard(rwsem_read)(&pci_bus_sem);
 	list_for_each_entry(root, &pci_root_buses, node) {
-		struct acpi_device *adev = ACPI_COMPANION(root->bridge);
-
-		if (root->bridge->parent == host ||
-		    (adev && &adev->dev == host)) {
-			get_device(&root->dev);
-			return root;
-		}
+		if (!lu_is_of_host(root, host) || nr--)
+			continue;
+		get_device(&root->dev);
+		return root;
 	}
 	return NULL;
+}
+
+static bool lu_refuses_root(struct pci_bus *root)
+{
+	static const char what[] = "removal of the host bridge";
+
+	if (__pci_liveupdate_refuses_slot(root, -1, what))
+		return true;
+	scoped_guard(rwsem_read, &pci_lu_rwsem)
+		if (!pci_lu_incoming_below(root, NULL))
+			return false;
+	dev_err_ratelimited(&root->dev, "%s is refused: a device that was preserved below has not been found; finish its session first\n",
+			    what);
+	return true;
 }
 
 /**
@@ -114,30 +138,20 @@ static struct pci_bus *lu_root_of(const struct device *host)
  * a host bridge nobody could stop it.
  *
  * Context: process context. Takes pci_bus_sem, then pci_lu_rwsem, for reading.
- * Return: true, and the log says so, if @host is a host bridge and anything below
- * it is preserved, in either direction: the caller returns -EBUSY.
+ * Return: true, and the log says so, if @host is a host bridge, or has one in it, and
+ * anything below it is preserved, in either direction: the caller returns -EBUSY.
  */
 bool pci_liveupdate_refuses_host(const struct device *host)
 {
-	static const char what[] = "removal of the host bridge";
 	struct pci_bus *root;
-	bool refuses;
+	bool refuses = false;
 
 	if (!static_branch_unlikely(&pci_lu_used_key) || lu_lets_all_through())
 		return false;
-	root = lu_root_of(host);
-	if (!root)
-		return false;
-
-	refuses = __pci_liveupdate_refuses_slot(root, -1, what);
-	if (!refuses) {
-		scoped_guard(rwsem_read, &pci_lu_rwsem)
-			refuses = pci_lu_incoming_below(root, NULL);
-		if (refuses)
-			dev_err(&root->dev, "Live Update: %s is refused: a device that was preserved below has not been found; finish its session first\n",
-				what);
+	for (unsigned int nr = 0; !refuses && (root = lu_root_of(host, nr)); nr++) {
+		refuses = lu_refuses_root(root);
+		put_device(&root->dev);
 	}
-	put_device(&root->dev);
 	return refuses;
 }
 
