@@ -193,9 +193,41 @@ static void lu_dma_ends(struct kunit *test)
 		KUNIT_EXPECT_GT(test, fake->asked, param->pending);
 }
 
+/* What cannot be asked has not been stopped: it is asked again when its session ends */
+static void lu_silence_is_no_answer(struct kunit *test)
+{
+	struct fake *fake = fake_function(test);
+	struct pci_dev *dev = kunit_kzalloc(test, sizeof(*dev), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, dev);
+	dev->bus = &fake->bus;
+	dev->devfn = DEVFN;
+	dev->hdr_type = PCI_HEADER_TYPE_NORMAL;
+	set_bit(PCI_LU_ADOPTED, &dev->lu_flags);
+
+	fake->gone = true;
+	pci_lu_leaves(dev);
+	KUNIT_EXPECT_FALSE(test, test_bit(PCI_LU_STOPPED, &dev->lu_flags));
+
+	/* While it is being stopped, too */
+	fake->gone = false;
+	fake->goes = true;
+	pci_lu_leaves(dev);
+	KUNIT_EXPECT_FALSE(test, test_bit(PCI_LU_STOPPED, &dev->lu_flags));
+
+	/* Control: one that answers */
+	fake->gone = false;
+	fake->goes = false;
+	set_word(fake, PCI_COMMAND, PCI_COMMAND_MASTER);
+	pci_lu_leaves(dev);
+	KUNIT_EXPECT_TRUE(test, test_bit(PCI_LU_STOPPED, &dev->lu_flags));
+	KUNIT_EXPECT_FALSE(test, command(fake) & PCI_COMMAND_MASTER);
+}
+
 static struct kunit_case lu_stop_cases[] = {
 	KUNIT_CASE_PARAM(lu_bridge_is_asked, ask_gen_params),
 	KUNIT_CASE_PARAM(lu_dma_ends, end_gen_params),
+	KUNIT_CASE(lu_silence_is_no_answer),
 	{}
 };
 
