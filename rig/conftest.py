@@ -76,11 +76,16 @@ def sample(cases: list[Any], count: int) -> list[Any]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """@pytest.mark.matrix(cases, count): `case` takes a sample of the cases."""
+    """@pytest.mark.matrix(cases, count): `case` takes a sample of the cases, see pytest.ini."""
     mark = metafunc.definition.get_closest_marker("matrix")
     if mark:
         cases, count = mark.args
-        metafunc.parametrize("case", sample(cases, count), ids=lambda c: "-".join(map(str, c)))
+        always = mark.kwargs.get("always", 0)
+        option = metafunc.config.option
+        if mark.kwargs.get("named") and option.keyword and not option.drawn:
+            count = len(cases)
+        metafunc.parametrize("case", cases[:always] + sample(cases[always:], count),
+                             ids=lambda c: "-".join(map(str, c)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
