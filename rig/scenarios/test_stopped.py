@@ -8,6 +8,7 @@ Freed memory is zeroed, so what a NIC left in it later can only have come by DMA
 
 from __future__ import annotations
 
+import re
 import struct
 import time
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.console(
 
 BREAK = "/sys/module/pci_liveupdate/parameters/break"
 NO_IDENTITY, NO_REFUSALS, NO_STOP = 0x40, 0x20, 0x4000000
-COMMAND, SERR = 0x04, 0x100
+COMMAND, DECODE, SERR = 0x04, 0x3, 0x100
 NO_KEXEC = "Live Update: no kexec while a device is running that cannot be stopped"
 BAR0, BUS_NUMBERS, INTERRUPT_LINE = 0x10, 0x18, 0x3C
 DESCRIPTOR = struct.Struct("<QHHBBH")       # buffer, length, _, status, errors, VLAN
@@ -210,12 +211,22 @@ def machine_for(vm: Lab, reason: Reason, variant: str = "release", extra: str = 
 
 # --- what came of it ----------------------------------------------------------------------------
 
-def master(receiver: Owner | Client) -> bool:
-    """Is Bus Master on, as far as anybody has written to it since the jump?"""
+def command(receiver: Owner | Client) -> int:
+    """The Command register, as far as anybody has written to it since the jump."""
     machine = receiver.machine
     writes = [w for w in witness.read(machine).writes(receiver.nic, None, None)
               if w.offset == COMMAND and w.time > machine.jumped_at[0]]
-    return bool(writes[-1].value & witness.BUS_MASTER) if writes else True
+    return writes[-1].value if writes else DECODE | witness.BUS_MASTER
+
+
+def master(receiver: Owner | Client) -> bool:
+    """Is Bus Master on?"""
+    return bool(command(receiver) & witness.BUS_MASTER)
+
+
+def decodes(receiver: Owner | Client) -> bool:
+    """Does it answer at the addresses that it had?"""
+    return bool(command(receiver) & DECODE)
 
 
 def written(receiver: Owner | Client) -> int:
@@ -239,15 +250,25 @@ def end(receiver: Owner, how: str) -> tuple[str, list[float]]:
                    if t > ended]
 
 
-def assert_stopped(receiver: Owner, how: str) -> None:
+def assert_stopped(receiver: Owner, how: str, given: bool) -> None:
+    """`given`: its addresses are given to others, so that it must not decode them, either."""
     errno, late = end(receiver, how)
     assert (errno, late, master(receiver), written(receiver)) == ("", [], False, 0), receiver.nic
+    assert not (given and decodes(receiver)), receiver.nic
+
+
+def refusals(receiver: Owner) -> list[str]:
+    """What the kernel has said of it that it cannot be stopped."""
+    return [line for line in receiver.machine.sh("dmesg").out.splitlines()
+            if receiver.bdf in line and re.search(console.KEPT[0], line)]
 
 
 def assert_kept(receiver: Owner, how: str) -> None:
     """It goes on, in memory that nobody else gets; the session can be had once more."""
+    assert refusals(receiver) == []
     errno, late = end(receiver, how)
     assert errno == ("EBUSY" if how == "finish" else "")
+    assert refusals(receiver)
     assert late and written(receiver) > 100
     if how == "finish":
         receiver.ctl("close-session")
@@ -274,7 +295,10 @@ def leave(receiver: Owner, reason: Reason) -> None:
 def stops_in_time(vm: Lab, reason: Reason, variant: str) -> None:
     *receivers, last = machine_for(vm, reason, variant)
     for how, receiver in zip(ENDS, receivers):
-        (assert_stopped if reason.stopped else assert_kept)(receiver, how)
+        if reason.stopped:
+            assert_stopped(receiver, how, given=reason.state in ("lost", ""))
+        else:
+            assert_kept(receiver, how)
     leave(last, reason)
 
 
@@ -323,7 +347,8 @@ def test_control_device_that_is_not_stopped_writes_to_freed_memory(vm: Lab,
                             extra=f"pci_liveupdate.break={NO_STOP}")
     receiver = receivers[list(ENDS).index(how)]
     errno, _ = end(receiver, how)
-    assert errno == "" and written(receiver) > 100 and master(receiver)
+    assert errno == "" and written(receiver) > 100
+    assert master(receiver) and decodes(receiver)
 
 
 @pytest.mark.console("PCI: (Fatal: No config space access|System does not support PCI)",
@@ -360,7 +385,7 @@ def test_reservations_go_with_the_window_that_they_stand_in(vm: Lab, variant: st
     machine.sh(f"echo 0 >{BREAK}")
     assert machine.run("grep 'Live Update' /proc/iomem").rc
     for receiver in receivers:
-        assert_stopped(receiver, "finish")
+        assert_stopped(receiver, "finish", given=True)
     machine.json("pci_cfg rescan")
     assert {state(machine, id) for id in machine.topology.bdf} == {"none"}
 
