@@ -10,6 +10,7 @@ from .machine import Machine, MachineError
 
 PAGE = 4096
 BATCH = 200     # commands in one line to the agent
+HAMMER = ("config", "irqs", "reset", "export")      # what the thread of `hammer` tries
 
 
 class Agent:
@@ -121,6 +122,14 @@ class Agent:
     def pages(self, *memories: str) -> set[int]:
         """The physical addresses of all pages of memories."""
         return {page for memory in memories for page in self.in_order(memory)}
+
+    def hammered(self, memory: str, at: int = 0x1000) -> dict[str, int]:
+        """How often what `hammer` tries was done, and refused with -EBUSY."""
+        raw = self.peek(memory, at, 80)
+        number = [int.from_bytes(raw[n:n + 8], "little") for n in range(0, 80, 8)]
+        return {f"{what} {outcome}": number[2 * n + m] for n, what in enumerate(HAMMER)
+                for m, outcome in enumerate(("done", "refused"))} | {
+                    "other": number[8], "errno": number[9]}
 
     def physical(self, id: str, offset: int = 0) -> int:
         """The physical address of a device's mapped memory (no-IOMMU mode)."""

@@ -147,18 +147,6 @@ def test_finish_too_early_stops_the_device(vm: Lab, variant: str, how: str) -> N
     assert works(agent, "edu0", 0xABCD)
 
 
-HAMMER = ("config", "irqs", "reset", "export")
-
-
-def hammered(agent: Agent, memory: str) -> dict[str, int]:
-    """How often what the thread tried was done, and refused with -EBUSY."""
-    raw = agent.peek(memory, 0x1000, 80)
-    number = [int.from_bytes(raw[at:at + 8], "little") for at in range(0, 80, 8)]
-    return {f"{what} {outcome}": number[2 * n + m] for n, what in enumerate(HAMMER)
-            for m, outcome in enumerate(("done", "refused"))} | {
-                "other": number[8], "errno": number[9]}
-
-
 def test_preserving_and_freezing_while_it_is_reset(vm: Lab, variant: str) -> None:
     vm.look_for_leaks = variant == "debug"
     machine = vm(tree(), variant=variant, smp=2)
@@ -169,12 +157,12 @@ def test_preserving_and_freezing_while_it_is_reset(vm: Lab, variant: str) -> Non
         assert state(machine, "edu0") == "preserved"
         agent.do("close s")
     agent.preserve("edu0")
-    before = hammered(agent, "edu0-ram")
+    before = agent.hammered("edu0-ram")
     assert before["reset done"] > 0 and before["reset refused"] == 0
     machine.kexec()
     jumped = machine.jumped_at[0]
     agent.take_back("edu0")
-    after = hammered(agent, "edu0-ram")
+    after = agent.hammered("edu0-ram")
     assert after["reset done"] >= before["reset done"] and after["other"] == 0, after
     assert works(agent, "edu0", 0x5EED)
     # Reset until the freeze and not in the next kernel; control: the witness has seen them.
@@ -191,13 +179,13 @@ def test_frozen_file_refuses_what_would_change_the_device(vm: Lab, variant: str)
     agent.preserve("edu0")
     agent.do("hammer edu0 edu0-ram 0x1000")
     time.sleep(0.5)
-    before = hammered(agent, "edu0-ram")
+    before = agent.hammered("edu0-ram")
     # Control: until the kexec nothing is refused.
     assert before["config done"] > 0 and before["irqs done"] > 0
     assert before["config refused"] == before["irqs refused"] == before["other"] == 0
     machine.kexec()
     agent.take_back("edu0")
-    after = hammered(agent, "edu0-ram")
+    after = agent.hammered("edu0-ram")
     assert after["config refused"] > 0 and after["irqs refused"] > 0
     assert after["reset refused"] > 0 and after["reset done"] == 0
     assert after["export refused"] > 0 and after["export done"] == 0
