@@ -6,11 +6,15 @@ from __future__ import annotations
 import re
 
 import pytest
+from conftest import FULL
 
 from rig import console, topology
 from rig.lab import Lab
+from rig.machine import LIVE_UPDATE
 
 TAP = re.compile(r"^\s*(not ok|ok) \d+ (.*)$", re.M)
+# Topologies of the fuzz. By itself a kernel with KASAN takes the fewer.
+TOPOLOGIES = 100_000 if FULL else 20_000
 
 
 def assert_passed(out: str) -> None:
@@ -18,13 +22,17 @@ def assert_passed(out: str) -> None:
     assert "\nok " in out and "\nnot ok" not in out, out
 
 
+@pytest.mark.timeout(5400)
 @pytest.mark.console(console.REFUSED, "Test should be marked slow")
 def test_kunit_suites_pass(vm: Lab) -> None:
     vm.expect_drops()
     # Control: the debug option notices a capability that moved behind the PCI core's back.
     vm.expect_splat("fake: capabilities are not where they were$")
-    machine = vm(topology.plain(), variant="debug", cmdline="kho=on liveupdate=on kunit.autorun=1")
+    rounds = f"pci_liveupdate_fuzz.rounds={TOPOLOGIES}" if FULL else ""
+    machine = vm(topology.plain(), variant="debug", timeout=900 if FULL else 180,
+                 cmdline=f"{LIVE_UPDATE} kunit.autorun=1 {rounds}")
     results = machine.sh("cat /sys/kernel/debug/kunit/*/results").out
+    assert f", {TOPOLOGIES} topologies" in results
     outcome = {name: word for word, name in TAP.findall(results)}
     assert [name for name, word in outcome.items() if word != "ok"] == []
     # Control: our suite did run, and it has the cases that it must have.

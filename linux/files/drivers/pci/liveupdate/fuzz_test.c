@@ -5,7 +5,8 @@
  *
  * Topologies are made up, sound ones at first, then registers and what the kernel
  * knows of them are changed at random: as a reset, a careless setpci, firmware or
- * a quirk could. Devices are preserved the way outgoing.c does it. Everything that
+ * a quirk could. Devices are preserved the way outgoing.c does it. Then registers
+ * are changed once more, or not, before the kexec is asked for. Everything that all
  * this accepts is given to the code of the incoming kernel, which must not refuse.
  */
 
@@ -208,13 +209,12 @@ static void fuzz_topology(void)
 	}
 }
 
-/* What a reset, firmware, a quirk or somebody with setpci may do */
-static void fuzz_damage(void)
+/* What a reset, or somebody with setpci, may do at any time */
+static void fuzz_damage_registers(void)
 {
-	struct fuzz_func *f = &fz->func[any(fz->nr)], *other = &fz->func[any(fz->nr)];
-	struct resource *res = &f->dev.resource[any(PCI_STD_NUM_BARS)];
+	struct fuzz_func *f = &fz->func[any(fz->nr)];
 
-	switch (any(11)) {
+	switch (any(6)) {
 	case 0:		/* in reset, or gone */
 		memset(f->bytes, 0xff, sizeof(f->bytes));
 		break;
@@ -230,13 +230,29 @@ static void fuzz_damage(void)
 	case 4:
 		put(f, PCI_BASE_ADDRESS_0 + 4 * any(6), prandom_u32_state(&fz->rnd), 4);
 		break;
-	case 5:		/* Linux lives with ranges that reach beyond what is above */
+	case 5:
+		put(f, PCI_PRIMARY_BUS + any(3), any(256), 1);
+		break;
+	}
+}
+
+/*
+ * ... and firmware, or a quirk, as long as nothing is preserved: what the kernel knows of
+ * a function is held from then on
+ */
+static void fuzz_damage(void)
+{
+	struct fuzz_func *f = &fz->func[any(fz->nr)], *other = &fz->func[any(fz->nr)];
+	struct resource *res = &f->dev.resource[any(PCI_STD_NUM_BARS)];
+
+	switch (any(11)) {
+	case 0:		/* Linux lives with ranges that reach beyond what is above */
 		if (f->dev.subordinate) {
 			f->bytes[PCI_SUBORDINATE_BUS] += any(64);
 			f->below.busn_res.end = f->bytes[PCI_SUBORDINATE_BUS];
 		}
 		break;
-	case 6:		/* and with those that lie upon others */
+	case 1:		/* and with those that lie upon others */
 		if (f->dev.subordinate && other->dev.subordinate) {
 			f->below.number = other->below.number + any(3);
 			f->below.busn_res.start = f->below.number;
@@ -245,18 +261,17 @@ static void fuzz_damage(void)
 			put(f, PCI_SUBORDINATE_BUS, f->below.busn_res.end, 1);
 		}
 		break;
-	case 7:
-		put(f, PCI_PRIMARY_BUS + any(3), any(256), 1);
-		break;
-	case 8:
+	case 2:
 		*res = other->dev.resource[any(PCI_STD_NUM_BARS)];
 		break;
-	case 9:
+	case 3:
 		res->end += any(0x10000);
 		break;
-	case 10:
+	case 4:
 		res->flags ^= BIT(any(32));
 		break;
+	default:
+		fuzz_damage_registers();
 	}
 }
 
@@ -298,6 +313,25 @@ static bool fuzz_preserve(struct pci_dev *dev, bool blindly)
 }
 
 /*
+ * What freeze asks of the hardware, of which something may be gone by then; NULL if it
+ * lets all of it pass.
+ */
+static const char *fuzz_freeze(void)
+{
+	for (unsigned int i = 0; i < fz->nr; i++) {
+		struct pci_dev *dev = &fz->func[i].dev;
+		const char *changed;
+
+		if (!dev->lu_outgoing || pci_lu_is_gone(dev))
+			continue;
+		changed = pci_lu_record_changed(dev, dev->lu_outgoing);
+		if (changed)
+			return changed;
+	}
+	return NULL;
+}
+
+/*
  * Everything that freeze, and then the next kernel, asks of what is handed over in a
  * version; NULL if they are content.
  */
@@ -316,7 +350,8 @@ static const char *fuzz_incoming(u32 version)
 		struct pci_lu_bridge_view view = { .held = true };
 		const char *why;
 
-		if (!rec)
+		/* What is gone is missed, and nothing else comes of it */
+		if (!rec || pci_lu_is_gone(&f->dev))
 			continue;
 		/* Enumeration reads it anew */
 		f->dev.vendor = get(f, PCI_VENDOR_ID);
@@ -342,14 +377,16 @@ static const char *fuzz_incoming(u32 version)
 struct fuzz_count {
 	unsigned int preserved;
 	unsigned int refused;
+	unsigned int held_back;		/* topologies that freeze refuses */
+	unsigned int rightly;		/* of these, the next kernel would, too */
 	unsigned int stopped;
 };
 
 static void fuzz_round(struct kunit *test, u64 seed, bool blindly, struct fuzz_count *count)
 {
+	const char *why, *held_back = NULL;
 	unsigned int refused = 0;
-	const char *why;
-	bool damaged;
+	bool damaged, touched;
 	u32 version;
 
 	memset(fz, 0, sizeof(*fz));
@@ -375,6 +412,14 @@ static void fuzz_round(struct kunit *test, u64 seed, bool blindly, struct fuzz_c
 			refused++;
 	}
 	count->refused += refused;
+
+	/* Between preserve and the kexec */
+	touched = !any(4);
+	for (unsigned int i = 0, nr = touched ? 1 + any(2) : 0; i < nr; i++)
+		fuzz_damage_registers();
+	if (!blindly)
+		held_back = fuzz_freeze();
+
 	/* In each version from that which all of this takes on */
 	version = PCI_LIVEUPDATE_ABI_OLDEST;
 	for (int i = 0; i < FUZZ_FUNCS; i++)
@@ -382,14 +427,23 @@ static void fuzz_round(struct kunit *test, u64 seed, bool blindly, struct fuzz_c
 			version = max(version, pci_lu_abi_of(&fz->recs[i]));
 	for (why = NULL; !why && version <= PCI_LIVEUPDATE_ABI_VERSION; version++)
 		why = fuzz_incoming(version);
-	count->stopped += !!why;
 
-	if (!blindly)
-		KUNIT_EXPECT_NULL_MSG(test, why,
-				      "seed %llu is accepted here and stops the next kernel: %s",
-				      seed, why);
+	if (held_back) {
+		count->held_back++;
+		count->rightly += !!why;
+	} else {
+		count->stopped += !!why;
+		if (!blindly)
+			KUNIT_EXPECT_NULL_MSG(test, why,
+					      "seed %llu is accepted here and stops the next kernel: %s",
+					      seed, why);
+	}
 	if (!damaged)
 		KUNIT_EXPECT_EQ_MSG(test, refused, 0, "seed %llu is sound and is refused", seed);
+	if (!touched)
+		KUNIT_EXPECT_NULL_MSG(test, held_back,
+				      "seed %llu is as it was preserved, and is held back: %s",
+				      seed, held_back);
 }
 
 static void lu_fuzz(struct kunit *test)
@@ -404,8 +458,11 @@ static void lu_fuzz(struct kunit *test)
 	for (unsigned int i = 0; i < fuzz_rounds && test->status == KUNIT_SUCCESS; i++)
 		fuzz_round(test, seed + i, false, &count);
 	kunit_info(test, "%u devices preserved, %u refused\n", count.preserved, count.refused);
+	kunit_info(test, "%u topologies held back, %u of which the next kernel would refuse\n",
+		   count.held_back, count.rightly);
 	KUNIT_EXPECT_GT(test, count.preserved, count.refused);
 	KUNIT_EXPECT_GT(test, count.refused, fuzz_rounds / 20);
+	KUNIT_EXPECT_GT(test, count.rightly, fuzz_rounds / 100);
 
 	/* Control: without the checks there is something for the next kernel to find */
 	for (unsigned int i = 0; i < fuzz_rounds / 10; i++)
