@@ -44,7 +44,7 @@ def test_kunit_suites_pass(vm: Lab) -> None:
                    "pci_liveupdate_saved_state", "saved_comes_back",
                    "pci_liveupdate_outgoing", "VF", "PF kept with VFs", "PRI", "odd BARs", "asleep",
                    "other host", "dynamic domain", "ACS quirk", "lu_refused_for_a_bridge",
-                   "lu_vga_stays",
+                   "lu_vga_stays", "lu_vga_stays_of_what_is_preserved", "failed for good",
                    "pci_liveupdate_dma", "SMMUv3 last", "last node beyond the end",
                    "pci_liveupdate_guard", "lu_guard_bridge_incoming", "lu_guard_unclaimed",
                    "lu_guard_bypass", "lu_guard_pf_claimed", "lu_guard_pf_stopped",

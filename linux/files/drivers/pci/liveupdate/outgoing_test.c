@@ -14,6 +14,7 @@
 
 /* A function below a generic ECAM host bridge whose domain number is fixed */
 struct fake {
+	u64 sysdata[8];			/* an architecture's; x86 has the domain in it */
 	struct pci_bus bus;
 	struct pci_dev dev;
 	struct pci_host_bridge host;
@@ -47,6 +48,7 @@ static struct fake *fake_device(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, fake);
 	fake->vendor = 0x10d38086;
 	fake->bus.ops = &fake_ops;
+	fake->bus.sysdata = fake->sysdata;
 	fake->bus.bridge = &fake->host.dev;
 	fake->host.dev.parent = &fake->parent;
 	fake->parent.driver = &fake->driver;
@@ -363,6 +365,59 @@ static void lu_vga_stays(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pci_set_vga_state(&fake->dev, false, 0, 0), -EBUSY);
 }
 
+static bool keeps_vga(struct fake *fake, bool outgoing)
+{
+	guard(rwsem_write)(&pci_lu_rwsem);
+	assign_bit(PCI_LU_OUTGOING, &fake->dev.lu_flags, outgoing);
+	pci_lu_changed(&fake->dev);
+	return fake->dev.lu_keep & BIT(PCI_LU_KEEP_VGA);
+}
+
+/* In this kernel already, from when it is preserved until it is no longer */
+static void lu_vga_stays_of_what_is_preserved(struct kunit *test)
+{
+	struct fake *fake = fake_device(test);
+
+	KUNIT_EXPECT_FALSE(test, keeps_vga(fake, false));
+	KUNIT_EXPECT_TRUE(test, keeps_vga(fake, true));
+	KUNIT_EXPECT_FALSE(test, keeps_vga(fake, false));
+}
+
+static const struct master_case {
+	const char *name;
+	bool dead;
+	pci_channel_state_t channel;
+	bool keeps;
+} master_cases[] = {
+	{ .name = "works", .channel = pci_channel_io_normal, .keeps = true },
+	{ .name = "dead", .dead = true, .channel = pci_channel_io_normal },
+	{ .name = "frozen", .channel = pci_channel_io_frozen },
+	{ .name = "failed for good", .channel = pci_channel_io_perm_failure },
+	{ .name = "dead and frozen", .dead = true, .channel = pci_channel_io_frozen },
+};
+
+KUNIT_ARRAY_PARAM_DESC(master, master_cases, name);
+
+/* What has failed is its driver's to stop */
+static void lu_master_stays(struct kunit *test)
+{
+	const struct master_case *param = test->param_value;
+	struct fake *fake = fake_device(test);
+
+	static_branch_inc(&pci_lu_used_key);
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, lu_used_end, NULL), 0);
+
+	fake->dev.error_state = param->channel;
+	assign_bit(PCI_LU_DEAD, &fake->dev.lu_flags, param->dead);
+	/* Control: of what nobody preserved it goes in any case */
+	KUNIT_EXPECT_FALSE(test, pci_liveupdate_keeps_master(&fake->dev));
+	for (int bit = PCI_LU_OUTGOING; bit <= PCI_LU_ADOPTED; bit++) {
+		set_bit(bit, &fake->dev.lu_flags);
+		KUNIT_EXPECT_EQ(test, pci_liveupdate_keeps_master(&fake->dev), param->keeps);
+		clear_bit(bit, &fake->dev.lu_flags);
+	}
+}
+
 static struct kunit_case lu_outgoing_cases[] = {
 	KUNIT_CASE_PARAM(lu_refused, lu_obstacle_gen_params),
 	KUNIT_CASE(lu_vf_not_refused),
@@ -371,6 +426,8 @@ static struct kunit_case lu_outgoing_cases[] = {
 	KUNIT_CASE(lu_refused_for_a_bridge),
 	KUNIT_CASE(lu_bar_sizes_stay),
 	KUNIT_CASE(lu_vga_stays),
+	KUNIT_CASE(lu_vga_stays_of_what_is_preserved),
+	KUNIT_CASE_PARAM(lu_master_stays, master_gen_params),
 	{}
 };
 
