@@ -72,6 +72,9 @@ def test_suspend_and_hibernation_are_refused(vm: Lab, variant: str) -> None:
     assert machine.run("kexec_try suspend freeze").json()["rc"] == EBUSY
     assert machine.run("kexec_try hibernate").json()["rc"] == EBUSY
     assert receiver.receives()
+    # It is not about to sleep any more.
+    receiver.ctl("unpreserve")
+    receiver.preserve()
     release(receiver)
 
 
@@ -89,6 +92,10 @@ def test_control_suspend_works_when_nothing_is_preserved(vm: Lab) -> None:
     machine = receiver.machine
     release(receiver)
     assert machine.suspend("mem").json()["rc"] == 0
+    # Awake, it is a machine like any other.
+    receiver.start(bind=False)
+    receiver.preserve()
+    release(receiver)
 
 
 @pytest.mark.console(*console.UNBINDING)
