@@ -13,7 +13,7 @@ IN_PAGE = PAGE // 16        # descriptors
 
 CTRL, RCTL = 0x0, 0x100
 RDBAL, RDBAH, RDLEN, RDH, RDT = 0x2800, 0x2804, 0x2808, 0x2810, 0x2818
-ICR, IMS, IMC, IVAR = 0xC0, 0xD0, 0xD8, 0xE4
+ICR, ICS, IMS, IMC, IVAR = 0xC0, 0xC8, 0xD0, 0xD8, 0xE4
 LINK_UP, RECEIVE = 0x40, 0x0400801A     # of everything, without checksums
 QUEUE = 1 << 20         # the cause: a frame in receive queue 0
 

@@ -12,7 +12,7 @@ from rig import console, witness
 from rig.agent import Agent
 from rig.lab import Lab
 from rig.machine import LIVE_UPDATE, Machine
-from rig.nic import PAGE, Nic
+from rig.nic import ICS, IMS, PAGE, Nic
 from rig.outside import Reachable
 from rig.topology import Topology, edu, nic, root_port
 
@@ -137,6 +137,44 @@ def test_control_msix_that_is_not_held_is_lost(vm: Lab, variant: str, broken: st
     assert notified_after_jump(machine)
     agent.do("arm nic0 msix 4")
     assert eventually(agent, "nic0", "msix", [0, 1, 0, 0])[1] == 0
+
+
+# What a kernel without MSI says of a device that has used it.
+NO_MSI = "its interrupts cannot be armed: MSI is off in this kernel"
+LINK_CHANGED = 0x4      # a cause (82574L, sec 10.2.4)
+
+
+def asserts_intx(driver: Nic) -> bool:
+    """Is INTx heard, now that it is armed, when the device has a cause for it?"""
+    driver.agent.write(driver.id, IMS, LINK_CHANGED)
+    driver.agent.write(driver.id, ICS, LINK_CHANGED)
+    return bool(eventually(driver.agent, driver.id, "intx", [1])[0])
+
+
+@pytest.mark.console(NO_MSI)
+def test_without_msi_in_the_next_kernel_a_reset_gives_intx(vm: Lab, variant: str) -> None:
+    agent = nic_with_vectors(vm, "x86_64", variant)
+    machine = agent.machine
+    driver = Nic(agent, "nic0")
+    # Control: a kernel that has MSI says nothing, and arms it.
+    agent.preserve("nic0")
+    machine.kexec()
+    agent.take_back("nic0")
+    assert NO_MSI not in machine.sh("dmesg").out
+    agent.do("arm nic0 msix 4")
+    assert heard(driver)
+
+    agent.preserve("nic0")
+    machine.kexec(extra="pci=nomsi")
+    agent.take_back("nic0")
+    said = [line for line in machine.sh("dmesg").out.splitlines() if NO_MSI in line]
+    assert len(said) == 1 and machine.topology.bdf["nic0"] in said[0]
+    assert agent.refused("arm nic0 msix 4") == "EINVAL"
+    # With MSI-X on, masked or not, a function has no INTx (PCIe r6.0, sec 7.7.2.2).
+    agent.do("arm nic0 intx 1")
+    assert not asserts_intx(driver)
+    agent.do("disarm nic0 intx", "reset nic0", "arm nic0 intx 1")
+    assert asserts_intx(driver)
 
 
 # --- MSI without masks, and INTx: edu ----------------------------------------------------------
