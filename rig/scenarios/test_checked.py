@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import FULL
+from conftest import FULL, KERNELS
 
 from rig import config, console, initrd, paths
 from rig.agent import Agent
@@ -124,9 +124,9 @@ def test_jumping_while_its_owner_resets_it(vm: Lab, variant: str) -> None:
 
 @pytest.mark.console(PANIC,
                      "Live Update: cannot be preserved: it is gone, or does not answer")
-def test_device_that_does_not_answer_is_not_preserved(vm: Lab) -> None:
+def test_device_that_does_not_answer_is_not_preserved(vm: Lab, variant: str) -> None:
     """And if it were, the control, the next kernel would stop."""
-    machine = vm(tree())
+    machine = vm(tree(), variant=variant)
     agent = Agent(machine).start().take("nvme0")
     reset = attribute(machine, "nvme0", "reset")
     machine.sh(f"echo 5000000 >{HOSTILE}/deaf_us; "
@@ -222,11 +222,11 @@ def small() -> Topology:
 
 
 @pytest.mark.console(PANIC)
-def test_kernel_without_the_feature_stops(vm: Lab) -> None:
+def test_kernel_without_the_feature_stops(vm: Lab, variant: str) -> None:
     """Live Update is on, and nobody there knows of PCI devices."""
     if not (paths.kernel_dir("x86_64", "off") / paths.IMAGE["x86_64"]).exists():
         pytest.skip("no kernel without the feature: make kernel VARIANT=off")
-    machine = vm(small(), kind=WithOff)
+    machine = vm(small(), variant=variant, kind=WithOff)
     # Control: with nothing preserved it boots.
     machine.kexec("off")
     machine.kexec()
@@ -240,9 +240,9 @@ def test_kernel_without_the_feature_stops(vm: Lab) -> None:
 @pytest.mark.console(PANIC,
                      "disabling KHO revival",
                      "setup: handover FDT .* is incompatible", console.GIVEN_AWAY.pattern)
-@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
-def test_kernel_with_another_version_of_kho_stops(vm: Lab, arch: str) -> None:
-    machine = vm(small(), arch=arch)
+@pytest.mark.parametrize("arch,variant", KERNELS)
+def test_kernel_with_another_version_of_kho_stops(vm: Lab, arch: str, variant: str) -> None:
+    machine = vm(small(), arch=arch, variant=variant)
     held(machine)
     # Control: with the version that it has the next kernel reads it.
     machine.kexec()
@@ -255,9 +255,9 @@ def test_kernel_with_another_version_of_kho_stops(vm: Lab, arch: str) -> None:
 
 
 @pytest.mark.console("No registered handler for compatible")
-def test_kernel_without_the_handler_says_so(vm: Lab) -> None:
+def test_kernel_without_the_handler_says_so(vm: Lab, variant: str) -> None:
     """The device is known, and the driver whose file it is is missing: nothing is given away."""
-    machine = vm(small())
+    machine = vm(small(), variant=variant)
     held(machine)
     machine.kexec(extra="initcall_blacklist=vfio_pci_init")
     log = said(machine)

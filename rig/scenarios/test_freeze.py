@@ -32,10 +32,10 @@ def spin(machine: Machine) -> int:
 
 
 @pytest.mark.console("pci_liveupdate_drain: cpus=")
-def test_realtime_task_does_not_hold_up_the_freeze(vm: Lab) -> None:
+def test_realtime_task_does_not_hold_up_the_freeze(vm: Lab, variant: str) -> None:
     ids = [f"edu{n}" for n in range(DEVICES)]
     # No ports: the threads of their interrupts may be where they do not get to run to their end.
-    machine = vm(Topology(*(edu(id) for id in ids)), smp=CPUS, first=TOLD)
+    machine = vm(Topology(*(edu(id) for id in ids)), variant=variant, smp=CPUS, first=TOLD)
     agent = Agent(machine).start().take(*ids, pages=2)
     agent.do(*(f"arm {id} msi 1" for id in ids))
     agent.preserve(*ids)

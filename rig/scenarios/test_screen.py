@@ -22,8 +22,9 @@ def screens(machine: Machine) -> list[str]:
 
 # In a kernel without any driver for frame buffers, nobody takes it from firmware's.
 @pytest.mark.console("BAR 0: can't reserve")
-def test_screen_of_a_preserved_adapter_is_left_alone(vm: Lab) -> None:
-    machine = vm(Topology(root_port("rp0", Device("VGA", KEPT))), firmware="uefi")
+def test_screen_of_a_preserved_adapter_is_left_alone(vm: Lab, variant: str) -> None:
+    machine = vm(Topology(root_port("rp0", Device("VGA", KEPT))), variant=variant,
+                 firmware="uefi")
     assert screens(machine)
     # Control: kexec passes it on, as long as the adapter is this kernel's.
     machine.kexec()

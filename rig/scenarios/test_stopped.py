@@ -323,9 +323,10 @@ class Client(Borrower):
         self.memory = self.ring
 
 
-def test_device_is_stopped_when_the_daemon_that_holds_its_session_dies(vm: Lab) -> None:
+def test_device_is_stopped_when_the_daemon_that_holds_its_session_dies(vm: Lab,
+                                                                       variant: str) -> None:
     """Its owner has died before. The daemon has had no time to do anything, either."""
-    machine = vm(topology.plain(), kind=ToolsMachine)
+    machine = vm(topology.plain(), variant=variant, kind=ToolsMachine)
     receiver = Client(machine).receive()
     start, _ = bar(machine, receiver.bdf)
     machine.update(f"init_on_free=1 memmap=4K#{start:#x}", "--accept cmdline")
@@ -353,10 +354,10 @@ def test_control_device_that_is_not_stopped_writes_to_freed_memory(vm: Lab,
 
 @pytest.mark.console("PCI: (Fatal: No config space access|System does not support PCI)",
                      "ACPI Error: ")
-def test_kernel_that_has_no_way_to_a_device_stops(vm: Lab) -> None:
+def test_kernel_that_has_no_way_to_a_device_stops(vm: Lab, variant: str) -> None:
     """With pci=off nobody can stop anything, not even at the next shutdown."""
     vm.expect_splat("Kernel panic|Call Trace")
-    machine = vm(Topology(root_port("rp0", nic("nic0"))))
+    machine = vm(Topology(root_port("rp0", nic("nic0"))), variant=variant)
     receiver = Owner(machine)
     receiver.start()
     receiver.preserve()
@@ -441,9 +442,9 @@ def test_host_bridge_stays_while_something_below_is_preserved(vm: Lab) -> None:
     assert functions(machine) == {}
 
 
-def test_retrieved_device_takes_no_write_before_it_is_opened(vm: Lab) -> None:
+def test_retrieved_device_takes_no_write_before_it_is_opened(vm: Lab, variant: str) -> None:
     vm.expect_drops()
-    machine = vm(topology.plain())
+    machine = vm(topology.plain(), variant=variant)
     bdf = machine.topology.bdf["nic0"]
     Agent(machine).start().take("nic0").preserve("nic0")
     machine.kexec()

@@ -57,8 +57,9 @@ def test_driver_that_was_kept_away_gets_the_device_in_the_end(vm: Lab, variant: 
 
 
 @pytest.mark.console("Firmware left e100 interrupts enabled")
-def test_quirk_leaves_interrupts_of_a_network_adapter_alone(vm: Lab) -> None:
-    machine = vm(Topology(Device(EEPRO100, KEPT, {"netdev": f"net-{KEPT}", "romfile": ""})))
+def test_quirk_leaves_interrupts_of_a_network_adapter_alone(vm: Lab, variant: str) -> None:
+    machine = vm(Topology(Device(EEPRO100, KEPT, {"netdev": f"net-{KEPT}", "romfile": ""})),
+                 variant=variant)
     agent = Agent(machine).start().take(KEPT)
     agent.set_command(KEPT, MEMORY)
     for extra, masked in (("", 0), (LET_THROUGH, 1)):
