@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import struct
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,8 @@ from rig.topology import Device, Topology, nic, root_port
 
 NIC_STATUS = 0x8
 IO_BAR = 2
+ROM_SIZE = 2048         # the smallest that a ROM's BAR can have
+LAST_IMAGE = 0x80       # PCI Firmware r3.0, sec 5.1.2
 E1000E = "8086:10d3"
 MEMORY = 0x2
 # A quirk masks interrupts of this one (SCB Interrupt Mask) if nobody has.
@@ -23,19 +27,37 @@ EEPRO100, INTERRUPT_MASK = "i82559c", 3
 LET_THROUGH = "pci_liveupdate.break=0xa0"
 
 
-def test_bars_of_an_unclaimed_device_are_out_of_reach(vm: Lab, variant: str) -> None:
-    machine = vm(Topology(root_port("rp0", nic(KEPT))), variant=variant)
+def expansion_rom(path: Path) -> Path:
+    """An image for nobody: firmware does not run what another device's driver is in."""
+    data = struct.pack("<4sHHHHB3sHHBBH", b"PCIR", 0xFFFF, 0xFFFF, 0, 24, 0, bytes(3),
+                       ROM_SIZE // 512, 0, 0xFF, LAST_IMAGE, 0)
+    header = b"\x55\xaa" + bytes(22) + struct.pack("<HH", 28, 0)
+    path.write_bytes((header + data).ljust(ROM_SIZE, b"\0"))
+    return path
+
+
+def test_bars_of_an_unclaimed_device_are_out_of_reach(vm: Lab, variant: str,
+                                                      tmp_path: Path) -> None:
+    image = expansion_rom(tmp_path / "rom")
+    machine = vm(Topology(root_port("rp0", nic(KEPT, romfile=str(image)))), variant=variant)
     keeper = Keeper(machine)
     keeper.preserve()
     ports = f"dd if={attribute(machine, KEPT, f'resource{IO_BAR}')} bs=4 count=1 of=/dev/null"
+    file = attribute(machine, KEPT, "rom")
+    rom = f"echo 1 >{file} && dd if={file} bs=1 count=1"
+    memory = [f"pci_cfg peek {keeper.bdf} 0 {NIC_STATUS}", f"pci_cfg map {keeper.bdf} 0"]
     machine.kexec()
-    refused = machine.run(f"pci_cfg peek {keeper.bdf} 0 {NIC_STATUS}").json()
-    assert refused["errno"] == "EBUSY"
-    assert "busy" in machine.run(f"{ports} 2>&1").out
+    for access in memory:
+        assert machine.run(access).json()["errno"] == "EBUSY", access
+    for access in (ports, rom):
+        assert "busy" in machine.run(f"({access}) 2>&1").out, access
     # Control: finished, it is like any other.
     keeper.take_back()
-    machine.json(f"pci_cfg peek {keeper.bdf} 0 {NIC_STATUS}")
+    machine.sh(f"pci_cfg unbind {keeper.bdf}; echo 1 >{attribute(machine, KEPT, 'enable')}")
+    for access in memory:
+        machine.json(access)
     machine.sh(ports)
+    assert machine.sh(f"{rom} 2>/dev/null").out == "U"      # 55h, with which it begins
 
 
 @pytest.mark.console(console.STOPPED)

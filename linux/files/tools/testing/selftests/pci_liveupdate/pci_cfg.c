@@ -12,6 +12,7 @@
  *	pci_cfg write PATH VALUE	any attribute; tells the errno
  *	pci_cfg peek BDF BAR OFFSET		a 32-bit register, in the device's
  *	pci_cfg poke BDF BAR OFFSET VALUE	byte order
+ *	pci_cfg map BDF BAR	its first page, through /proc/bus/pci; tells the errno
  *
  * Addresses of BARs are the kernel's, from the resource file; a bridge's numbers
  * and windows are decoded from its own registers (PCI-to-PCI Bridge Architecture
@@ -257,12 +258,16 @@ int main(int argc, char *argv[])
 	if (argc == 4 && !strcmp(verb, "write"))
 		return report(verb, NULL, "path", argv[2],
 			      sysfs_write(argv[2], argv[3]));
+	if (argc == 4 && !strcmp(verb, "map"))
+		return report(verb, argv[2], "bar", argv[3],
+			      pci_procfs_map(argv[2], strtol(argv[3], NULL, 0)));
 	if ((argc == 5 && !strcmp(verb, "peek")) ||
 	    (argc == 6 && !strcmp(verb, "poke")))
 		return cmd_register(argc, argv);
 
 	fprintf(stderr,
 		"pci_cfg dump BDF | tree | mark VALUE | bind BDF [DRIVER] | unbind BDF | rescan |\n"
-		"        write PATH VALUE | peek BDF BAR OFFSET | poke BDF BAR OFFSET VALUE\n");
+		"        write PATH VALUE | peek BDF BAR OFFSET | poke BDF BAR OFFSET VALUE |\n"
+		"        map BDF BAR\n");
 	return 2;
 }

@@ -7,10 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <linux/pci_regs.h>
+#include <linux/pci.h>
 
 #include "pci_sysfs.h"
 
@@ -125,6 +126,37 @@ int pci_sysfs_register(const char *bdf, int bar, unsigned int offset, __u32 *val
 		else
 			*val = __atomic_load_n(reg, __ATOMIC_RELAXED);
 		munmap(map, page);
+	}
+	close(fd);
+	return ret;
+}
+
+int pci_procfs_map(const char *bdf, int bar)
+{
+	struct pci_sysfs_resource res[PCI_STD_NUM_BARS] = {};
+	size_t page = getpagesize();
+	char path[PATH_MAX];
+	int fd, ret = 0;
+	void *map;
+
+	if (bar < 0 || bar >= pci_sysfs_resources(bdf, res, PCI_STD_NUM_BARS) ||
+	    strncmp(bdf, "0000:", 5) || strlen(bdf) != strlen("0000:00:00.0"))
+		return -EINVAL;
+	snprintf(path, sizeof(path), "/proc/bus/pci/%.2s/%s", bdf + 5, bdf + 8);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+
+	/* Unlike in sysfs, a file is that of all BARs, which are told apart by address */
+	if (ioctl(fd, PCIIOC_MMAP_IS_MEM)) {
+		ret = -errno;
+	} else {
+		map = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+			   res[bar].start / page * page);
+		if (map == MAP_FAILED)
+			ret = -errno;
+		else
+			munmap(map, page);
 	}
 	close(fd);
 	return ret;

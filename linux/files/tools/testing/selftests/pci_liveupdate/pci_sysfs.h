@@ -32,6 +32,8 @@ int pci_sysfs_resources(const char *bdf, struct pci_sysfs_resource *res, int n);
 /* Reads or writes the 32-bit register at @offset of a memory BAR */
 int pci_sysfs_register(const char *bdf, int bar, unsigned int offset, __u32 *val,
 		       bool write);
+/* Maps the first page of a memory BAR through /proc/bus/pci, and lets it go; domain 0 only */
+int pci_procfs_map(const char *bdf, int bar);
 /* BDFs of the bridges above @bdf, the top one first; returns how many, at most @n */
 int pci_sysfs_bridges(const char *bdf, char bridge[][PCI_SYSFS_BDF_LEN], int n);
 /* Name of the bound driver in @name, or -ENOENT */
