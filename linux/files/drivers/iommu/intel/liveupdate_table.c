@@ -73,23 +73,30 @@ static int vtd_walk(const struct vtd_lu_walk *walk, u64 table, bool first, int l
 		err = walk->table(walk->data, table);
 
 	entries = phys_to_virt(table);
-	for (unsigned int n = 0; !err && n < VTD_ENTRIES; n++, iova += size) {
+	for (unsigned int n = 0; !err && n < VTD_ENTRIES; n++) {
 		u64 entry = READ_ONCE(entries[n]);
 		u64 address = entry & VTD_ADDRESS & -size;
 		u64 left = rights & vtd_rights(entry, first);
 
-		if (left && vtd_is_leaf(entry, level)) {
-			if (run.size && run.address + run.size == address && run.rights == left) {
-				run.size += size;
-				continue;
-			}
+		if (!left || !vtd_is_leaf(entry, level)) {
 			err = vtd_end_run(walk, &run);
-			run = (struct vtd_run){ iova, address, size, left };
+			if (!err && left)
+				err = vtd_walk(walk, entry & VTD_ADDRESS, first, level - 1,
+					       iova + n * size, left);
 			continue;
 		}
-		err = vtd_end_run(walk, &run);
-		if (!err && left)
-			err = vtd_walk(walk, entry & VTD_ADDRESS, first, level - 1, iova, left);
+		if (!run.size || run.address + run.size != address || run.rights != left) {
+			err = vtd_end_run(walk, &run);
+			run = (struct vtd_run){ iova + n * size, address, 0, left };
+		}
+		/* Most leaves are the one before but for the address, whatever else is in them */
+		run.size += size;
+		entry += size;
+		while (n + 1 < VTD_ENTRIES && READ_ONCE(entries[n + 1]) == entry) {
+			run.size += size;
+			entry += size;
+			n++;
+		}
 	}
 	if (!err)
 		err = vtd_end_run(walk, &run);

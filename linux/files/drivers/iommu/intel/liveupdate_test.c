@@ -72,8 +72,8 @@ static void vtd_hand_over(struct kunit *test, const struct vtd_lu_table *table,
 	listed->in.nr_pages = listed->domain.nr_pages;
 }
 
-/* Maps one page of 4 KiB << 9 * (level - 1) */
-static void vtd_map(struct kunit *test, struct vtd_lu_table *table, u64 iova, u64 address,
+/* Maps one page of 4 KiB << 9 * (level - 1); returns the entry */
+static u64 *vtd_map(struct kunit *test, struct vtd_lu_table *table, u64 iova, u64 address,
 		    u64 rights, int level)
 {
 	u64 *entries = phys_to_virt(table->top);
@@ -86,8 +86,9 @@ static void vtd_map(struct kunit *test, struct vtd_lu_table *table, u64 iova, u6
 					 DMA_PTE_READ | DMA_PTE_WRITE);
 		entries = phys_to_virt(*entry & GENMASK_ULL(51, 12));
 	}
-	entries[pfn_level_offset(iova >> PAGE_SHIFT, level)] =
-		vtd_pte(table->first, address, rights) | (level > 1 ? DMA_PTE_LARGE_PAGE : 0);
+	entries += pfn_level_offset(iova >> PAGE_SHIFT, level);
+	*entries = vtd_pte(table->first, address, rights) | (level > 1 ? DMA_PTE_LARGE_PAGE : 0);
+	return entries;
 }
 
 static struct vtd_lu_table vtd_new_table(struct kunit *test, int levels, bool first)
@@ -199,6 +200,50 @@ static void vtd_lookup(struct kunit *test)
 		top[1] = vtd_pte(first, table.top, DMA_PTE_READ | DMA_PTE_WRITE);
 		KUNIT_EXPECT_EQ(test, vtd_lu_covers(&listed.in, &listed.domain, &table, &size),
 				-EFAULT);
+	}
+}
+
+/* What is told of leaves: as many at once as follow each other in one table */
+static const struct vtd_range vtd_told[] = {
+	{ 0x1000, SZ_1G, 4 * SZ_4K, DMA_PTE_READ | DMA_PTE_WRITE },
+	{ 0x5000, SZ_1G + 4 * SZ_4K, SZ_4K, DMA_PTE_READ },
+	{ 0x7000, SZ_1G + 5 * SZ_4K, SZ_4K, DMA_PTE_READ | DMA_PTE_WRITE },
+	{ 0x8000, SZ_1G + 5 * SZ_4K, SZ_4K, DMA_PTE_READ | DMA_PTE_WRITE },
+	{ SZ_2M - SZ_8K, 2ULL * SZ_1G, SZ_8K, DMA_PTE_READ | DMA_PTE_WRITE },
+	{ SZ_2M, 2ULL * SZ_1G + SZ_8K, SZ_4K, DMA_PTE_READ | DMA_PTE_WRITE },
+};
+
+struct vtd_tellings {
+	struct vtd_range of[ARRAY_SIZE(vtd_told) + 2];
+	int nr;
+};
+
+static int vtd_tell(void *data, u64 iova, u64 address, u64 size, u64 rights)
+{
+	struct vtd_tellings *told = data;
+
+	if (told->nr == ARRAY_SIZE(told->of))
+		return -ENOSPC;
+	told->of[told->nr++] = (struct vtd_range){ iova, address, size, rights };
+	return 0;
+}
+
+static void vtd_runs(struct kunit *test)
+{
+	for (int first = 0; first < 2; first++) {
+		struct vtd_lu_table table = vtd_new_table(test, 4, first);
+		struct vtd_tellings told = {};
+		const struct vtd_lu_walk walk = { .leaf = vtd_tell, .data = &told };
+
+		for (int n = 0; n < ARRAY_SIZE(vtd_told); n++)
+			for (u64 at = 0; at < vtd_told[n].size; at += SZ_4K)
+				vtd_map(test, &table, vtd_told[n].iova + at,
+					vtd_told[n].address + at, vtd_told[n].rights, 1);
+		/* What hardware does not look at tells nothing apart */
+		*vtd_map(test, &table, 0x3000, SZ_1G + SZ_8K, vtd_told[0].rights, 1) |= BIT_ULL(10);
+		KUNIT_EXPECT_EQ(test, vtd_lu_walk(&walk, &table), 0);
+		KUNIT_EXPECT_EQ(test, told.nr, ARRAY_SIZE(vtd_told));
+		KUNIT_EXPECT_MEMEQ(test, told.of, vtd_told, sizeof(vtd_told));
 	}
 }
 
@@ -599,6 +644,7 @@ static int vtd_fuzz_init(struct kunit *test)
 static struct kunit_case vtd_table_kunit[] = {
 	KUNIT_CASE_PARAM(vtd_cover, vtd_cover_gen_params),
 	KUNIT_CASE(vtd_lookup),
+	KUNIT_CASE(vtd_runs),
 	KUNIT_CASE_PARAM(vtd_entry, vtd_entry_gen_params),
 	KUNIT_CASE(vtd_pass),
 	KUNIT_CASE(vtd_interrupts),

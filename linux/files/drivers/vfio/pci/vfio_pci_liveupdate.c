@@ -412,7 +412,7 @@ static const char *lu_leaf(void *data, phys_addr_t start, size_t size)
 				 !liveupdate_has_mapping(leaves->args, mapping)))
 			return "not all of its memory is in memfds of its session; preserve that";
 		leaves->known = mapping;
-		pfn = folio_pfn(folio) + folio_nr_pages(folio);
+		pfn = folio_test_large(folio) ? folio_pfn(folio) + folio_nr_pages(folio) : pfn + 1;
 	}
 	return NULL;
 }
