@@ -375,12 +375,15 @@ class Machine:
         self.sh(f"printf '\\{MARK + self.boot % 16:03o}' | dd bs=1 seek=60 conv=notrunc "
                 "of=/sys/bus/pci/devices/0000:00:00.0/config")
 
-    def jump(self) -> Result | None:
-        """Mark the trace and jump. None: the next kernel is up; a result: this one refused."""
+    def jump(self, nth: int | None = None) -> Result | None:
+        """Mark the trace and jump. None: the next kernel is up; a result: this one refused.
+
+        With a number, a debug kernel fails at that of its chances to.
+        """
         self.dropped[self.boot] = self.drops()
         self.mark()
         self.jumped_at.append(time.time())
-        self._send("kexec_try exec")
+        self._send("kexec_try exec" + (f" {nth}" if nth else ""))
         event = self._event(self.timeout)
         if event.get("event") == "done":
             self.jumped_at.pop()

@@ -154,3 +154,27 @@ def read(machine: Machine) -> Unit:
             if match and (time := moment(match)) <= until:
                 _take(unit, time, match[3], match[4])
     return unit
+
+
+def _words(machine: Machine, address: int) -> list[int]:
+    """A page of physical memory, in pieces of 64 bits."""
+    into = machine.folder / "page"
+    machine.qmp("pmemsave", val=address, size=PAGE, filename=str(into))
+    raw = into.read_bytes()
+    return [int.from_bytes(raw[at:at + 8], "little") for at in range(0, PAGE, 8)]
+
+
+def entries(machine: Machine, root: int) -> dict[str, int]:
+    """Whom a root table has a context entry of: function, and where the entry is in memory.
+
+    In legacy mode, where the unit may have them cached still (VT-d 4.1, sec 9.1 and 9.3).
+    """
+    found = {}
+    for bus, half in enumerate(_words(machine, root)[::2]):
+        if not half & 1:
+            continue
+        table = half & -PAGE
+        for devfn, low in enumerate(_words(machine, table)[::2]):
+            if low & 1:
+                found[bdf(bus, devfn)] = table + devfn * 16
+    return found

@@ -157,7 +157,7 @@ static int cmd_detach(struct agent_call *c)
 
 static int cmd_map(struct agent_call *c)
 {
-	struct agent_thing *mem = agent_find(c->agent, c->argv[0], AGENT_MEMORY);
+	struct agent_thing *mem = agent_find(c->agent, c->argv[0], AGENT_MEMORY | AGENT_FILE);
 	struct vfio_noiommu *v = &c->thing->v;
 	int ret;
 
@@ -404,6 +404,7 @@ static int cmd_export(struct agent_call *c)
 		return -EMFILE;
 	}
 	t->fd = fd;
+	t->size = agent_number(c, 1, 0);
 	return 0;
 }
 
@@ -561,7 +562,7 @@ const struct agent_command agent_device_commands[] = {
 	  "DEV [OTHER]; a new one for map and attach, or that of OTHER" },
 	{ "attach", cmd_attach, AGENT_DEVICE, 0, "DEV [ioas]; to a new IOAS, or the last one" },
 	{ "detach", cmd_detach, AGENT_DEVICE, 0, "DEV" },
-	{ "map", cmd_map, AGENT_DEVICE, 1, "DEV MEM [IOVA]" },
+	{ "map", cmd_map, AGENT_DEVICE, 1, "DEV MEM [IOVA]; MEM may be a dma-buf" },
 	{ "unmap", cmd_unmap, AGENT_DEVICE, 0, "DEV; what was mapped last" },
 	{ "pa", cmd_pa, AGENT_DEVICE, 1, "DEV OFFSET; physical address of mapped memory" },
 	{ "config-read", cmd_config_read, AGENT_DEVICE, 2, "DEV OFFSET LENGTH" },

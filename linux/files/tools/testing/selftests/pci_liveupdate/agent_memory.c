@@ -36,11 +36,12 @@ int agent_map_memory(struct agent_thing *t)
 
 static int cmd_memory(struct agent_call *c)
 {
+	bool huge = c->argc > 1 && !strcmp(c->argv[1], "huge");
 	struct agent_thing *t = c->thing;
 	int ret;
 
 	t->kind = AGENT_MEMORY;
-	t->fd = memfd_create(t->name, MFD_CLOEXEC);
+	t->fd = memfd_create(t->name, MFD_CLOEXEC | (huge ? MFD_HUGETLB : 0));
 	if (t->fd < 0 || ftruncate(t->fd, agent_number(c, 0, 1) * getpagesize()))
 		return -errno;
 	ret = agent_map_memory(t);
@@ -172,7 +173,7 @@ static int cmd_pages(struct agent_call *c)
 }
 
 const struct agent_command agent_memory_commands[] = {
-	{ "memory", cmd_memory, AGENT_NEW, 1, "MEM PAGES; a new memfd" },
+	{ "memory", cmd_memory, AGENT_NEW, 1, "MEM PAGES [huge]; a new memfd, of huge pages" },
 	{ "open-memory", cmd_open_memory, AGENT_NEW, 1, "MEM PATH; another's memfd, in /proc" },
 	{ "peek", cmd_peek, AGENT_MEMORY, 2, "MEM OFFSET LENGTH; as hex digits" },
 	{ "poke", cmd_poke, AGENT_MEMORY, 2, "MEM OFFSET HEX" },

@@ -8,13 +8,16 @@
  *	kexec_try legacy			kexec_load of one segment
  *	kexec_try legacy-preserve-context	the same, to return from
  *	kexec_try unload | unload-crash
- *	kexec_try exec				jump; only failure returns
+ *	kexec_try exec [NTH]			jump; only failure returns
  *	kexec_try suspend [STATE]		/sys/power/state, "mem" if not given
  *	kexec_try hibernate
  *
  * "legacy" loads something that can never run: a single segment of zeroes. It
  * is there to be refused at load or at "exec" while something is preserved.
  * WARNING: if "exec" is not refused then, the machine is gone.
+ *
+ * "exec" with a number has the kernel fail at the NTHth chance in that system call
+ * (Documentation/fault-injection/); "injected" says whether it came to that.
  *
  * Output is one JSON object, after "exec" with the nanoseconds that it took. Exit
  * codes: 0 done, 1 refused (see "errno"), 2 usage.
@@ -40,12 +43,25 @@
 /* Nanoseconds, of a kexec that was refused */
 static __u64 took;
 
+/* The file that says after how many chances to fail the kernel does, or -1 */
+static int fail_nth = -1;
+
 static __u64 now(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+/* Of those up to the one that fails; none may fail from here on */
+static unsigned long chances_left(void)
+{
+	char left[16] = "";
+
+	if (pread(fail_nth, left, sizeof(left) - 1, 0) < 0 || pwrite(fail_nth, "0", 1, 0) < 0)
+		abort();
+	return strtoul(left, NULL, 0);
 }
 
 static int report(const char *what, int rc)
@@ -58,6 +74,8 @@ static int report(const char *what, int rc)
 	json_rc(&j, rc);
 	if (took)
 		json_u64(&j, "ns", took);
+	if (fail_nth >= 0)
+		json_bool(&j, "injected", !chances_left());
 	json_end(&j);
 	json_send(&j, STDOUT_FILENO);
 	return rc ? 1 : 0;
@@ -144,7 +162,7 @@ static int unload(unsigned long flags)
 	return 0;
 }
 
-static int jump(void)
+static int jump(const char *nth)
 {
 	__u64 begin;
 	int ret;
@@ -152,6 +170,11 @@ static int jump(void)
 	sync();
 	/* From here on the machine's console tells the time */
 	sysfs_write("/dev/kmsg", "<5>kexec_try: exec");
+	if (nth) {
+		fail_nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+		if (fail_nth < 0 || pwrite(fail_nth, nth, strlen(nth), 0) < 0)
+			return -errno;
+	}
 	begin = now();
 	ret = reboot(LINUX_REBOOT_CMD_KEXEC) ? -errno : 0;
 	took = now() - begin;
@@ -180,8 +203,8 @@ int main(int argc, char *argv[])
 		return report(what, unload(0));
 	if (argc == 2 && !strcmp(what, "unload-crash"))
 		return report(what, unload(KEXEC_FILE_ON_CRASH));
-	if (argc == 2 && !strcmp(what, "exec"))
-		return report(what, jump());
+	if ((argc == 2 || argc == 3) && !strcmp(what, "exec"))
+		return report(what, jump(argc == 3 ? argv[2] : NULL));
 	if ((argc == 2 || argc == 3) && !strcmp(what, "suspend"))
 		return report(what, set_state(argc == 3 ? argv[2] : "mem"));
 	if (argc == 2 && !strcmp(what, "hibernate"))
@@ -189,6 +212,6 @@ int main(int argc, char *argv[])
 
 	fprintf(stderr,
 		"kexec_try file|crash KERNEL INITRD CMDLINE | legacy | legacy-preserve-context |\n"
-		"          unload | unload-crash | exec | suspend [STATE] | hibernate\n");
+		"          unload | unload-crash | exec [NTH] | suspend [STATE] | hibernate\n");
 	return 2;
 }
