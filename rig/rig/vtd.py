@@ -156,11 +156,16 @@ def read(machine: Machine) -> Unit:
     return unit
 
 
+def memory(machine: Machine, address: int, size: int) -> bytes:
+    """What is in physical memory."""
+    into = machine.folder / "memory"
+    machine.qmp("pmemsave", val=address, size=size, filename=str(into))
+    return into.read_bytes()
+
+
 def _words(machine: Machine, address: int) -> list[int]:
-    """A page of physical memory, in pieces of 64 bits."""
-    into = machine.folder / "page"
-    machine.qmp("pmemsave", val=address, size=PAGE, filename=str(into))
-    raw = into.read_bytes()
+    """A page of it, in pieces of 64 bits."""
+    raw = memory(machine, address, PAGE)
     return [int.from_bytes(raw[at:at + 8], "little") for at in range(0, PAGE, 8)]
 
 
