@@ -627,11 +627,14 @@ int pci_lu_outgoing_freeze(struct liveupdate_flb_op_args *args)
 	pci_lu_look_for_cardbus();
 	scoped_guard(rwsem_write, &pci_lu_rwsem) {
 		err = lu_choose_abi();
-		if (!err)
-			err = iommu_liveupdate_hand_over(&lu_out.header->iommu);
+		if (err)
+			return err;
+		err = iommu_liveupdate_hand_over(&lu_out.header->iommu);
+		if (err) {
+			pr_err("no kexec: no memory for the tables that IOMMUs are left with; free some, and try again\n");
+			return err;
+		}
 	}
-	if (err)
-		return err;
 
 	/* A test wants to hand over something wrong */
 	if (pci_lu_break & (PCI_LU_BREAK_CHECKS | PCI_LU_BREAK_IDENTITY | PCI_LU_BREAK_VERDICT))
