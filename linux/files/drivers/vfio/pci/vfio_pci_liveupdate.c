@@ -277,17 +277,44 @@ static struct vfio_pci_liveupdate_ser *lu_describe(struct vfio_pci_core_device *
 	return ser;
 }
 
+/* Folios come in a row, and mostly from one file */
+struct lu_leaves {
+	const struct liveupdate_file_op_args *args;
+	const struct address_space *known;
+	unsigned long valid;		/* a part of memory that is there, as pfn_valid() has it */
+};
+
+#define LU_LEAVES_INIT(_args)	{ .args = (_args), .valid = ULONG_MAX }
+
+static const char lu_not_memory[] = "it may access what is not memory; unmap that";
+
+static bool lu_is_memory(struct lu_leaves *leaves, unsigned long pfn)
+{
+	unsigned long part = ALIGN_DOWN(pfn, PAGES_PER_SUBSECTION);
+
+	if (part == leaves->valid)
+		return true;
+	if (!pfn_valid(pfn))
+		return false;
+	leaves->valid = part;
+	return true;
+}
+
+/* Behind this page and the rest of its folio */
+static unsigned long lu_behind(const struct folio *folio, unsigned long pfn)
+{
+	return folio_test_large(folio) ? folio_pfn(folio) + folio_nr_pages(folio) : pfn + 1;
+}
+
 /* What a folio belonged to when it was looked at is not freed meanwhile */
-static bool lu_is_of_memfd(struct folio *folio)
+static const struct address_space *lu_memfd_of(struct folio *folio)
 {
 	const struct address_space *mapping;
 
 	guard(rcu)();
 	mapping = READ_ONCE(folio->mapping);
-	return mapping && !folio_test_anon(folio) && shmem_mapping(mapping);
+	return mapping && !folio_test_anon(folio) && shmem_mapping(mapping) ? mapping : NULL;
 }
-
-static const char lu_not_memory[] = "it may access what is not memory; unmap that";
 
 /*
  * Could this be in the session of the device when the kexec begins? Memory that is in no
@@ -297,16 +324,21 @@ static const char lu_not_memory[] = "it may access what is not memory; unmap tha
 static const char *lu_leaf_could_be(void *data, phys_addr_t start, size_t size)
 {
 	unsigned long pfn = PHYS_PFN(start), end = PHYS_PFN(start + size);
+	struct lu_leaves *leaves = data;
 
 	while (pfn < end) {
+		const struct address_space *mapping;
 		struct folio *folio;
 
-		if (!pfn_valid(pfn))
+		if (!lu_is_memory(leaves, pfn))
 			return lu_not_memory;
 		folio = pfn_folio(pfn);
-		if (!lu_is_of_memfd(folio))
+		mapping = READ_ONCE(folio->mapping);
+		if (!mapping || mapping != leaves->known)
+			leaves->known = lu_memfd_of(folio);
+		if (!leaves->known)
 			return "not all of its memory is that of memfds; map no other";
-		pfn = folio_pfn(folio) + folio_nr_pages(folio);
+		pfn = lu_behind(folio, pfn);
 	}
 	return NULL;
 }
@@ -314,7 +346,8 @@ static const char *lu_leaf_could_be(void *data, phys_addr_t start, size_t size)
 /* Behind an IOMMU: can DMA go on with the page table that the user has made? */
 static const char *lu_why_not_translated(struct vfio_pci_core_device *vdev, struct file *file)
 {
-	static const struct iommu_liveupdate_check check = { .leaf = lu_leaf_could_be };
+	struct lu_leaves leaves = LU_LEAVES_INIT(NULL);
+	const struct iommu_liveupdate_check check = { .leaf = lu_leaf_could_be, .data = &leaves };
 
 	if (vdev->vdev.noiommu || vfio_file_cdev_bound(file))
 		return "an IOMMU translates for it";
@@ -378,13 +411,6 @@ static void lu_thaw(struct vfio_pci_core_device *vdev)
 		vfio_pci_intx_unmask(vdev);
 }
 
-/* Folios come in a row, and mostly from one file */
-struct lu_leaves {
-	const struct liveupdate_file_op_args *args;
-	const struct address_space *known;
-	unsigned long valid;		/* a part of memory that is there, as pfn_valid() has it */
-};
-
 /*
  * Memory that the device may write to must be there in the next kernel: it is in a file
  * that is preserved in the same session. What has been punched out of one, or truncated,
@@ -401,18 +427,15 @@ static const char *lu_leaf(void *data, phys_addr_t start, size_t size)
 		const struct address_space *mapping;
 		struct folio *folio;
 
-		if (ALIGN_DOWN(pfn, PAGES_PER_SUBSECTION) != leaves->valid) {
-			if (!pfn_valid(pfn))
-				return lu_not_memory;
-			leaves->valid = ALIGN_DOWN(pfn, PAGES_PER_SUBSECTION);
-		}
+		if (!lu_is_memory(leaves, pfn))
+			return lu_not_memory;
 		folio = pfn_folio(pfn);
 		mapping = READ_ONCE(folio->mapping);
 		if (!mapping || (mapping != leaves->known &&
 				 !liveupdate_has_mapping(leaves->args, mapping)))
 			return "not all of its memory is in memfds of its session; preserve that";
 		leaves->known = mapping;
-		pfn = folio_test_large(folio) ? folio_pfn(folio) + folio_nr_pages(folio) : pfn + 1;
+		pfn = lu_behind(folio, pfn);
 	}
 	return NULL;
 }
@@ -420,7 +443,7 @@ static const char *lu_leaf(void *data, phys_addr_t start, size_t size)
 static int lu_freeze_domain(struct vfio_pci_core_device *vdev,
 			    const struct liveupdate_file_op_args *args)
 {
-	struct lu_leaves leaves = { .args = args, .valid = ULONG_MAX };
+	struct lu_leaves leaves = LU_LEAVES_INIT(args);
 	const struct iommu_liveupdate_check check = { .leaf = lu_leaf, .data = &leaves };
 	struct pci_liveupdate_iommu_ser domain;
 	const char *why;
