@@ -36,7 +36,10 @@ static int go(struct vmm *v)
 	return pcilu_session_preserve_fd(v->session, v->device, TOKEN_DEVICE);
 }
 
-/* And here it would run again */
+/*
+ * And here it would run again: not while the daemon has the session, which would be
+ * handed over as it was when the guest was stopped.
+ */
 static void take_back(struct vmm *v)
 {
 	if (v->session)
@@ -64,11 +67,11 @@ static int answer(struct vmm *v, struct pcilu_events *events,
 	}
 }
 
-/* Until pcilud is restarted: what was prepared is aborted then, and we come again */
+/* A main loop. What is called off because pcilud was restarted comes as an abort, too. */
 static int follow(struct vmm *v, struct pcilu_events *events)
 {
-	const struct pcilu_event *e;
 	struct pollfd p = { .fd = pcilu_events_fd(events), .events = POLLIN };
+	const struct pcilu_event *e;
 	int err;
 
 	for (;;) {
@@ -78,7 +81,7 @@ static int follow(struct vmm *v, struct pcilu_events *events)
 		else if (err == -EAGAIN)
 			err = poll(&p, 1, -1) < 0 && errno != EINTR ? -errno :
 								      0;
-		if (err)
+		if (err && err != -ECONNRESET)
 			return err;
 	}
 }
@@ -97,21 +100,10 @@ int main(int argc, char **argv)
 	if (v.memory < 0 || v.device < 0)
 		return 1;
 	err = pcilu_open(&v.lu, PCILU_MODE_DAEMON);
-	while (!err) {
+	if (!err)
 		err = pcilu_events_start(v.lu, v.name, &events);
-		if (err == -EAGAIN || err == -ECONNRESET) {
-			poll(NULL, 0, 200); /* it is being restarted */
-			err = 0;
-			continue;
-		}
-		if (!err)
-			err = follow(&v, events);
-		pcilu_events_close(events);
-		if (err == -ECONNRESET) {
-			take_back(&v);
-			err = 0;
-		}
-	}
+	if (!err)
+		err = follow(&v, events);
 	fprintf(stderr, "takepart: %s: %s\n", v.name, strerror(-err));
 	return 1;
 }

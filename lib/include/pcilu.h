@@ -333,12 +333,14 @@ struct pcilu_event {
  * all that take part say twice that they are ready, within a time limit. Who comes
  * while others are being asked already is asked as well. Nothing here waits.
  *
+ * A subscription outlives the daemon. When that is restarted, or is not there yet, the
+ * subscription is made again by pcilu_events_take(). Until then no live update takes
+ * place that would lose a device of the caller.
+ *
  * Return: 0, or
  * -EINVAL	an argument is not valid
  * -EOPNOTSUPP	there is no daemon: nobody asks
- * -EAGAIN	too many others are connecting: try again
- * -ECONNRESET	the daemon is not there at the moment
- * -EACCES, -ENOMEM, -EMFILE, -ENFILE  as in pcilu_session_create()
+ * -ENOMEM, -EMFILE, -ENFILE  as in pcilu_session_create()
  */
 int pcilu_events_start(struct pcilu *lu, const char *name,
 		       struct pcilu_events **events);
@@ -347,8 +349,8 @@ int pcilu_events_start(struct pcilu *lu, const char *name,
  * pcilu_events_fd - what to wait for
  * @events: the subscription
  *
- * Return: a descriptor that can be read when pcilu_events_take() has something to say,
- * the subscription's own; or -EINVAL
+ * Return: a descriptor that can be read when pcilu_events_take() has something to do or
+ * to say, the subscription's own, and the same as long as that lives; or -EINVAL
  */
 int pcilu_events_fd(const struct pcilu_events *events);
 
@@ -357,13 +359,15 @@ int pcilu_events_fd(const struct pcilu_events *events);
  * @events: the subscription
  * @event: where its address is stored. It is valid until the next one is taken.
  *
- * Return: 0; -EAGAIN as long as there is none; -EMFILE as long as there is no
+ * If the daemon went away after it had asked for something, an abort is the first event
+ * when it is back, and not before: nothing could be released meanwhile, and the machine
+ * may be on its way into the next kernel.
+ *
+ * Return: 0; -EAGAIN as long as there is none; -EMFILE or -ENFILE as long as there is no
  * descriptor for a moment; or, after which nothing more will come,
  * -EACCES	the daemon's policy does not allow the caller this name
  * -EOPNOTSUPP	the daemon is one that does not ask
  * -ENOSPC	too many of this user take part
- * -ECONNRESET	the daemon went away. What was prepared and is not followed by a kexec
- *		is aborted by that; start again.
  * -EPROTO	what it says makes no sense
  * -EINVAL	an argument is NULL
  */
@@ -382,7 +386,7 @@ int pcilu_events_take(struct pcilu_events *events,
  * Return: 0, or
  * -EINVAL	the last event does not ask, or is answered already, or an argument is
  *		not valid
- * -ECONNRESET	the daemon went away, as in pcilu_events_take()
+ * -ECONNRESET	the daemon went away, and an abort will come
  */
 int pcilu_events_answer(struct pcilu_events *events, int verdict);
 

@@ -9,7 +9,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -63,6 +62,7 @@ class Vmm:
         self.lu, self.events = ctypes.c_void_p(), ctypes.c_void_p()
         self.seen: list[int] = []
         self.error = 0
+        self.ended = False
         assert so.pcilu_open(ctypes.byref(self.lu), DAEMON) == 0
         self.error = so.pcilu_events_start(self.lu, name.encode(), ctypes.byref(self.events))
         assert self.error == 0
@@ -71,7 +71,7 @@ class Vmm:
 
     def _run(self) -> None:
         event = ctypes.POINTER(Event)()
-        while True:
+        while not self.ended:
             error = self.so.pcilu_events_take(self.events, ctypes.byref(event))
             if error == -errno.EAGAIN:
                 select.select([self.so.pcilu_events_fd(self.events)], [], [])
@@ -84,14 +84,13 @@ class Vmm:
             assert (limit > 0) == (kind != ABORT)
             self.seen.append(kind)
             verdict = self.does(kind)
-            if kind != ABORT and verdict is not None:
+            if kind != ABORT and verdict is not None and not self.ended:
                 self.so.pcilu_events_answer(self.events, verdict)
 
     def end(self) -> None:
-        """As the death of the program: its connection is closed."""
-        fd = os.dup(self.so.pcilu_events_fd(self.events))
-        with socket.socket(fileno=fd) as s:
-            s.shutdown(socket.SHUT_RDWR)
+        """As the death of the program: its connection is closed. Only from what it does."""
+        self.ended = True
+        self.so.pcilu_events_close(self.events)
 
     def words(self) -> list[str]:
         return [WORDS[kind] for kind in self.seen]
@@ -279,11 +278,91 @@ def test_update_that_is_killed_is_an_abort(host: Host, so: ctypes.CDLL) -> None:
     host.wait(lambda: vmm.words() == ["prepare", "go", "abort"])
 
 
-def test_daemon_that_is_restarted_is_an_abort_for_both_sides(host: Host, so: ctypes.CDLL) -> None:
-    [vmm] = vmms(host, so, lambda kind: host.daemon and host.daemon.kill())
+@pytest.mark.parametrize("event", [PREPARE, GO])
+def test_daemon_that_dies_while_it_asks_is_an_abort_for_both_sides(
+        host: Host, so: ctypes.CDLL, event: int) -> None:
+    """Not before there is one again, and then all take part as before."""
+    def dies(kind: int) -> int:
+        if kind == event and vmm.seen.count(event) == 1:
+            host.stop(signal.SIGKILL)
+        return 0
+
+    [vmm] = vmms(host, so, dies)
     document = update(host, rc=11)
-    assert steps(document)[-1] == "prepare" and vmm.seen == [PREPARE]
-    host.wait(lambda: vmm.error == -errno.ECONNRESET)
+    asked = [WORDS[kind] for kind in (PREPARE, GO) if kind <= event]
+    assert steps(document)[-1] == WORDS[event] and vmm.words() == asked
+    assert_taken_back(host)
+    time.sleep(1)
+    assert vmm.words() == asked         # nothing could be released
+    host.start()
+    host.wait(lambda: vmm.words() == [*asked, "abort"] and taking_part(host) == 1)
+    assert steps(update(host, "--no-systemd")) == ALL_STEPS
+    host.wait(lambda: vmm.words() == [*asked, "abort", "prepare", "go", "abort"])
+
+
+def test_all_take_part_again_when_the_daemon_was_restarted(host: Host, so: ctypes.CDLL) -> None:
+    """However it ended, also if nobody was there for a while, and if it asks at once."""
+    known = vmms(host, so, *[lambda kind: 0] * 20)
+    with host.connect() as gone:        # control: one that does not come back by itself
+        assert host.ask(gone, ph.message(ph.SUBSCRIBE, "vm-plain"))[0] == 0
+        for sig, pause in ((signal.SIGTERM, 0.0), (signal.SIGKILL, 1.0), (signal.SIGKILL, 0.0)):
+            host.stop(sig)
+            time.sleep(pause)
+            host.start()
+            host.wait(lambda: taking_part(host) == len(known))
+    assert [(v.words(), v.error) for v in known] == [([], 0)] * len(known)
+    document = update(host, "--no-systemd")
+    assert steps(document) == ALL_STEPS
+    assert {a["name"] for a in document["owners"]} == {v.name for v in known}
+
+
+def test_daemon_that_is_back_and_asks_at_once_is_understood(host: Host, so: ctypes.CDLL) -> None:
+    """What it asked before it died is called off first, then comes what it asks now."""
+    [vmm] = vmms(host, so, lambda kind: 0)
+    with host.connect() as leader:
+        leader.sendall(ph.message(ph.EVENT, index=PREPARE, value=5000))
+        assert [m["name"] for m in until_end(leader)] == ["vm-0"]
+    host.wait(lambda: vmm.words() == ["prepare", "abort"])
+    with host.connect() as leader:
+        leader.sendall(ph.message(ph.EVENT, index=PREPARE, value=5000))
+        assert [m["name"] for m in until_end(leader)] == ["vm-0"]
+        host.stop(signal.SIGKILL)
+    host.start()
+    with host.connect() as leader:      # nobody is there yet: who comes late is asked
+        leader.sendall(ph.message(ph.EVENT, index=PREPARE, value=5000))
+        host.wait(lambda: vmm.words() == ["prepare", "abort", "prepare", "abort", "prepare"])
+
+
+def test_policy_that_changed_meanwhile_ends_it(host: Host, so: ctypes.CDLL) -> None:
+    [vmm] = vmms(host, so, lambda kind: 0)
+    with host.connect() as leader:
+        leader.sendall(ph.message(ph.EVENT, index=PREPARE, value=5000))
+        assert [m["name"] for m in until_end(leader)] == ["vm-0"]
+        host.stop(signal.SIGKILL)
+    host.write("etc/pcilu/pcilud.policy", "user root use other-*\nuser root hold\n")
+    host.start()
+    host.wait(lambda: vmm.error == -errno.EACCES)
+    assert vmm.words() == ["prepare", "abort"]
+
+
+def test_start_without_a_daemon_at_the_moment(host: Host, so: ctypes.CDLL) -> None:
+    """A VMM that is started while the daemon is restarted takes part nevertheless."""
+    lu, events = ctypes.c_void_p(), ctypes.c_void_p()
+    assert so.pcilu_open(ctypes.byref(lu), DAEMON) == 0
+    host.stop()
+    assert so.pcilu_events_start(lu, b"vm-1", ctypes.byref(events)) == 0
+    host.start()
+    taken, event = ctypes.c_int(), ctypes.c_void_p()
+
+    def there() -> bool:
+        taken.value = so.pcilu_events_take(events, ctypes.byref(event))
+        return taken.value != -errno.EAGAIN or taking_part(host) == 1
+
+    host.wait(there)
+    assert taken.value == -errno.EAGAIN
+    so.pcilu_events_close(events)
+    host.wait(lambda: taking_part(host) == 0)
+    so.pcilu_close(lu)
 
 
 def test_jump_that_systemd_has_begun_is_no_abort(host: Host, so: ctypes.CDLL) -> None:
