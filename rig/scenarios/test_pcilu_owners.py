@@ -365,6 +365,37 @@ def test_start_without_a_daemon_at_the_moment(host: Host, so: ctypes.CDLL) -> No
     so.pcilu_close(lu)
 
 
+@pytest.mark.parametrize("dies", [True, False])
+def test_daemon_that_dies_after_all_have_answered_is_no_jump(host: Host, so: ctypes.CDLL,
+                                                             dies: bool) -> None:
+    """The owners will take back what they did. It is dead, and another is there, before the
+    update has read the last answer."""
+    program: list[subprocess.Popen[str]] = []
+
+    def hold(kind: int) -> int:
+        if kind == GO and program[0].poll() is None:
+            program[0].send_signal(signal.SIGSTOP)
+        return 0
+
+    [vmm] = vmms(host, so, hold)
+    program.append(subprocess.Popen(
+        [str(TOOLS / "pcilu"), "update", "--kernel", str(host.root / "boot/vmlinuz-next"),
+         "--cmdline", GOOD, "--no-systemd"], env=host.env, text=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE))
+    host.wait(lambda: GO in vmm.seen)
+    time.sleep(0.5)                     # pcilud has told the answer
+    if dies:
+        host.stop(signal.SIGKILL)
+        host.start()
+        host.wait(lambda: vmm.words() == ["prepare", "go", "abort"])
+    program[0].send_signal(signal.SIGCONT)
+    _, text = program[0].communicate(timeout=60)
+    assert program[0].returncode == 11
+    assert ("pcilud does not know of this update any more" in text) == dies
+    assert len(host.luo.reboots) == (0 if dies else 1)      # the stand-in's jump comes back
+    assert "pcilu.snapshot" not in host.luo.outgoing and host.luo.loaded is None
+
+
 def test_jump_that_systemd_has_begun_is_no_abort(host: Host, so: ctypes.CDLL) -> None:
     """`pcilu update` ends then, and VMMs are stopped: they must not take it back. It can be
     called off."""

@@ -112,11 +112,13 @@ static int step_go(struct update *u)
 
 static int step_exec(struct update *u)
 {
-	if (!u->options.dry_run) {
+	int status = u->options.dry_run ? ST_YES : vmms_done(&u->vmms);
+
+	if (status)
+		return status;
+	if (!u->options.dry_run)
 		journal(JOURNAL_JUMP, LOG_NOTICE, "the kernel is replaced now",
 			"PCILU_KERNEL", u->options.kernel);
-		vmms_done(&u->vmms);
-	}
 	return kexec_jump(&u->options);
 }
 

@@ -199,10 +199,27 @@ int vmms_ask(struct vmms *v, uint32_t event)
 		    all.no - 1);
 }
 
-void vmms_done(struct vmms *v)
+/*
+ * A pcilud that was restarted since they answered knows of no update, and has them take
+ * back what they did: then nobody may jump.
+ */
+int vmms_done(struct vmms *v)
 {
-	if (v->sock >= 0)
-		send_event(v, PCILU_MSG_EVENT_DONE);
+	int64_t end = now_ms() + GRACE_MS;
+	struct pcilu_msg msg = { 0 };
+	int err;
+
+	if (v->sock < 0)
+		return ST_YES;
+	err = send_event(v, PCILU_MSG_EVENT_DONE);
+	while (!err && (msg.type != PCILU_MSG_EVENT || msg.serial != v->serial))
+		err = receive(v, &msg, end);
+	if (!err)
+		err = msg.error;
+	return err ? fail(ST_FAILED,
+			  "pcilud does not know of this update any more, and owners take back what they preserved: %s",
+			  strerror(-err)) :
+		     ST_YES;
 }
 
 void vmms_abort(struct vmms *v)

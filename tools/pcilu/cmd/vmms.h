@@ -26,8 +26,8 @@ int vmms_limit(const struct options *o, uint32_t *ms);
  * ST_NO, with the names of those who are not ready, or another exit status.
  */
 int vmms_ask(struct vmms *v, uint32_t event);
-/* Nothing comes back from here but vmms_abort(): they may be stopped from now on */
-void vmms_done(struct vmms *v);
+/* They may be stopped from now on, and only vmms_abort() takes it back. An exit status. */
+int vmms_done(struct vmms *v);
 /* It does not take place: they take back what they did. Also ends a done one. */
 void vmms_abort(struct vmms *v);
 /* The same for one whose process is gone */
