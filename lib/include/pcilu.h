@@ -377,7 +377,8 @@ int pcilu_events_take(struct pcilu_events *events,
 /**
  * pcilu_events_answer - answer the event that was taken last
  * @events: the subscription
- * @verdict: 0 if ready, or a negative errno value, which people are shown as the reason
+ * @verdict: 0 if ready, or a negative errno value, which people are shown as the reason;
+ *	pcilu_events_refuse() says more
  *
  * To be called when all is done that the event asks for, from any thread, once. The
  * update is taken back if anybody says no. An answer that comes too late is lost; an
@@ -389,6 +390,19 @@ int pcilu_events_take(struct pcilu_events *events,
  * -ECONNRESET	the daemon went away, and an abort will come
  */
 int pcilu_events_answer(struct pcilu_events *events, int verdict);
+
+/**
+ * pcilu_events_refuse - answer no, and say why
+ * @events: the subscription
+ * @verdict: a negative errno value, as in pcilu_events_answer()
+ * @why: for those who started the update: what is in the way, and what to do, in ASCII.
+ *	They are shown the first 63 bytes of it, in place of the errno's own words; NULL:
+ *	these.
+ *
+ * Return: as pcilu_events_answer()
+ */
+int pcilu_events_refuse(struct pcilu_events *events, int verdict,
+			const char *why);
 
 /**
  * pcilu_events_close - take part no longer

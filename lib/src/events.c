@@ -37,7 +37,7 @@ struct pcilu_events {
 	struct pcilu_event current;
 };
 
-/* What is new has room for one message, what is older is read by the daemon at once */
+/* What is new has room for a few messages, what is older is read by the daemon at once */
 static int send_all(int sock, const struct pcilu_msg *msg)
 {
 	int err;
@@ -252,9 +252,25 @@ int pcilu_events_take(struct pcilu_events *ev, const struct pcilu_event **event)
 	return err;
 }
 
-static int answer(struct pcilu_events *ev, int verdict)
+/* As much of it as a message takes, and nothing that a terminal would obey */
+static int send_reason(const struct pcilu_events *ev, const char *why)
 {
 	struct pcilu_msg msg;
+	char *c;
+
+	pcilu_msg_init(&msg, PCILU_MSG_REASON, why);
+	msg.index = ev->current.kind;
+	for (c = msg.name; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	/* A daemon that does not know it refuses it, which changes nothing */
+	return msg.name[0] ? send_all(ev->sock, &msg) : 0;
+}
+
+static int answer(struct pcilu_events *ev, int verdict, const char *why)
+{
+	struct pcilu_msg msg;
+	int err = 0;
 
 	if (ev->lost)
 		return -ECONNRESET;
@@ -264,19 +280,33 @@ static int answer(struct pcilu_events *ev, int verdict)
 	pcilu_msg_init(&msg, PCILU_MSG_ANSWER, NULL);
 	msg.index = ev->current.kind;
 	msg.value = (uint32_t)-verdict;
-	return send_all(ev->sock, &msg);
+	if (why)
+		err = send_reason(ev, why);
+	return err ? err : send_all(ev->sock, &msg);
+}
+
+static int answer_locked(struct pcilu_events *ev, int verdict, const char *why)
+{
+	int err;
+
+	pthread_mutex_lock(&ev->lock);
+	err = answer(ev, verdict, why);
+	pthread_mutex_unlock(&ev->lock);
+	return err;
 }
 
 int pcilu_events_answer(struct pcilu_events *ev, int verdict)
 {
-	int err;
-
 	if (!ev || verdict > 0 || verdict < -4095)
 		return -EINVAL;
-	pthread_mutex_lock(&ev->lock);
-	err = answer(ev, verdict);
-	pthread_mutex_unlock(&ev->lock);
-	return err;
+	return answer_locked(ev, verdict, NULL);
+}
+
+int pcilu_events_refuse(struct pcilu_events *ev, int verdict, const char *why)
+{
+	if (!ev || verdict >= 0 || verdict < -4095)
+		return -EINVAL;
+	return answer_locked(ev, verdict, why);
 }
 
 void pcilu_events_close(struct pcilu_events *ev)

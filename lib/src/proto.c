@@ -24,6 +24,7 @@ static const struct {
 	[PCILU_MSG_SUBSCRIBERS] = { .index = 1 },
 	[PCILU_MSG_KEEP] = { .name = 1, .fd = 1 },
 	[PCILU_MSG_KEPT] = { .name = 1 },
+	[PCILU_MSG_REASON] = { .name = 1, .index = 1 },
 };
 
 static int is_zero(const void *p, size_t len)
@@ -47,6 +48,23 @@ int pcilu_msg_name_valid(const char *name, size_t size)
 	       name[0] != '.' && strspn(name, allowed) == len;
 }
 
+int pcilu_msg_words_valid(const char *words, size_t size)
+{
+	size_t len = strnlen(words, size), i;
+
+	for (i = 0; i < len; i++)
+		if (words[i] < ' ' || words[i] > '~')
+			return 0;
+	return len > 0 && len < size;
+}
+
+static int text_valid(const struct pcilu_msg *msg)
+{
+	return msg->type == PCILU_MSG_REASON ?
+		       pcilu_msg_words_valid(msg->name, sizeof(msg->name)) :
+		       pcilu_msg_name_valid(msg->name, sizeof(msg->name));
+}
+
 /* What requests and replies have in common */
 static int parse(const void *buf, size_t len, struct pcilu_msg *out)
 {
@@ -66,7 +84,7 @@ static int parse(const void *buf, size_t len, struct pcilu_msg *out)
 		return -EINVAL;
 
 	n = strnlen(out->name, sizeof(out->name));
-	if (n && !pcilu_msg_name_valid(out->name, sizeof(out->name)))
+	if (n && !text_valid(out))
 		return -EINVAL;
 	return is_zero(out->name + n, sizeof(out->name) - n) ? 0 : -EINVAL;
 }

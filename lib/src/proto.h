@@ -39,11 +39,14 @@
  *	message of type EVENT that nobody asked for, serial 0, with index and value.
  * @PCILU_MSG_ANSWER: index and value: 0, or a positive errno value as the reason why
  *	not. -ECANCELED if nobody waits for it any more.
+ * @PCILU_MSG_REASON: index, and words where others have a name: why the answer that
+ *	comes next will be no
  * @PCILU_MSG_EVENT: index, an &enum pcilu_event_kind or %PCILU_MSG_EVENT_DONE, and
  *	value, the time limit in milliseconds. For those who may hold. Every answer
  *	is told by a message of type ANSWER that nobody asked for, serial 0, with
- *	the subscriber's name, uid and pid, and value; the last of them has no name.
- *	They can come before the reply. A connection that ends before DONE aborts.
+ *	the subscriber's name, uid and pid, and value, after a message of type REASON
+ *	if it has given one; the last of them has no name. They can come before the
+ *	reply. A connection that ends before DONE aborts.
  * @PCILU_MSG_SUBSCRIBERS: index, as for LIST: name, uid and pid of a subscriber
  * @PCILU_MSG_KEEP: name of an incoming session, and a descriptor of an iommufd, which
  *	is kept until the session is released. What was kept before it no longer is.
@@ -64,6 +67,7 @@ enum pcilu_msg_type {
 	PCILU_MSG_SUBSCRIBERS,
 	PCILU_MSG_KEEP,
 	PCILU_MSG_KEPT,
+	PCILU_MSG_REASON,
 	PCILU_MSG_NR
 };
 
@@ -111,6 +115,9 @@ void pcilu_msg_init(struct pcilu_msg *msg, enum pcilu_msg_type type,
 
 /* 1 if @name, in a field of @size bytes, is a valid name with its NUL in it */
 int pcilu_msg_name_valid(const char *name, size_t size);
+
+/* The same for words: ASCII that can be printed, whatever terminal it comes to */
+int pcilu_msg_words_valid(const char *words, size_t size);
 
 /* Sends a message, with a descriptor unless @fd is -1. Returns 0 or -errno. */
 int pcilu_msg_send(int sock, const struct pcilu_msg *msg, int fd);

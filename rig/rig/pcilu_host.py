@@ -23,7 +23,7 @@ POLICY = "user root use *\nuser root hold\nuser * use shared-*\n"
 MSG = struct.Struct("=IHHIIiIIIiI8s64s")
 MAGIC, VERSION = 0x554c4350, 1
 (HELLO, CREATE, ATTACH, RETRIEVE, RELEASE, LIST, HOLD, FOLLOW, SUBSCRIBE, ANSWER, EVENT,
- SUBSCRIBERS, KEEP, KEPT) = range(1, 15)
+ SUBSCRIBERS, KEEP, KEPT, REASON) = range(1, 16)
 F_REPLY, F_FD, F_HELD = 1, 2, 4
 
 

@@ -168,6 +168,43 @@ def test_one_says_no(host: Host, so: ctypes.CDLL, event: int) -> None:
     assert GO in ready.seen if event == GO else GO not in ready.seen
 
 
+def test_who_says_no_says_why_in_its_words(host: Host, so: ctypes.CDLL) -> None:
+    """Of any bytes and any length; and only with that answer."""
+    long = "it is being migrated, to a host that has no such device at all, or not yet"
+    errno_says = "Device or resource busy"
+    words: dict[str, bytes | None] = {"vm-1": long.encode(), "vm-2": b"\x1b[2Jold\nnews",
+                                      "vm-3": b"", "vm-4": None}
+
+    def refuses(n: int) -> Callable[[int], int | None]:
+        def refuse(kind: int) -> None:
+            if kind != ABORT:
+                so.pcilu_events_refuse(all_of_them[n].events, -errno.EBUSY, words[f"vm-{n}"])
+        return refuse
+
+    all_of_them = vmms(host, so, lambda kind: 0, *[refuses(n) for n in range(1, 5)])
+    document = update(host, rc=1)
+    assert answers(document) == [
+        ("vm-0", "prepare", None), ("vm-1", "prepare", long[:63]),
+        ("vm-2", "prepare", "?[2Jold?news"), ("vm-3", "prepare", errno_says),
+        ("vm-4", "prepare", errno_says)]
+    assert long[:63] in document["stderr"] and "\x1b" not in document["stderr"]
+    assert f"is not ready: {long[:63]}" in host.log.read_text()
+    # What it said then is not said again.
+    words["vm-1"] = words["vm-2"] = None
+    assert {reason for _, _, reason in answers(update(host, rc=1))} == {None, errno_says}
+    assert so.pcilu_events_refuse(all_of_them[0].events, 0, b"ready") == -errno.EINVAL
+
+
+def test_reason_of_who_is_not_asked_is_none(host: Host) -> None:
+    with host.connect() as vmm:
+        reason = ph.message(ph.REASON, "no reason", index=PREPARE)
+        assert host.ask(vmm, reason)[0] == errno.ECANCELED
+        assert host.ask(vmm, ph.message(ph.SUBSCRIBE, "vm-1"))[0] == 0
+        assert host.ask(vmm, reason)[0] == errno.ECANCELED
+        for wrong in (b"\x1b[2J", b"\xff", b""):
+            assert host.ask(vmm, reason[:-64] + wrong.ljust(64, b"\0"))[0] == errno.EINVAL
+
+
 def test_force_goes_on_without_who_says_no(host: Host, so: ctypes.CDLL) -> None:
     ready, other = vmms(host, so, lambda kind: 0, lambda kind: -errno.EBUSY)
     document = update(host, "--force", "--no-systemd")

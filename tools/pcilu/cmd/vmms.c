@@ -89,6 +89,7 @@ static int receive(struct vmms *v, struct pcilu_msg *msg, int64_t end)
 }
 
 struct answers {
+	char why[PCILU_MSG_NAME_SIZE]; /* of who answers next, in its words */
 	int no; /* how many are not ready */
 	char first[200];
 };
@@ -109,8 +110,10 @@ static void take_answer(struct vmms *v, uint32_t event, double seconds,
 			const struct pcilu_msg *msg, struct answers *all)
 {
 	struct json_object *a = array_object(v->answers);
-	const char *why = msg->value ? strerror((int)msg->value) : NULL;
+	const char *why = NULL;
 
+	if (msg->value)
+		why = all->why[0] ? all->why : strerror((int)msg->value);
 	add_str(a, "name", msg->name);
 	add_int(a, "pid", msg->pid);
 	add_int(a, "uid", msg->uid);
@@ -144,9 +147,12 @@ static int collect(struct vmms *v, uint32_t event, struct answers *all)
 		if (msg.type == PCILU_MSG_EVENT && msg.serial == v->serial) {
 			err = msg.error;
 			replied = true;
+		} else if (msg.type == PCILU_MSG_REASON) {
+			memcpy(all->why, msg.name, sizeof(all->why));
 		} else if (msg.type == PCILU_MSG_ANSWER && msg.name[0]) {
 			take_answer(v, event, (double)(now_ms() - start) / 1e3,
 				    &msg, all);
+			all->why[0] = '\0';
 		} else if (msg.type == PCILU_MSG_ANSWER) {
 			ended = true;
 		}

@@ -263,6 +263,12 @@ static int do_answer(const struct call *c)
 			    c->request->value);
 }
 
+static int do_reason(const struct call *c)
+{
+	return round_reason(c->d->round, c->from, c->request->index,
+			    c->request->name);
+}
+
 static int do_event(const struct call *c)
 {
 	if (!policy_may_hold(c->d->policy, c->peer))
@@ -364,6 +370,7 @@ static int (*const handlers[PCILU_MSG_NR])(const struct call *c) = {
 	[PCILU_MSG_SUBSCRIBERS] = do_subscribers,
 	[PCILU_MSG_KEEP] = do_keep,
 	[PCILU_MSG_KEPT] = do_kept,
+	[PCILU_MSG_REASON] = do_reason,
 };
 
 int dispatch(struct dispatch *d, struct member *from, const void *buf,

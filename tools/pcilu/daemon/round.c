@@ -30,11 +30,17 @@ static void report(struct round *r, const struct member *m)
 
 	if (!r->asking)
 		return;
+	if (m->verdict && m->why[0]) {
+		unasked(&msg, PCILU_MSG_REASON);
+		memcpy(msg.name, m->why, sizeof(msg.name));
+		r->ops->send(r->leader, &msg);
+	}
 	describe(&msg, m, m->verdict);
 	r->ops->send(r->leader, &msg);
 	if (m->verdict)
 		log_msg(LOG_NOTICE, "'%s' (process %d) is not ready: %s",
-			m->name, m->peer.pid, strerror((int)m->verdict));
+			m->name, m->peer.pid,
+			m->why[0] ? m->why : strerror((int)m->verdict));
 }
 
 static void settle(struct round *r)
@@ -71,6 +77,7 @@ static void advance(struct round *r, struct member *m)
 		return;
 	m->told++;
 	m->waiting = true;
+	m->why[0] = '\0';
 	if (tell(r, m, m->told, r->limit)) {
 		m->waiting = false;
 		m->verdict = ECONNRESET;
@@ -83,6 +90,7 @@ static void forget(struct member *m)
 	m->told = 0;
 	m->waiting = false;
 	m->verdict = 0;
+	m->why[0] = '\0';
 }
 
 /* Whatever they have answered */
@@ -198,6 +206,18 @@ int round_answer(struct round *r, struct member *m, uint32_t event,
 	return 0;
 }
 
+int round_reason(struct round *r, struct member *m, uint32_t event,
+		 const char *why)
+{
+	(void)r;
+	if (!m->waiting || event != m->told)
+		return -ECANCELED;
+	/* To its end: a message has zeros there */
+	memset(m->why, 0, sizeof(m->why));
+	memcpy(m->why, why, strlen(why));
+	return 0;
+}
+
 void round_time_out(struct round *r)
 {
 	struct member *m;
@@ -207,6 +227,7 @@ void round_time_out(struct round *r)
 			continue;
 		m->waiting = false;
 		m->verdict = ETIMEDOUT;
+		m->why[0] = '\0';
 		report(r, m);
 	}
 	settle(r);
@@ -234,6 +255,7 @@ void round_leave(struct round *r, struct member *m)
 	if (!r->leader || (!m->waiting && m->verdict))
 		return; /* nobody asks, or it is told already */
 	m->verdict = ECONNRESET;
+	m->why[0] = '\0';
 	if (r->asking)
 		report(r, m);
 	else

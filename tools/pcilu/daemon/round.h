@@ -23,6 +23,7 @@ struct member {
 	uint32_t told; /* the last event it was told in this round, 0: none */
 	bool waiting; /* for its answer */
 	uint32_t verdict; /* 0, or why not, a positive errno value */
+	char why[PCILU_MSG_NAME_SIZE]; /* in words, if it has said any */
 };
 
 struct round_ops {
@@ -47,6 +48,8 @@ struct round {
 int round_subscribe(struct round *r, struct member *m, const char *name);
 int round_answer(struct round *r, struct member *m, uint32_t event,
 		 uint32_t verdict);
+int round_reason(struct round *r, struct member *m, uint32_t event,
+		 const char *why);
 int round_event(struct round *r, struct member *leader, uint32_t event,
 		uint32_t limit);
 /* The first subscriber at or after @index, or NULL */
