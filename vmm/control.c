@@ -66,7 +66,7 @@ static bool command(struct vmm *v, int from)
 	if (read(from, word, sizeof(word) - 1) < 0)
 		return true;
 	if (!strcmp(word, "save"))
-		err = session_save(v);
+		err = session_by_hand(v);
 	else if (!strcmp(word, "resume"))
 		err = go_on(v);
 	else if (!strcmp(word, "replace"))
@@ -100,8 +100,11 @@ void control_signals(sigset_t *signals)
 	sigprocmask(SIG_BLOCK, signals, NULL);
 }
 
+/* Milliseconds. What is to be given up is tried again until it is. */
+#define AGAIN 500
+
 /* Until the guest or somebody else ends it. A guest that is saved waits for its kexec. */
-int control_run(struct vmm *v)
+static int loop(struct vmm *v)
 {
 	enum { CONTROL, ENDED, SIGNAL, EVENTS, COUNT };
 	struct pollfd p[COUNT] = { 0 };
@@ -117,8 +120,10 @@ int control_run(struct vmm *v)
 		p[EVENTS].fd = v->events ? pcilu_events_fd(v->events) : -1;
 		for (int n = 0; n < COUNT; n++)
 			p[n].events = POLLIN;
-		if (poll(p, COUNT, -1) < 0)
+		if (poll(p, COUNT, v->calling_off ? AGAIN : -1) < 0)
 			continue;
+		if (v->calling_off)
+			session_abort(v);
 		if (p[ENDED].revents || p[SIGNAL].revents)
 			return 0;
 		if (p[EVENTS].revents)
@@ -126,6 +131,14 @@ int control_run(struct vmm *v)
 		if (p[CONTROL].revents && !serve(v, p[CONTROL].fd))
 			return 0;
 	}
+}
+
+int control_run(struct vmm *v)
+{
+	int err = loop(v);
+
+	session_end(v);
+	return err;
 }
 
 /* Prints the answer, and returns what it says */

@@ -15,25 +15,25 @@ struct options {
 	unsigned long memory;
 };
 
-static void print(const char *fmt, va_list ap, int err)
-{
-	flockfile(stderr);
-	fputs("pcilu-vmm: ", stderr);
-	vfprintf(stderr, fmt, ap);
-	if (err)
-		fprintf(stderr, ": %s", strerror(-err));
-	putc('\n', stderr);
-	funlockfile(stderr);
-}
+static _Thread_local char failure[256];
 
 int fail(int err, const char *fmt, ...)
 {
+	char text[200];
 	va_list ap;
 
 	va_start(ap, fmt);
-	print(fmt, ap, err);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	snprintf(failure, sizeof(failure), "%s%s%s", text, err ? ": " : "",
+		 err ? strerror(-err) : "");
+	say("%s", failure);
 	return err;
+}
+
+const char *fail_text(void)
+{
+	return failure;
 }
 
 void say(const char *fmt, ...)
@@ -41,7 +41,11 @@ void say(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	print(fmt, ap, 0);
+	flockfile(stderr);
+	fputs("pcilu-vmm: ", stderr);
+	vfprintf(stderr, fmt, ap);
+	putc('\n', stderr);
+	funlockfile(stderr);
 	va_end(ap);
 }
 
@@ -62,7 +66,8 @@ static int usage(void)
 	      "\n"
 	      "start    boots a guest, or goes on with one that the previous kernel handed over\n"
 	      "restore  the latter only\n"
-	      "save     the guest stands still, and is handed over by the next kexec\n"
+	      "save     the guest stands still, and is handed over by the next kexec;\n"
+	      "         `pcilu update` has this done by itself\n"
 	      "resume   it goes on, and nothing is handed over\n"
 	      "replace  by another process of this program, without a kexec\n",
 	      stderr);

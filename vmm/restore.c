@@ -195,8 +195,7 @@ int go_on(struct vmm *v)
 		v->phase = RUNNING;
 		machine_resume(&v->machine);
 	}
-	session_abort(v);
-	return 0;
+	return session_abort(v);
 }
 
 /* --- another process in this kernel ----------------------------------------------------------- */

@@ -34,11 +34,20 @@ static int preserve(struct vmm *v, int fd, uint64_t token, const char *what)
 /* The guest runs, before and after */
 int session_prepare(struct vmm *v)
 {
-	int err;
+	unsigned int n;
+	int err = 0;
 
 	if (v->phase != RUNNING)
 		return 0;
+	for (n = 0; n < v->nr_devices && !err; n++)
+		err = device_check(&v->devices[n]);
+	if (err)
+		return err;
 	err = pcilu_session_create(v->lu, v->name, &v->session);
+	if (err == -EEXIST) {
+		fail(0, "somebody has a session %s", v->name);
+		return err;
+	}
 	if (err)
 		return fail(err, "no session %s", v->name);
 	v->phase = PREPARED;
@@ -92,19 +101,46 @@ int session_save(struct vmm *v)
 	return err;
 }
 
-/* There is no live update after all */
-void session_abort(struct vmm *v)
+/*
+ * There is no live update after all. As long as pcilud has the session, the guest must not
+ * run: it would be handed over as it was when it stood still, with memory of later.
+ */
+int session_abort(struct vmm *v)
 {
-	bool was_saved = v->phase == SAVED;
+	bool was_saved = v->phase == SAVED, again = v->calling_off;
+	int err;
 
 	if (v->phase == RUNNING)
-		return;
-	pcilu_session_release(v->lu, v->session);
+		return 0;
+	err = pcilu_session_release(v->lu, v->session);
+	v->calling_off = err && err != -ENOENT;
+	if (v->calling_off)
+		return again ? err :
+			       fail(err, "session %s is not given up yet",
+				    v->name);
 	pcilu_session_close(v->session);
 	v->session = NULL;
 	v->phase = RUNNING;
 	if (was_saved)
 		vmm_resume(v);
+	return 0;
+}
+
+/* The command `save`: it stays so until the command `resume`, whoever calls off what */
+int session_by_hand(struct vmm *v)
+{
+	v->asked = false;
+	v->calling_off = false;
+	return session_save(v);
+}
+
+/* The process ends. A guest that is saved is what pcilud has; one that is not is lost. */
+void session_end(struct vmm *v)
+{
+	if (v->phase == PREPARED)
+		session_abort(v);
+	pcilu_events_close(v->events);
+	v->events = NULL;
 }
 
 /* --- being asked --------------------------------------------------------------------- */
@@ -118,22 +154,41 @@ void session_events_start(struct vmm *v)
 		fail(err, "`pcilu update` will not ask this VM");
 }
 
-static int answer(struct vmm *v, const struct pcilu_event *e)
+/* A guest that somebody has saved by hand is ready already, and stays saved */
+static int do_event(struct vmm *v, uint32_t kind)
 {
-	switch (e->kind) {
-	case PCILU_EVENT_PREPARE:
-		return pcilu_events_answer(v->events, session_prepare(v));
-	case PCILU_EVENT_GO:
-		return pcilu_events_answer(v->events, session_save(v));
-	case PCILU_EVENT_ABORT:
+	if (v->calling_off)
 		session_abort(v);
-		return 0;
+	if (v->calling_off)
+		return -EBUSY;
+	switch (kind) {
+	case PCILU_EVENT_PREPARE:
+		v->asked = v->phase == RUNNING;
+		return session_prepare(v);
+	case PCILU_EVENT_GO:
+		return session_save(v);
+	case PCILU_EVENT_ABORT:
+		return v->asked ? session_abort(v) : 0;
 	default:
-		return pcilu_events_answer(v->events, -EOPNOTSUPP);
+		return fail(-EOPNOTSUPP, "event %u", kind);
 	}
 }
 
-/* An event is there, or the daemon is gone, which calls off what was prepared */
+static int answer(struct vmm *v, const struct pcilu_event *e)
+{
+	int err = do_event(v, e->kind);
+
+	if (e->kind == PCILU_EVENT_ABORT)
+		return 0;
+	if (err)
+		return pcilu_events_refuse(v->events, err, fail_text());
+	return pcilu_events_answer(v->events, 0);
+}
+
+/*
+ * An event is there, or pcilud was restarted, which libpcilu deals with: what was asked
+ * before is called off then, by an event.
+ */
 int session_events(struct vmm *v)
 {
 	const struct pcilu_event *e;
@@ -142,11 +197,11 @@ int session_events(struct vmm *v)
 	err = pcilu_events_take(v->events, &e);
 	if (!err)
 		err = answer(v, e);
-	if (!err || err == -EAGAIN)
+	if (!err || err == -EAGAIN || err == -ECONNRESET)
 		return 0;
 	pcilu_events_close(v->events);
 	v->events = NULL;
-	if (v->phase == PREPARED)
+	if (v->asked)
 		session_abort(v);
 	return fail(err, "`pcilu update` does not ask this VM any more");
 }

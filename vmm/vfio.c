@@ -69,6 +69,27 @@ int device_open(struct device *d, const char *bdf)
 	return d->fd < 0 ? fail(-errno, "%s", path) : 0;
 }
 
+/* Would the kernel preserve it now? What the PCI core thinks of it, it tells beforehand. */
+int device_check(const struct device *d)
+{
+	char path[128], why[256] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path),
+		 "/sys/bus/pci/devices/%s/liveupdate/refusal", d->s.bdf);
+	f = fopen(path, "re");
+	if (!f)
+		return fail(-errno, "%s cannot be preserved", d->s.bdf);
+	if (fgets(why, sizeof(why), f))
+		why[strcspn(why, "\n")] = '\0';
+	fclose(f);
+	if (strcmp(why, "none") != 0) {
+		fail(0, "%s: %s", d->s.bdf, why);
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
 static bool is_memory_bar(const struct device *d, unsigned int bar)
 {
 	return d->regions[bar].size &&

@@ -50,6 +50,8 @@ static inline uint64_t round_up(uint64_t n, uint64_t to)
 
 /* Says what failed, on standard error, and returns @err for the caller to return */
 __attribute__((format(printf, 2, 3))) int fail(int err, const char *fmt, ...);
+/* What that was, the last time in this thread */
+const char *fail_text(void);
 __attribute__((format(printf, 1, 2))) void say(const char *fmt, ...);
 
 /* Milliseconds, to tell how long something took */
@@ -261,6 +263,7 @@ struct device {
 };
 
 int device_open(struct device *d, const char *bdf);
+int device_check(const struct device *d);
 int device_setup(struct device *d);
 int device_place(struct device *d, uint64_t *next);
 int device_decode(struct device *d, bool on);
@@ -318,6 +321,8 @@ struct vmm {
 	unsigned int nr_devices;
 
 	enum vmm_phase phase;
+	bool asked; /* prepared or saved since pcilud has asked for it */
+	bool calling_off; /* it is to be given up, and pcilud is not there */
 	struct pcilu *lu;
 	struct pcilu_session *session;
 	struct pcilu_events *events;
@@ -333,7 +338,9 @@ bool leaves_out(const struct vmm *v, const char *what);
 int session_open(struct vmm *v);
 int session_prepare(struct vmm *v);
 int session_save(struct vmm *v);
-void session_abort(struct vmm *v);
+int session_abort(struct vmm *v);
+int session_by_hand(struct vmm *v);
+void session_end(struct vmm *v);
 void session_events_start(struct vmm *v);
 int session_events(struct vmm *v);
 int session_retrieve(struct vmm *v, struct state *s);
