@@ -104,7 +104,8 @@ class GuestHost(ToolsMachine):
     def daemon(self) -> None:
         """At every boot: KVM, too."""
         for name in MODULES:
-            self.sh(f"insmod /lib/modules/$(uname -r)/{name}")
+            self.sh(f"[ -d /sys/module/{name[:-3].replace('-', '_')} ] || "
+                    f"insmod /lib/modules/$(uname -r)/{name}")
         super().daemon()
 
     def kexec(self, image: str = "next", extra: str = "") -> str:
@@ -160,6 +161,16 @@ class Guest:
                      f"! pidof pcilu-vmm >/dev/null; do sleep 0.2; done; "
                      f"pcilu-vmm status {self.name} || {{ cat /tmp/{self.name}.err; false; }}")
         return self.do("status")
+
+    def until(self, phase: str) -> None:
+        """Its VMM gets there by itself."""
+        self.host.sh(f"until pcilu-vmm status {self.name} | grep -q '\"{phase}\"'; "
+                     "do sleep 0.2; done")
+
+    def until_asked(self, pid: int) -> None:
+        """Its VMM takes part in live updates, as pcilud knows."""
+        self.host.sh(f"until grep -q \"'{self.name}' (process {pid}) takes part\" "
+                     "/tmp/pcilud.log; do sleep 0.2; done")
 
     def complaints(self) -> str:
         """What the VMM said."""

@@ -72,6 +72,11 @@ class ToolsMachine(Machine):
         self.sh("mkdir -p /run/pcilud; setsid pcilud -v --user root >/tmp/pcilud.log 2>&1 & "
                 "until [ -S /run/pcilud/socket ]; do sleep 0.1; done")
 
+    def kill_daemon(self) -> None:
+        """-9. Nobody keeps its sessions here, as systemd would."""
+        self.sh("pid=$(pidof pcilud); kill -9 $pid; while [ -e /proc/$pid ]; do sleep 0.1; done; "
+                "rm /run/pcilud/socket")
+
     def pcilu(self, command: str, rc: int = 0) -> dict[str, Any]:
         """The JSON of a command, checked against its schema."""
         out = self.run(f"pcilu {command} --json 2>/tmp/stderr")

@@ -8,6 +8,7 @@ it has in the host.
 
 from __future__ import annotations
 
+import errno
 import time
 from typing import Any
 
@@ -68,6 +69,77 @@ def missing(guest: Guest, earlier: tuple[float, float]) -> float:
     """Seconds since then that have passed here and not for the guest."""
     uptime, now = clocks(guest)
     return (now - earlier[1]) - (uptime - earlier[0])
+
+
+def in_use(host: GuestHost, rc: int) -> list[str]:
+    """What a preflight makes of devices that somebody has and nobody preserved."""
+    checks = host.pcilu(f"preflight {host.next()}", rc)["checks"]
+    return [c["verdict"] for c in checks if c["check"] == "in-use"]
+
+
+def assert_unchanged(guest: Guest) -> None:
+    """It runs, nothing is preserved, and no kernel is loaded."""
+    host = guest.host
+    guest.until("running")      # it is told after those who asked have gone
+    assert state(host, "nic0") == "none"
+    assert host.sessions() == {} and not host.pcilu("status")["kernel_loaded"]
+    before = guest.printed()[-1]
+    assert_went_on(before, guest.wait(2)[-1])
+
+
+def test_pcilu_update_alone_carries_a_guest_through_the_kexec(vm: Lab) -> None:
+    """Nobody saves it by hand. Before that its VMM says no, and pcilud dies under it, twice."""
+    host = host_of(vm, topology.plain())
+    guest = receiving(host)
+    pid = guest.do("status")["pid"]
+
+    host.sh(f"lend create {guest.name} true")       # its name is taken
+    report = host.pcilu(f"update --no-systemd {host.next()}", rc=1)
+    assert report["steps"][-1]["step"] == "prepare"
+    why = f"somebody has a session {guest.name}"
+    assert [(o["name"], o["pid"], o["reason"]) for o in report["owners"]] == \
+        [(guest.name, pid, why)]
+    assert f"not ready is {guest.name} (process {pid}): {why}" in host.sh("cat /tmp/stderr").out
+    host.sh(f"pcilu release --force {guest.name}")
+    assert_unchanged(guest)
+
+    # Who is not asked has a device in use; the VMM comes back to another pcilud as soon as it can.
+    host.sh(f"kill -STOP {pid}")
+    host.kill_daemon()
+    host.daemon()
+    assert in_use(host, rc=1) == ["fail"]
+    host.sh(f"kill -CONT {pid}")
+    guest.until_asked(pid)
+    assert in_use(host, rc=0) == ["warn"]
+
+    # Without a pcilud nothing can be given up, and what is not given up must not run.
+    guest.do("save")
+    host.kill_daemon()
+    guest.do("resume", -errno.ECONNRESET)
+    assert guest.do("status")["phase"] == "saved" and state(host, "nic0") == "preserved"
+    host.daemon()
+    assert_unchanged(guest)
+    guest.until_asked(pid)
+
+    before, started = guest.printed()[-1], clocks(guest)
+    stopped = time.time()
+    guest.leave()
+    host.update()
+    assert host.sessions() == {guest.name: "incoming", "pcilu.snapshot": "incoming"}
+    assert host.pcilu("verify --boot")["ok"] and state(host, "nic0") == "incoming"
+    claimed = time.time()
+    guest.restore()
+    away = time.time() - stopped
+    assert state(host, "nic0") == "none"
+    assert_went_on(before, guest.wait(2)[-1])
+    assert abs(missing(guest, started)) < away / 2
+    assert_all_arrived(guest)
+    trace = witness.read(host)
+    assert [t for t in trace.dma() if host.booted_at[1] < t < claimed]
+    # That which masks its interrupts when it is frozen
+    assert len([w for w in trace.writes("nic0", shutdown=None) if stopped < w.time < claimed]) <= 1
+    assert [w for w in trace.cleared_master("nic0") if w.time > stopped] == []
+    assert trace.resets("e1000e", since=stopped) == []
 
 
 # The bound device keeps the VM of the process that was replaced.
@@ -131,6 +203,13 @@ def test_control_guest_whose_device_and_time_are_left_out(vm: Lab) -> None:
     host = host_of(vm, topology.plain())
     guest = receiving(host, "--leave-out devices")
     still = Guest(host, "vm-2").start()
+    # Its VMM tells `pcilu update` that it is ready, and is found out; both guests go on.
+    report = host.pcilu(f"update --no-systemd {host.next()}", rc=1)
+    assert report["steps"][-1]["step"] == "go"
+    assert "who said it was ready and did not preserve it" in host.sh("cat /tmp/stderr").out
+    assert_unchanged(guest)
+    still.until("running")
+    assert still.wait(1)
     started = clocks(still)
     for one in (guest, still):
         one.do("save")
