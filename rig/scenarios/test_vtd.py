@@ -385,6 +385,29 @@ def test_vtd_another_device_has_not_its_entry(vm: Lab) -> None:
     assert host.accesses("nic0", since=refused.time) == []
 
 
+@pytest.mark.console(console.UNIT_ON)
+def test_vtd_page_table_that_is_allocated_before_it_maps_anything(vm: Lab) -> None:
+    """As QEMU does it (docs/other-vmms.md): attached at once it is refused, attached after its IOAS
+    has the memory it is as good as any."""
+    host = Host(vm)
+    machine, agent = host.machine, host.agent
+    host.update()
+    assert host.verdicts() == {"translated"}
+    since = host.second_kernel()
+    host.retrieve()
+    for id in ("edu0", "nic0"):
+        agent.do(f"hwpt {id}")
+        assert agent.refused(f"attach {id} hwpt") == "EINVAL"
+        agent.do(f"map {id} {id}-ram {IOVA[id]:#x}", f"attach {id} hwpt")
+    agent.finish()
+    write_from_edu(agent, IOVA["edu0"] + 3 * PAGE)
+    assert agent.peek("edu0-ram", 3 * PAGE, BUFFER_LEN) == host.pattern
+    assert host.accesses("nic0", since=since) and host.received()
+    unit = vtd.read(machine)
+    assert unit.faults == [] and unit.switched() == [True]
+    assert host.outside() == [] and host.untranslated() == []
+
+
 @pytest.mark.console(console.DMA_FAULT)
 def test_control_vtd_looks_at_what_is_frozen_and_attached(vm: Lab) -> None:
     """With neither looked at, devices reach memory of others, and other memory than they did."""

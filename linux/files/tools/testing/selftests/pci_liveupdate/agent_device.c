@@ -141,10 +141,17 @@ static int cmd_ioas(struct agent_call *c)
 	return 0;
 }
 
+static int cmd_hwpt(struct agent_call *c)
+{
+	return vfio_noiommu_hwpt(&c->thing->v);
+}
+
 static int cmd_attach(struct agent_call *c)
 {
 	if (c->argc && !strcmp(c->argv[0], "ioas"))
 		return vfio_noiommu_attach_ioas(&c->thing->v);
+	if (c->argc && !strcmp(c->argv[0], "hwpt"))
+		return vfio_noiommu_attach_hwpt(&c->thing->v);
 	return vfio_noiommu_attach(&c->thing->v);
 }
 
@@ -560,7 +567,9 @@ const struct agent_command agent_device_commands[] = {
 	{ "set-token", cmd_set_token, AGENT_DEVICE, 1, "DEV HEX; the VF token of all of its VFs" },
 	{ "ioas", cmd_ioas, AGENT_DEVICE, 0,
 	  "DEV [OTHER]; a new one for map and attach, or that of OTHER" },
-	{ "attach", cmd_attach, AGENT_DEVICE, 0, "DEV [ioas]; to a new IOAS, or the last one" },
+	{ "hwpt", cmd_hwpt, AGENT_DEVICE, 0, "DEV; a page table of its own for its IOAS" },
+	{ "attach", cmd_attach, AGENT_DEVICE, 0,
+	  "DEV [ioas|hwpt]; to a new IOAS, the last one, or the last page table" },
 	{ "detach", cmd_detach, AGENT_DEVICE, 0, "DEV" },
 	{ "map", cmd_map, AGENT_DEVICE, 1, "DEV MEM [IOVA]; MEM may be a dma-buf" },
 	{ "unmap", cmd_unmap, AGENT_DEVICE, 0, "DEV; what was mapped last" },

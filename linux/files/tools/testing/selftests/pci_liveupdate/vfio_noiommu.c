@@ -59,6 +59,7 @@ int vfio_noiommu_bind_only(struct vfio_noiommu *v, int cdev)
 	}
 	if (ioctl(v->cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind))
 		return -errno;
+	v->dev_id = bind.out_devid;
 
 	ret = region_info(v, VFIO_PCI_CONFIG_REGION_INDEX, &info);
 	if (ret)
@@ -77,14 +78,35 @@ int vfio_noiommu_ioas(struct vfio_noiommu *v)
 	return 0;
 }
 
+static int attach_to(struct vfio_noiommu *v, __u32 id)
+{
+	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach), .pt_id = id };
+
+	return ioctl(v->cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) ? -errno : 0;
+}
+
 int vfio_noiommu_attach_ioas(struct vfio_noiommu *v)
 {
-	struct vfio_device_attach_iommufd_pt attach = {
-		.argsz = sizeof(attach),
+	return attach_to(v, v->ioas_id);
+}
+
+int vfio_noiommu_hwpt(struct vfio_noiommu *v)
+{
+	struct iommu_hwpt_alloc alloc = {
+		.size = sizeof(alloc),
+		.dev_id = v->dev_id,
 		.pt_id = v->ioas_id,
 	};
 
-	return ioctl(v->cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) ? -errno : 0;
+	if (ioctl(v->iommufd, IOMMU_HWPT_ALLOC, &alloc))
+		return -errno;
+	v->hwpt_id = alloc.out_hwpt_id;
+	return 0;
+}
+
+int vfio_noiommu_attach_hwpt(struct vfio_noiommu *v)
+{
+	return attach_to(v, v->hwpt_id);
 }
 
 int vfio_noiommu_attach(struct vfio_noiommu *v)

@@ -19,7 +19,9 @@
 struct vfio_noiommu {
 	int cdev;		/* -1: not open */
 	int iommufd;
+	__u32 dev_id;		/* in the iommufd */
 	__u32 ioas_id;
+	__u32 hwpt_id;		/* of a page table that was asked for */
 	__u64 iova;		/* of the mapped memory */
 	__u64 mapped;	/* its length, 0 if nothing is mapped */
 	void *bar0;
@@ -42,6 +44,9 @@ int vfio_noiommu_attach(struct vfio_noiommu *v);
 /* The two halves of the second; memory can be mapped between them */
 int vfio_noiommu_ioas(struct vfio_noiommu *v);
 int vfio_noiommu_attach_ioas(struct vfio_noiommu *v);
+/* A page table for the IOAS, which is not attached yet; and attach it */
+int vfio_noiommu_hwpt(struct vfio_noiommu *v);
+int vfio_noiommu_attach_hwpt(struct vfio_noiommu *v);
 /* Maps (and thereby pins) @len bytes of @memfd */
 int vfio_noiommu_map(struct vfio_noiommu *v, int memfd, __u64 len);
 /* The same at an IOVA of the caller's choice, which behind an IOMMU the device uses */
