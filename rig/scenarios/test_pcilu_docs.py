@@ -245,7 +245,19 @@ def test_every_message_of_the_troubleshooting_table_exists() -> None:
     assert sorted(set(rows) - set(known)) == []
 
 
-@pytest.mark.parametrize("page", ["host.md", "vmm.md", "troubleshooting.md", "rollout.md"])
+def test_scenarios_that_a_page_names_exist() -> None:
+    """What it says is tested is."""
+    text = (DOCS / "other-vmms.md").read_text()
+    claims = re.findall(r"(?<!\*)\[tested: ([^\]]*)\]", text)
+    there = set(re.findall(r"^def (test_\w+)", "".join(
+        p.read_text() for p in (TREE / "rig/scenarios").glob("test_*.py")), re.M))
+    assert len(claims) > 8
+    assert {f"`{name}`" for name in there}.issuperset(claims)
+    assert "test_that_is_none" not in there     # control
+
+
+@pytest.mark.parametrize("page", ["host.md", "vmm.md", "other-vmms.md", "troubleshooting.md",
+                                  "rollout.md"])
 def test_links_and_options_of_the_guides_exist(host: Host, page: str) -> None:
     text = (DOCS / page).read_text()
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
