@@ -197,7 +197,8 @@ int session_events(struct vmm *v)
 	err = pcilu_events_take(v->events, &e);
 	if (!err)
 		err = answer(v, e);
-	if (!err || err == -EAGAIN || err == -ECONNRESET)
+	if (!err || err == -EAGAIN || err == -ECONNRESET || err == -EMFILE ||
+	    err == -ENFILE)
 		return 0;
 	pcilu_events_close(v->events);
 	v->events = NULL;
