@@ -60,17 +60,29 @@ def resources(machine: Machine, *ids: str) -> dict[str, str]:
             for id in ids}
 
 
-def control_writes(machine: Machine, id: str, boot: int) -> list[int]:
-    """What SR-IOV Control of a Physical Function was written, also as a kernel left."""
+def control(machine: Machine, id: str) -> int:
+    """Where SR-IOV Control is."""
     at = config.read(machine, machine.topology.bdf[id]).extended(SRIOV)
     assert at
+    return at + CONTROL
+
+
+def device_control(machine: Machine, id: str) -> int:
+    """Where Device Control is."""
+    at = config.read(machine, machine.topology.bdf[id]).capability(config.EXPRESS)
+    assert at
+    return at + 8
+
+
+def control_writes(machine: Machine, id: str, boot: int) -> list[int]:
+    """What SR-IOV Control of a Physical Function was written, also as a kernel left."""
+    at = control(machine, id)
     return [w.value for w in witness.read(machine).writes(id, boot, shutdown=None)
-            if w.offset == at + CONTROL]
+            if w.offset == at]
 
 
 def resets(machine: Machine, id: str, boot: int) -> int:
     """How often a function was told to reset itself."""
-    at = config.read(machine, machine.topology.bdf[id]).capability(config.EXPRESS)
-    assert at
+    at = device_control(machine, id)
     return len([w for w in witness.read(machine).writes(id, boot, shutdown=None)
-                if w.offset == at + 8 and w.value & FLR])
+                if w.offset == at and w.value & FLR])

@@ -7,14 +7,14 @@ import time
 
 import pytest
 
-from rig import console, sriov
+from rig import config, console, sriov, witness
 from rig.agent import Agent
 from rig.keeper import attribute, driver, functions, state
 from rig.lab import Lab
 from rig.machine import Machine
-from rig.sriov import control_writes, controller, resets
+from rig.sriov import STUB, control_writes, controller, resets
 from rig.topology import Topology, root_port
-from rig.untouched import touched
+from rig.untouched import COMMAND, touched, written
 
 PF, VFS = "nvme0", 3
 WORDS = "vfio_pci.enable_sriov=1"
@@ -185,6 +185,36 @@ def test_sriov_user_leaves_before_the_kexec(vm: Lab) -> None:
     assert state(machine, PF) == "none"
 
 
+def end(agent: Agent) -> None:
+    """A session that nobody takes anything back from."""
+    agent.start().do(f"retrieve-session s {agent.name}", "finish s", "close s")
+
+
+def await_reset(host: Host) -> None:
+    """The Physical Function is reset, once."""
+    for _ in range(50):
+        if resets(host.machine, PF, 2):
+            break
+        time.sleep(0.1)
+    time.sleep(1)
+    assert resets(host.machine, PF, 2) == 1
+
+
+def stopped_at(host: Host, id: str) -> float:
+    """When a function lost Bus Master in the second kernel, which happened once by itself."""
+    times = [w.time for w in witness.read(host.machine).writes(id, 2)
+             if w.offset == COMMAND and not w.value & MASTER]
+    assert times
+    return times[0]
+
+
+def reset_at(host: Host, id: str) -> float:
+    """When a function was told to reset itself first."""
+    at = sriov.device_control(host.machine, id)
+    return next(w.time for w in witness.read(host.machine).writes(id, 2)
+                if w.offset == at and w.value & sriov.FLR)
+
+
 @pytest.mark.console(console.STOPPED, console.REFUSED)
 def test_sriov_user_does_not_come_back(vm: Lab) -> None:
     """He does not take it back: it is stopped, and the others go on."""
@@ -200,6 +230,90 @@ def test_sriov_user_does_not_come_back(vm: Lab) -> None:
     host.tenant.take_back(host.kept, token=TOKEN)
     host.undisturbed(2)
     assert host.states() == ["none"] * 2
+    # The reset that it is owed waits for those who work with a Virtual Function, and comes
+    # before its next driver.
+    time.sleep(1)
+    host.undisturbed(2)
+    host.tenant.do("quit")
+    host.machine.sh("while pidof vfio_agent | grep -q ' '; do sleep 0.1; done")
+    assert resets(host.machine, PF, 2) == 0
+    assert host.bind(PF, STUB)
+    await_reset(host)
+
+
+@pytest.mark.parametrize("first", ["owner", "tenant"])
+@pytest.mark.console(console.STOPPED, console.REFUSED)
+def test_sriov_nobody_comes_back(vm: Lab, first: str) -> None:
+    """Whoever's session ends first: the Virtual Function goes, then the Physical one is reset."""
+    host = Host(vm)
+    machine = host.machine
+    host.preserve()
+    host.update()
+    agents = [host.owner, host.tenant] if first == "owner" else [host.tenant, host.owner]
+    end(agents[0])
+    assert host.done(2) == ([], 0)
+    assert [host.goes_on(id) for id in (PF, host.kept)] == [first != "owner", first == "owner"]
+    end(agents[1])
+    await_reset(host)
+    assert stopped_at(host, host.kept) <= reset_at(host, host.kept) < reset_at(host, PF)
+    assert stopped_at(host, PF) < reset_at(host, PF)
+    assert host.states() == ["none"] * 2
+    # They are there, and good for whoever comes next.
+    assert sriov.links(machine, PF) == [machine.topology.bdf[vf] for vf in host.vfs]
+    now = config.read(machine, machine.topology.bdf[PF])
+    assert now.get(sriov.control(machine, PF), 2) & sriov.ENABLE
+    assert host.bind(PF, STUB)
+    Agent(machine, "next").start().take(host.kept).set_command(host.kept, MASTER)
+    assert host.goes_on(host.kept)
+
+
+@pytest.mark.console(console.STOPPED, console.REFUSED)
+def test_control_sriov_user_who_does_not_come_back_takes_them_along(vm: Lab) -> None:
+    """Without what is refused for their sake: his function is reset while others are at work."""
+    host = Host(vm)
+    host.preserve()
+    host.update()
+    host.machine.sh("echo 0xa0 >/sys/module/pci_liveupdate/parameters/break")
+    end(host.owner)
+    assert resets(host.machine, PF, 2) == 1
+
+
+LEFT = 0x4000000    # pci_liveupdate.break: nothing is stopped, nor reset
+
+
+@pytest.mark.parametrize("first", ["owner", "tenant", "control"])
+@pytest.mark.console(console.MISSED, console.LOST, console.STOPPED)
+def test_sriov_function_of_a_user_is_lost(vm: Lab, first: str) -> None:
+    """Another device is in its place: all of it goes, each before what it depends on."""
+    host = Host(vm)
+    machine = host.machine
+    machine.sh("echo 0x40 >/sys/module/pci_liveupdate/parameters/break")
+    host.preserve()
+    host.update()
+    assert state(machine, PF) == "lost"
+    assert sriov.links(machine, PF) == []
+    assert written(machine, PF, time.time()) == written(machine, host.kept, time.time()) == []
+    if first == "control":
+        machine.sh(f"echo {LEFT:#x} >/sys/module/pci_liveupdate/parameters/break")
+    agents = [host.tenant, host.owner] if first == "tenant" else [host.owner, host.tenant]
+    end(agents[0])
+    if first == "control":
+        assert host.done(2) == ([], 0)
+        assert written(machine, host.kept, time.time()) == []
+        return
+    done = host.done(2)
+    assert [value & sriov.ENABLE for value in done[0]] == [0]
+    assert done[1] == (first == "owner")
+    if first == "tenant":
+        assert host.goes_on(PF)
+    end(agents[1])
+    assert host.done(2) == (done[0], 1)
+    trace = witness.read(machine)
+    assert [w.value & MASTER for w in trace.writes(host.kept, 2) if w.offset == COMMAND] == [0]
+    at = sriov.control(machine, PF)
+    disabled = next(w.time for w in trace.writes(PF, 2) if w.offset == at)
+    assert stopped_at(host, host.kept) < disabled < stopped_at(host, PF) < reset_at(host, PF)
+    assert state(machine, PF) == "none"
 
 
 @pytest.mark.console(console.REFUSED)

@@ -92,22 +92,6 @@ static void lu_give_back_links(struct pci_dev *dev)
 			pcie_aspm_init_link_state(it);
 }
 
-/*
- * A Virtual Function that was not preserved has been stopped, and has state of its last
- * user's all the same
- */
-static void lu_reset_vf(struct pci_dev *dev)
-{
-	int err;
-
-	if (!test_and_clear_bit(PCI_LU_UNRESET, &dev->lu_flags))
-		return;
-	err = pci_reset_function_locked(dev);
-	if (err)
-		pci_warn(dev, "is as the previous kernel has left it, and cannot be reset: %pe\n",
-			 ERR_PTR(err));
-}
-
 /**
  * pci_liveupdate_give_back - do what was left out in an idle function
  * @dev: function that nobody works with: it is about to get a driver, or has been
@@ -119,7 +103,7 @@ static void lu_reset_vf(struct pci_dev *dev)
  */
 bool pci_liveupdate_give_back(struct pci_dev *dev)
 {
-	lu_reset_vf(dev);
+	pci_lu_reset_unreset(dev);
 	if (!pci_lu_test(dev, BIT(PCI_LU_LEFT_OUT)) ||
 	    pci_lu_test(dev, BIT(PCI_LU_ADOPTED) | BIT(PCI_LU_OUTGOING)) ||
 	    !test_and_clear_bit(PCI_LU_LEFT_OUT, &dev->lu_flags))

@@ -87,7 +87,7 @@ enum {
 	PCI_LU_ACS_KEPT,	/* lu_acs_ctrl is how ACS stays, also when finished */
 	PCI_LU_LEFT_OUT,	/* was adopted, and has not been given back */
 	PCI_LU_PF,		/* kept with its Virtual Functions, in either direction */
-	PCI_LU_UNRESET,		/* a Virtual Function that is as the last kernel left it */
+	PCI_LU_UNRESET,		/* to be reset before anybody gets it, see reset.c */
 };
 
 extern const struct attribute_group pci_liveupdate_attr_group;

@@ -102,6 +102,7 @@ void pci_lu_adopt_iov(struct pci_dev *dev);
 struct pci_liveupdate_record_ser **pci_lu_iov_slot(struct pci_dev *dev);
 bool pci_lu_pf_has_user(struct pci_dev *pf);
 bool pci_lu_is_captured(struct pci_dev *dev);
+bool pci_lu_vfs_need(struct pci_dev *pf);
 #else
 static inline u16 pci_lu_vf_index(struct pci_dev *dev)
 {
@@ -154,7 +155,19 @@ static inline bool pci_lu_is_captured(struct pci_dev *dev)
 {
 	return false;
 }
+
+static inline bool pci_lu_vfs_need(struct pci_dev *pf)
+{
+	return false;
+}
 #endif
+
+/* A Virtual Function by its number, referenced; NULL if there is none */
+static inline struct pci_dev *pci_lu_get_vf(struct pci_dev *pf, int id)
+{
+	return pci_get_domain_bus_and_slot(pci_domain_nr(pf->bus), pci_iov_virtfn_bus(pf, id),
+					   pci_iov_virtfn_devfn(pf, id));
+}
 
 /* Is this the record, if any, of a Physical Function that is kept with others? */
 static inline bool pci_lu_is_pf(const struct pci_liveupdate_record_ser *rec)
@@ -287,6 +300,10 @@ bool pci_lu_end_dma(struct pci_bus *bus, unsigned int devfn, u8 express, u16 off
 void pci_lu_leaves(struct pci_dev *dev);
 void pci_lu_has_left(struct pci_dev *dev);
 void pci_lu_stop_boot_without_access(void);
+
+/* reset.c */
+void pci_lu_reset_unreset(struct pci_dev *dev);
+void pci_lu_reset_later(struct pci_dev *dev);
 
 /* adopt.c */
 void pci_lu_changed(struct pci_dev *dev);

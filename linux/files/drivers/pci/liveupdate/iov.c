@@ -21,9 +21,11 @@
  *
  * Drivers of another kind are kept away from it in both kernels, and what would take
  * Virtual Functions with it is refused: resets, also those that its user asks for, or
- * that come with his leaving. If he leaves, it is stopped and no more. It can be taken
- * over, and finished, before or after them, and is held until the last of all is. If it
- * is no longer preserved when the kexec comes, and one of them is, there is no kexec.
+ * that come with his leaving. If he leaves, it is stopped and no more; so it is in the next
+ * kernel if he does not take it back: the reset that it is owed comes when nobody needs a
+ * Virtual Function any more, see reset.c. It can be taken over, and finished, before or
+ * after them, and is held until the last of all is. If it is no longer preserved when the
+ * kexec comes, and one of them is, there is no kexec.
  *
  * The incoming kernel reads the Physical Function's SR-IOV capability and compares it
  * with what was handed over. Sizes of VF BARs, and how many bus numbers there may be,
@@ -40,8 +42,9 @@
  * begins as it would after VF Enable.
  *
  * If the Physical Function is another, has failed, or cannot have its addresses, there
- * are no devices for its Virtual Functions, which cannot be retrieved then. Whoever
- * ends their session has VF Enable cleared.
+ * are no devices for its Virtual Functions, which cannot be retrieved then. The end of any
+ * of their sessions, or of its own, is that of all: each is stopped, then VF Enable is
+ * cleared. With its own session it is stopped and reset, too.
  */
 
 #define dev_fmt(fmt) "Live Update: " fmt
@@ -176,15 +179,9 @@ static void lu_unfix(struct pci_dev *vf)
 	pci_lu_fix(vf);
 }
 
-static struct pci_dev *lu_get_vf(struct pci_dev *pf, int id)
-{
-	return pci_get_domain_bus_and_slot(pci_domain_nr(pf->bus), pci_iov_virtfn_bus(pf, id),
-					   pci_iov_virtfn_devfn(pf, id));
-}
-
 static void lu_add_vf(struct pci_dev *dev, int id)
 {
-	struct pci_dev *vf = lu_get_vf(dev, id);
+	struct pci_dev *vf = pci_lu_get_vf(dev, id);
 	int err;
 
 	if (vf) {
@@ -198,7 +195,7 @@ static void lu_add_vf(struct pci_dev *dev, int id)
 		pci_err(dev, "Virtual Function %d is not added: %pe\n", id, ERR_PTR(err));
 		return;
 	}
-	vf = lu_get_vf(dev, id);
+	vf = pci_lu_get_vf(dev, id);
 	if (vf)
 		lu_unfix(vf);
 	pci_dev_put(vf);

@@ -94,6 +94,27 @@ bool pci_liveupdate_pf_has_user(struct pci_dev *pf, uuid_t *token)
 EXPORT_SYMBOL_GPL(pci_liveupdate_pf_has_user);
 
 /**
+ * pci_lu_vfs_need - do preserved Virtual Functions need a function as it is?
+ * @pf: function that is kept with them
+ *
+ * Those of a function that is lost do not: they end with the first session that does.
+ *
+ * Context: process context. Takes pci_lu_rwsem for reading.
+ * Return: true if one of them is preserved, or is not finished.
+ */
+bool pci_lu_vfs_need(struct pci_dev *pf)
+{
+	const struct pci_lu_incoming *in;
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	if (pci_lu_is_pf(pf->lu_outgoing))
+		return true;
+	in = pf->lu_incoming;
+	return in && !test_bit(PCI_LU_LOST, &pf->lu_flags) &&
+	       in->users > pci_lu_has_owner(in->rec);
+}
+
+/**
  * pci_liveupdate_set_vf_token - hand over what users of Virtual Functions have to know
  * @pf: frozen function; does nothing unless it is kept with its Virtual Functions
  * @token: the VF token

@@ -450,6 +450,32 @@ static void lu_way_up(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(test, pci_upstream_bridge(&virt->dev), &root->dev);
 }
 
+/* Until when is a Physical Function that nobody took back not reset? */
+static void lu_vfs_need_it(struct kunit *test)
+{
+	struct fake *fake = fake_set(test);
+	struct pci_lu_incoming in = { .rec = &fake->recs[PF], .iov = &fake->recs[IOV] };
+
+	KUNIT_EXPECT_FALSE(test, pci_lu_vfs_need(&fake->dev));
+	fake->dev.lu_outgoing = &fake->recs[PF];
+	KUNIT_EXPECT_TRUE(test, pci_lu_vfs_need(&fake->dev));
+	fake->dev.lu_outgoing = NULL;
+
+	/* Two that are not finished; its own session does not count, nor that it is over */
+	fake->dev.lu_incoming = &in;
+	in.users = 2;
+	KUNIT_EXPECT_TRUE(test, pci_lu_vfs_need(&fake->dev));
+	fake->recs[PF].flags |= PCI_LIVEUPDATE_F_ENDPOINT;
+	KUNIT_EXPECT_TRUE(test, pci_lu_vfs_need(&fake->dev));
+	in.users = 1;
+	KUNIT_EXPECT_FALSE(test, pci_lu_vfs_need(&fake->dev));
+	fake->recs[PF].flags &= ~PCI_LIVEUPDATE_F_ENDPOINT;
+	KUNIT_EXPECT_TRUE(test, pci_lu_vfs_need(&fake->dev));
+	/* Those of a function that is lost have ended */
+	set_bit(PCI_LU_LOST, &fake->dev.lu_flags);
+	KUNIT_EXPECT_FALSE(test, pci_lu_vfs_need(&fake->dev));
+}
+
 static struct kunit_case lu_iov_cases[] = {
 	KUNIT_CASE_PARAM(lu_vfs_damaged, iov_damage_gen_params),
 	KUNIT_CASE(lu_vfs_of_a_user),
@@ -458,6 +484,7 @@ static struct kunit_case lu_iov_cases[] = {
 	KUNIT_CASE(lu_vfs_of_two),
 	KUNIT_CASE(lu_vfs_found_again),
 	KUNIT_CASE(lu_way_up),
+	KUNIT_CASE(lu_vfs_need_it),
 	{}
 };
 

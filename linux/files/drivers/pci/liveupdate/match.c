@@ -38,6 +38,7 @@ static void incoming_release(struct pci_lu_incoming *in)
 	pci_lu_changed(dev);
 	dev->lu_incoming = NULL;
 	pci_lu_let_drivers_in(dev);
+	pci_lu_reset_later(dev);
 	pm_runtime_put(&dev->dev);
 	pci_dev_put(dev);
 }
@@ -210,7 +211,7 @@ void pci_liveupdate_finish(struct pci_dev *dev)
 
 	pci_lu_incoming_done();
 	/* It may be kept with its Virtual Functions for a while */
-	if (pci_lu_is_pf(dev->lu_incoming->rec))
+	if (dev->lu_incoming->iov)
 		dev->lu_incoming->rec->flags &= ~PCI_LIVEUPDATE_F_ENDPOINT;
 	trace_pci_liveupdate_finish(dev, "finished");
 	pci_info(dev, "finished\n");

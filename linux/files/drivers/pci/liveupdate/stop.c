@@ -394,15 +394,48 @@ static u16 lu_find_ext(struct pci_bus *bus, unsigned int devfn, u16 id)
 	return 0;
 }
 
-/*
- * Disable the Virtual Functions of a function that nobody will have back, nor any of
- * them: they stop, and no longer decode addresses that are given to others.
- */
-static void lu_end_vfs(struct pci_bus *bus, unsigned int devfn)
+/* The next preserved Virtual Function of a function, from @key on */
+static bool lu_next_vf(u32 domain, u16 pf, unsigned long *key)
 {
-	u16 pos = lu_find_ext(bus, devfn, PCI_EXT_CAP_ID_SRIOV);
-	u16 ctrl;
+	struct pci_lu_incoming *in;
+	unsigned long at;
 
+	guard(rwsem_read)(&pci_lu_rwsem);
+	xa_for_each_range(&pci_lu_entries, at, in, *key, pci_lu_key(domain, 0xffff)) {
+		if (!(in->rec->flags & PCI_LIVEUPDATE_F_VF) || in->rec->vf.pf != pf)
+			continue;
+		*key = at;
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Give up the Virtual Functions of a function that nobody will have back, nor any of
+ * them: first they stop, one by one, then they go, and no longer decode addresses that
+ * are given to others.
+ */
+static void lu_end_vfs(struct pci_bus *bus, u32 domain, u16 pf)
+{
+	unsigned int devfn = pf & 0xff;
+	bool drained;
+	u16 pos, ctrl;
+
+	/* The way to the Physical Function, and so to them, is known to be good */
+	for (unsigned long key = pci_lu_key(domain, pf); lu_next_vf(domain, pf, &key); key++) {
+		unsigned int vf = key & 0xff;
+
+		pci_dev_put(lu_unguard(domain, key & 0xffff));
+		bus->number = PCI_BUS_NUM(key & 0xffff);
+		if (!pci_lu_end_dma(bus, vf, pci_bus_find_capability(bus, vf, PCI_CAP_ID_EXP),
+				    PCI_COMMAND_MASTER, &drained) || !drained)
+			pr_warn("%04x:%02x:%02x.%d has requests outstanding as it is disabled\n",
+				domain, bus->number, PCI_SLOT(vf), PCI_FUNC(vf));
+	}
+
+	pci_dev_put(lu_unguard(domain, pf));
+	bus->number = PCI_BUS_NUM(pf);
+	pos = lu_find_ext(bus, devfn, PCI_EXT_CAP_ID_SRIOV);
 	if (!pos)
 		return;
 	pci_bus_read_config_word(bus, devfn, pos + PCI_SRIOV_CTRL, &ctrl);
@@ -456,6 +489,11 @@ static int lu_stop(struct pci_bus *bus, u32 domain, u16 bdf, bool ask_only)
 	if (ask_only)
 		return 0;
 
+	if (lu_lost_pf(domain, bdf, &pf)) {
+		lu_end_vfs(bus, domain, pf);
+		bus->number = PCI_BUS_NUM(bdf);
+	}
+
 	struct pci_dev *dev __free(pci_dev_put) = lu_unguard(domain, bdf);
 
 	if (!lu_has_addresses(dev))
@@ -465,11 +503,6 @@ static int lu_stop(struct pci_bus *bus, u32 domain, u16 bdf, bool ask_only)
 		return lu_cannot(domain, bdf, "Bus Master stays on");
 	if (dev)
 		dev->is_busmaster = 0;
-	if (lu_lost_pf(domain, bdf, &pf)) {
-		pci_dev_put(lu_unguard(domain, pf));
-		bus->number = PCI_BUS_NUM(pf);
-		lu_end_vfs(bus, pf & 0xff);
-	}
 	pr_info("%04x:%02x:%02x.%d stopped%s\n", domain, PCI_BUS_NUM(bdf), PCI_SLOT(bdf),
 		PCI_FUNC(bdf), drained ? "" : " with requests still outstanding");
 	return 0;
@@ -586,42 +619,6 @@ void pci_liveupdate_pause_all(const char *why)
 	while (pci_liveupdate_each_translated(lu_note_first, &key))
 		pci_liveupdate_pause(key >> 16, key & 0xffff, why);
 }
-
-/**
- * pci_liveupdate_reset - reset a device that was stopped
- * @dev: incoming device
- *
- * So that it does not go on with what it did when the next driver sets Bus
- * Master. A Physical Function is left as it is where Virtual ones need that.
- *
- * Context: process context, device_lock(&dev->dev) held.
- * Return: 0, -ENOTTY if the device has no reset, -EBUSY if it is not done for the sake of
- * Virtual Functions, or the error of the reset.
- */
-int pci_liveupdate_reset(struct pci_dev *dev)
-{
-	struct pci_liveupdate_bypass bypass;
-	int err;
-
-	device_lock_assert(&dev->dev);
-	if (lu_is_removed(dev) || pci_lu_break & PCI_LU_BREAK_STOP)
-		return 0;
-	if (pci_liveupdate_keeps_vfs(dev)) {
-		pci_info(dev, "stopped, and not reset: its Virtual Functions go on\n");
-		return -EBUSY;
-	}
-
-	/* It may be one of the bus */
-	pci_liveupdate_bypass_begin(&bypass, pci_upstream_bridge(dev) ?: dev);
-	err = pci_reset_function_locked(dev);
-	pci_liveupdate_bypass_end(&bypass);
-	if (err)
-		pci_warn(dev, "stopped, but could not be reset: %pe\n", ERR_PTR(err));
-	else
-		pci_info(dev, "stopped and reset\n");
-	return err;
-}
-EXPORT_SYMBOL_GPL(pci_liveupdate_reset);
 
 /* The next device, from @key on, that this kernel does not have and cannot shut down */
 static bool lu_next_missing(unsigned long *key)
