@@ -2,15 +2,22 @@
 """Receiving on Virtual Functions of an 82576 (QEMU's igb), in the hands of an agent.
 
 Registers are those of the 82576's datasheet: of the Physical Function sec 8.10 and 8.14, of a
-Virtual one sec 8.26. In VMDq mode a broadcast reaches every pool that accepts broadcasts.
+Virtual one sec 8.26. In VMDq mode a broadcast reaches every pool that accepts broadcasts. The
+Physical Function is an agent's, or nobody's, or has its own driver (DriverMachine).
 """
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Callable
 
+import pytest
+
+from . import initrd
 from .agent import Agent
+from .keeper import attribute
+from .machine import Machine
 
 PAGE = 4096
 DESCRIPTOR = 16
@@ -25,6 +32,46 @@ NEGOTIATE = 0x04201200      # to register 0 of the only PHY: negotiate, and begi
 RDBAL, RDBAH, RDLEN, SRRCTL, RDH, RDT, RXDCTL = (0x2800, 0x2804, 0x2808, 0x280C, 0x2810, 0x2818,
                                                  0x2828)
 ADVANCED_2K, QUEUE_ON = 0x02000002, 0x02000000
+
+# ... and its mailbox, which has a driver at the other end if the Physical Function has one
+MAILBOX, MESSAGE = 0xC40, 0x800
+REQUEST, TAKEN, OURS, ANSWERED, RESET = 0x1, 0x2, 0x4, 0x10, 0x1
+WITH_ADDRESS, WITHOUT = 0x80000000, 0x40000000      # what is said to RESET
+
+DRIVER = "igb"
+MODULES = ("i2c-core", "i2c-algo-bit", DRIVER)
+UP, DOWN = 0x1003, 0x1002       # of an interface: with broadcast and multicast
+
+
+class DriverMachine(Machine):
+    """One whose kernels have a driver of its own for the Physical Function, once it is loaded."""
+
+    def _user_space(self) -> list[str]:
+        root = self._kernel / "modules/lib/modules"
+        files: dict[str, Path] = {}
+        for path in sorted(root.rglob("*.ko")):
+            if path.stem in MODULES:
+                files[f"lib/modules/{path.relative_to(root).parts[0]}/{path.name}"] = path
+        if not any(path.stem == DRIVER for path in files.values()):
+            pytest.skip(f"no module {DRIVER} in {root}")
+        return ["-initrd", str(initrd.build(self.arch, self.variant, folder=self._kernel,
+                                            extra=files))]
+
+    def drive(self, id: str) -> None:
+        """Load the driver, which binds the function, and set its interface up."""
+        for name in MODULES:
+            self.sh(f"insmod /lib/modules/$(uname -r)/{name}.ko")
+        self.interface(id, UP)
+        self.carrier(id)
+
+    def interface(self, id: str, flags: int) -> None:
+        """Set it up or down."""
+        self.sh(f"for f in {attribute(self, id, 'net')}/*/flags; do echo {flags:#x} >$f; done")
+
+    def carrier(self, id: str) -> None:
+        """Wait until it has a link."""
+        self.sh(f"for i in $(seq 300); do grep -q 1 {attribute(self, id, 'net')}/*/carrier && "
+                "exit 0; sleep 0.1; done; exit 1")
 
 
 def link_up(write: Callable[[int, int], None]) -> None:
@@ -76,6 +123,20 @@ class Vf:
         else:
             self.offset = 0
             self.ring = iova
+
+    def introduce(self) -> None:
+        """Tell the Physical Function's driver that it is there, which lets it receive then."""
+        self.agent.read(self.id, MAILBOX)       # what was said before is forgotten
+        for register, value in ((MAILBOX, TAKEN), (MAILBOX, OURS), (MESSAGE, RESET),
+                                (MAILBOX, REQUEST)):
+            self.agent.write(self.id, register, value)
+        for _ in range(100):
+            if self.agent.read(self.id, MAILBOX) & ANSWERED:
+                self.agent.write(self.id, MAILBOX, TAKEN)
+                if self.agent.read(self.id, MESSAGE) in (RESET | WITH_ADDRESS, RESET | WITHOUT):
+                    return
+            time.sleep(0.1)
+        raise AssertionError("nobody answers")
 
     def receive(self) -> None:
         """Begin."""

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import time
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
 from rig import config, console, sriov, vtd
 from rig import igb as hw
 from rig.agent import Agent
-from rig.keeper import attribute, state
+from rig.keeper import attribute, driver, state
 from rig.lab import Lab
 from rig.machine import LIVE_UPDATE, Machine
 from rig.sriov import LEFT_ON, control_writes, resets
@@ -35,23 +35,31 @@ class Host:
         if translated:
             options |= {"iommu": True, "trace": vtd.EVENTS,
                         "cmdline": f"{LIVE_UPDATE} {TRANSLATED}"}
-        self.machine: Machine = vm(Topology(root_port("rp0", igb(PF))), needs="igb", first=WORDS,
-                                   **options)
+        self.driven = owner == hw.DRIVER
+        self.machine: Any = vm(Topology(root_port("rp0", igb(PF))), needs="igb", first=WORDS,
+                               kind=hw.DriverMachine if self.driven else Machine, **options)
         self.bdf = self.machine.topology.bdf[PF]
         self.owner: Agent | None = None
-        if owner == "vfio-pci":
+        if self.driven:
+            self.machine.drive(PF)
+        elif owner == "vfio-pci":
             self.owner = Agent(self.machine, "owner").start().take(PF)
             self.owner.do(f"set-token {PF} {TOKEN}")
             self.owner.set_command(PF, MASTER | MEMORY)
         self.vfs = sriov.enable(self.machine, PF, VFS, owner)
-        if not self.owner:
+        if self.driven:
+            self.machine.carrier(PF)
+        elif not self.owner:
             self.master(True)
         self.tenant = Agent(self.machine, "tenant").start()
         self.rings = [self.ring(self.tenant, vf, IOVA + n * 0x400000 if translated else None)
                       for n, vf in enumerate(self.vfs[:2])]
-        hw.link_up(self.poke())
-        hw.set_up(self.poke(), 2)
+        if not self.driven:
+            hw.link_up(self.poke())
+            hw.set_up(self.poke(), 2)
         for ring in self.rings:
+            if self.driven:
+                ring.introduce()
             ring.receive()
         self.sender = self.machine.senders[PF]
 
@@ -98,7 +106,9 @@ class Host:
         now, boot = time.time(), machine.boot
         for id in (PF, *self.vfs[:2]):
             assert touched(machine, id, now, boot) == []
-        if self.owner:
+        if self.driven:
+            machine.drive(PF)
+        elif self.owner:
             self.owner.take_back(PF, token=TOKEN)
 
     def kept(self) -> None:
@@ -148,6 +158,90 @@ def test_sriov_functions_receive(vm: Lab, owner: str) -> None:
     time.sleep(1)
     lost = host.settle()
     assert lost[0] < 0 and lost[1] < 0
+
+
+def test_sriov_functions_receive_while_igb_has_theirs(vm: Lab) -> None:
+    """It begins anew in each kernel, by reading, and goes down and up under them."""
+    host = Host(vm, hw.DRIVER)
+    machine = host.machine
+    host.sender.start()
+    time.sleep(1)
+    for _ in range(2):
+        host.update()
+        boot = machine.boot
+        assert driver(machine, PF) == hw.DRIVER
+        assert state(machine, PF) == "claimed"
+        for flags in (hw.DOWN, hw.UP):
+            machine.interface(PF, flags)
+        host.tenant.take_back(*host.vfs[:2])
+        host.kept()
+        # They are finished and in use: it goes on like that.
+        for flags in (hw.DOWN, hw.UP):
+            machine.interface(PF, flags)
+        machine.carrier(PF)
+    assert host.settle() == [0, 0]
+    assert host.sender.sent > 1000 and host.sender.refused == []
+
+    # The third is an ordinary function, which finds somebody to talk to.
+    assert resets(machine, host.vfs[2], boot) == 0
+    neighbour = host.ring(Agent(machine, "other").start(), host.vfs[2], None)
+    assert resets(machine, host.vfs[2], boot) >= 1
+    neighbour.introduce()
+    neighbour.receive()
+    sent = host.sender.sent
+    host.sender.start()
+    time.sleep(1)
+    assert host.settle() == [0, 0]
+    assert neighbour.received == host.sender.sent - sent > 0
+    assert control_writes(machine, PF, boot) == []
+
+
+def test_control_igb_ends_them_when_it_is_not_told(vm: Lab) -> None:
+    """With nothing refused, it does what it does in stock Linux: it resets the device."""
+    host = Host(vm, hw.DRIVER)
+    host.sender.start()
+    time.sleep(1)
+    host.update("pci_liveupdate.break=0x20")
+    host.tenant.take_back(*host.vfs[:2])
+    lost = host.settle()
+    assert lost[0] < 0 and lost[1] < 0
+
+
+@pytest.mark.console("cannot be (preserved|handed over): driver igb of its Physical Function",
+                     "Live Update: no longer preserved", "luo: Freeze failed for FLB 'pci'",
+                     "Cannot deallocate SR-IOV virtual functions", LEFT_ON, console.REFUSED)
+def test_sriov_functions_that_igb_cannot_keep_are_refused(vm: Lab) -> None:
+    """And those that it keeps it does not let go of, whoever has it unbound."""
+    host = Host(vm, hw.DRIVER)
+    machine, tenant = host.machine, host.tenant
+    machine.interface(PF, hw.DOWN)
+    tenant.do("session early tenant-early")
+    assert tenant.refused(f"preserve early 1 {host.vfs[0]}") == "EOPNOTSUPP"
+    assert [state(machine, id) for id in (PF, *host.vfs)] == ["none"] * (1 + VFS)
+    assert "set that up" in machine.sh("dmesg").out
+    # What has gone down has forgotten them: they begin anew.
+    machine.interface(PF, hw.UP)
+    machine.carrier(PF)
+    for ring in host.rings:
+        ring.introduce()
+        ring.receive()
+    tenant.do("close early")
+    tenant.preserve(*host.vfs[:2])
+    before = control_writes(machine, PF, 1)
+    host.sender.start()
+    assert machine.run(f"pci_cfg bind {host.bdf} {sriov.STUB}").json()["errno"] == "ENODEV"
+    assert driver(machine, PF) is None
+    machine.json(f"pci_cfg bind {host.bdf} {hw.DRIVER}")
+    assert driver(machine, PF) == hw.DRIVER
+    machine.interface(PF, hw.UP)
+    machine.carrier(PF)
+    time.sleep(1)
+    assert host.settle() == [0, 0]
+    assert control_writes(machine, PF, 1) == before
+    # Control: when nobody needs them any more, it lets them go.
+    tenant.do("close s", *(f"close {vf}" for vf in host.vfs[:2]))
+    machine.sh(f"echo 0 >{attribute(machine, PF, 'sriov_numvfs')}")
+    assert sriov.links(machine, PF) == []
 
 
 @pytest.mark.console(console.UNIT_OFF)

@@ -172,8 +172,6 @@ const char *pci_lu_abi_no_code(const struct pci_liveupdate_record_ser *rec)
 	/* What is defined, and not built, or not yet */
 	if (rec->flags & LU_SRIOV && !IS_ENABLED(CONFIG_PCI_LIVEUPDATE_VFS))
 		return "this kernel has no code for Virtual Functions";
-	if (rec->flags & PCI_LIVEUPDATE_F_IOV && rec->iov.owner == PCI_LIVEUPDATE_PF_NATIVE)
-		return "this kernel has no driver that keeps Virtual Functions";
 	if (rec->dma == PCI_LIVEUPDATE_DMA_TRANSLATED && !IS_ENABLED(CONFIG_PCI_LIVEUPDATE_VTD))
 		return "this kernel has no code for frozen IOMMU domains";
 	return NULL;

@@ -24,7 +24,6 @@ struct saying {
 #define NIC	DEVICE, .flags = PCI_LIVEUPDATE_F_ENDPOINT
 #define V1	.oldest = PCI_LIVEUPDATE_ABI_V1
 #define V2	.oldest = PCI_LIVEUPDATE_ABI_V2
-#define V2_DEFINED V2, .no_code = true
 #define V2_VTD V2, .no_code = !IS_ENABLED(CONFIG_PCI_LIVEUPDATE_VTD)
 #define NONE	.oldest = 0
 
@@ -61,7 +60,7 @@ static const struct saying sayings[] = {
 			      .iov.owner = PCI_LIVEUPDATE_PF_USER,
 			      .iov.vf_token[15] = 1 }, V2 },
 	{ "IOV, of a driver", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV,
-				.iov.owner = PCI_LIVEUPDATE_PF_NATIVE }, V2_DEFINED },
+				.iov.owner = PCI_LIVEUPDATE_PF_NATIVE }, V2 },
 	{ "IOV, token of nobody", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV,
 				    .iov.vf_token[0] = 1 }, NONE },
 	{ "IOV, owner", { DEVICE, .flags = PCI_LIVEUPDATE_F_IOV,

@@ -104,6 +104,7 @@ static void lu_give_back_links(struct pci_dev *dev)
 bool pci_liveupdate_give_back(struct pci_dev *dev)
 {
 	pci_lu_reset_unreset(dev);
+	pci_lu_lend(dev);
 	if (!pci_lu_test(dev, BIT(PCI_LU_LEFT_OUT)) ||
 	    pci_lu_test(dev, BIT(PCI_LU_ADOPTED) | BIT(PCI_LU_OUTGOING)) ||
 	    !test_and_clear_bit(PCI_LU_LEFT_OUT, &dev->lu_flags))

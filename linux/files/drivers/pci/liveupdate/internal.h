@@ -88,7 +88,7 @@ static inline u64 pci_lu_bar_bytes(const struct pci_liveupdate_bar_ser *bar)
 	return upper_32_bits(bar->mask) ? -bar->mask : (u32)-bar->mask;
 }
 
-/* iov_record.c, iov.c */
+/* iov_record.c, iov_owner.c, iov_driver.c, iov.c */
 #ifdef CONFIG_PCI_LIVEUPDATE_VFS
 u16 pci_lu_vf_index(struct pci_dev *dev);
 const char *pci_lu_iov_take(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec);
@@ -100,8 +100,10 @@ int pci_lu_iov_check_all(struct pci_liveupdate_record_ser **slots, u64 nr_slots,
 			 struct pci_lu_error *err);
 void pci_lu_adopt_iov(struct pci_dev *dev);
 struct pci_liveupdate_record_ser **pci_lu_iov_slot(struct pci_dev *dev);
-bool pci_lu_pf_has_user(struct pci_dev *pf);
+bool pci_lu_pf_suits(struct pci_dev *pf, const struct pci_driver *drv);
 bool pci_lu_is_captured(struct pci_dev *dev);
+int pci_lu_ask_driver(struct pci_dev *pf, struct pci_dev *dev, const char *what);
+void pci_lu_lend(struct pci_dev *pf);
 bool pci_lu_vfs_need(struct pci_dev *pf);
 #else
 static inline u16 pci_lu_vf_index(struct pci_dev *dev)
@@ -146,7 +148,7 @@ static inline struct pci_liveupdate_record_ser **pci_lu_iov_slot(struct pci_dev 
 	return NULL;
 }
 
-static inline bool pci_lu_pf_has_user(struct pci_dev *pf)
+static inline bool pci_lu_pf_suits(struct pci_dev *pf, const struct pci_driver *drv)
 {
 	return false;
 }
@@ -154,6 +156,15 @@ static inline bool pci_lu_pf_has_user(struct pci_dev *pf)
 static inline bool pci_lu_is_captured(struct pci_dev *dev)
 {
 	return false;
+}
+
+static inline int pci_lu_ask_driver(struct pci_dev *pf, struct pci_dev *dev, const char *what)
+{
+	return 0;
+}
+
+static inline void pci_lu_lend(struct pci_dev *pf)
+{
 }
 
 static inline bool pci_lu_vfs_need(struct pci_dev *pf)
@@ -190,7 +201,7 @@ static inline struct pci_dev *pci_lu_up(struct pci_dev *dev)
 /* Does a driver nothing to a function: as it comes, while it has it, and as it goes? */
 static inline bool pci_lu_leaves_alone(const struct pci_driver *drv)
 {
-	return drv->live_update && !drv->remove && !drv->shutdown;
+	return drv->live_update && !drv->live_update_pf && !drv->remove && !drv->shutdown;
 }
 
 /* dma.c */

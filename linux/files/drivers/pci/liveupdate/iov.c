@@ -17,7 +17,9 @@
  * - a user (vfio-pci), who has to preserve it, for its own sake and before its Virtual
  *   Functions: they are trusted by the word that he has given out (the VF token), which
  *   is handed over with it. In the next kernel no Virtual Function has a driver for users
- *   before it has, and no other driver.
+ *   before it has, and no other driver; or
+ * - a driver of its own kind that leaves alone what Virtual Functions depend on, in both
+ *   kernels, see iov_driver.c.
  *
  * Drivers of another kind are kept away from it in both kernels, and what would take
  * Virtual Functions with it is refused: resets, also those that its user asks for, or

@@ -38,20 +38,42 @@ static const struct pci_liveupdate_record_ser *lu_iov(struct pci_dev *pf)
 	return pci_lu_record(pf) ? pf->lu_incoming->iov : NULL;
 }
 
-/**
- * pci_lu_pf_has_user - is the owner of a Physical Function a user?
- * @pf: function that is kept with its Virtual Functions
- *
- * Context: process context. Takes pci_lu_rwsem for reading.
- * Return: true if so.
- */
-bool pci_lu_pf_has_user(struct pci_dev *pf)
+static bool lu_has_user(struct pci_dev *pf)
 {
 	const struct pci_liveupdate_record_ser *iov;
 
 	guard(rwsem_read)(&pci_lu_rwsem);
 	iov = lu_iov(pf);
 	return iov && iov->iov.owner == PCI_LIVEUPDATE_PF_USER;
+}
+
+/**
+ * pci_lu_pf_suits - may this driver have a function that is kept with its Virtual ones?
+ * @pf: the function
+ * @drv: the driver
+ *
+ * Who looks after it is of the same kind in both kernels: who is trusted with it decides
+ * who is with its Virtual Functions.
+ *
+ * Context: process context. Takes pci_lu_rwsem for reading.
+ * Return: true if it may.
+ */
+bool pci_lu_pf_suits(struct pci_dev *pf, const struct pci_driver *drv)
+{
+	const struct pci_liveupdate_record_ser *iov;
+
+	guard(rwsem_read)(&pci_lu_rwsem);
+	iov = lu_iov(pf);
+	if (!iov)
+		return false;
+	switch (iov->iov.owner) {
+	case PCI_LIVEUPDATE_PF_USER:
+		return drv->live_update && !drv->live_update_pf && !pci_lu_leaves_alone(drv);
+	case PCI_LIVEUPDATE_PF_NATIVE:
+		return drv->live_update_pf;
+	default:
+		return drv->live_update && pci_lu_leaves_alone(drv);
+	}
 }
 
 /**
@@ -66,7 +88,7 @@ bool pci_lu_pf_has_user(struct pci_dev *pf)
 bool pci_lu_is_captured(struct pci_dev *dev)
 {
 	return dev->is_virtfn && pci_lu_test(pci_physfn(dev), BIT(PCI_LU_ADOPTED)) &&
-	       pci_lu_pf_has_user(pci_physfn(dev));
+	       lu_has_user(pci_physfn(dev));
 }
 
 /**

@@ -64,6 +64,8 @@ static enum pci_liveupdate_pf_owner lu_owner(struct pci_dev *dev)
 {
 	if (!dev->driver)
 		return PCI_LIVEUPDATE_PF_NOBODY;
+	if (dev->driver->live_update_pf)
+		return PCI_LIVEUPDATE_PF_NATIVE;
 	return pci_lu_leaves_alone(dev->driver) ? PCI_LIVEUPDATE_PF_STUB :
 						  PCI_LIVEUPDATE_PF_USER;
 }

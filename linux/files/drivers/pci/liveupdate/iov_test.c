@@ -183,10 +183,11 @@ APPLY(room_for_nothing, iov->bar_vfs[5] = 1)
 APPLY(rom, r[IOV].bars[6].mask = 0xffff0000)
 APPLY(wraps, r[IOV].bars[0].value = 0xffffffffffffc00cULL)
 APPLY(wraps_32, r[IOV].bars[3].value = 0xffffc000)
-APPLY(with_driver, iov->owner = PCI_LIVEUPDATE_PF_NATIVE)
+APPLY(odd_owner, iov->owner = PCI_LIVEUPDATE_PF_NR)
 APPLY(with_owner, iov->owner = PCI_LIVEUPDATE_PF_USER)
 APPLY(owned_pf, r[PF].flags |= PCI_LIVEUPDATE_F_ENDPOINT)
 APPLY(owned_miscounted, owned_pf(r, iov); with_owner(r, iov))
+APPLY(owned_with_driver, owned_pf(r, iov); iov->owner = PCI_LIVEUPDATE_PF_NATIVE)
 
 APPLY(no_pf, r[PF].flags = PCI_LIVEUPDATE_F_ENDPOINT; r[PF].use_count = 1)
 APPLY(no_iov, r[IOV] = r[OTHER]; r[OTHER] = fake_vf(1); r[OTHER].bdf = 0x300)
@@ -234,8 +235,9 @@ static const struct damage damages[] = {
 	{ "ROM", "Expansion ROM of Virtual Functions", rom },
 	{ "BAR wraps", "VF BAR that ends beyond its address space", wraps },
 	{ "32-bit BAR wraps", "VF BAR that ends beyond its address space", wraps_32 },
-	{ "driver to come", "this kernel has no driver that keeps Virtual Functions",
-	  with_driver },
+	{ "odd owner", "unknown owner of a Physical Function", odd_owner },
+	{ "PF of a driver is preserved", "Physical Function that its user has not preserved",
+	  owned_with_driver },
 	{ "PF not preserved", "Physical Function that its user has not preserved", with_owner },
 	{ "PF of nobody", "Physical Function that its user has not preserved", owned_pf },
 	{ "PF not counted", "use count that is not the number of Virtual Functions",
@@ -291,6 +293,59 @@ static void lu_vfs_of_a_user(struct kunit *test)
 	fake->recs[BRIDGE].use_count = 1;
 	fake->header.nr_records -= 2;
 	KUNIT_EXPECT_EQ(test, check(fake, &err), 0);
+}
+
+/* A driver that keeps them is nobody who preserves anything, as pci-pf-stub is not */
+static void lu_vfs_of_a_driver(struct kunit *test)
+{
+	struct fake *fake = fake_set(test);
+	struct pci_lu_error err;
+
+	fake->recs[IOV].iov.owner = PCI_LIVEUPDATE_PF_NATIVE;
+	KUNIT_EXPECT_EQ(test, check(fake, &err), 0);
+}
+
+static const char *keeps(struct pci_dev *pf)
+{
+	return NULL;
+}
+
+static void removes(struct pci_dev *dev)
+{
+}
+
+/* Who may have a Physical Function, by who had it when its Virtual Functions were preserved */
+static void lu_pf_drivers(struct kunit *test)
+{
+	static const struct {
+		const char *name;
+		struct pci_driver drv;
+		u8 owners;
+	} drivers[] = {
+		{ "any", {}, 0 },
+		{ "pci-pf-stub", { .live_update = true },
+		  BIT(PCI_LIVEUPDATE_PF_NOBODY) | BIT(PCI_LIVEUPDATE_PF_STUB) },
+		{ "vfio-pci", { .live_update = true, .remove = removes },
+		  BIT(PCI_LIVEUPDATE_PF_USER) },
+		{ "igb", { .live_update_pf = keeps, .remove = removes },
+		  BIT(PCI_LIVEUPDATE_PF_NATIVE) },
+		{ "both", { .live_update = true, .live_update_pf = keeps },
+		  BIT(PCI_LIVEUPDATE_PF_NATIVE) },
+	};
+	struct fake *fake = fake_set(test);
+	struct pci_sriov *sriov = kunit_kzalloc(test, sizeof(*sriov), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, sriov);
+	fake->dev.sriov = sriov;
+	fake->dev.lu_outgoing = &fake->recs[PF];
+	sriov->lu_outgoing = &fake->recs[IOV];
+	for (int i = 0; i < ARRAY_SIZE(drivers); i++)
+		for (int owner = 0; owner < PCI_LIVEUPDATE_PF_NR; owner++) {
+			fake->recs[IOV].iov.owner = owner;
+			KUNIT_EXPECT_EQ_MSG(test, pci_lu_pf_suits(&fake->dev, &drivers[i].drv),
+					    !!(drivers[i].owners & BIT(owner)), "%s, owner %d",
+					    drivers[i].name, owner);
+		}
 }
 
 /* The first version has no word for any of it */
@@ -479,6 +534,8 @@ static void lu_vfs_need_it(struct kunit *test)
 static struct kunit_case lu_iov_cases[] = {
 	KUNIT_CASE_PARAM(lu_vfs_damaged, iov_damage_gen_params),
 	KUNIT_CASE(lu_vfs_of_a_user),
+	KUNIT_CASE(lu_vfs_of_a_driver),
+	KUNIT_CASE(lu_pf_drivers),
 	KUNIT_CASE(lu_vfs_in_version_1),
 	KUNIT_CASE(lu_vf_buses),
 	KUNIT_CASE(lu_vfs_of_two),

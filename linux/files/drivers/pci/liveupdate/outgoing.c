@@ -500,6 +500,12 @@ static int lu_preserve(struct pci_dev *dev, const char *why_not)
 		err = lu_lock(pf, "kept with its Virtual Functions");
 	if (!err) {
 		err = lu_preserve_locked(dev, why_not);
+		/* From here on its driver knows, and what it began before is over */
+		if (!err && pf != dev) {
+			err = pci_lu_ask_driver(pf, dev, "preserved");
+			if (err)
+				pci_liveupdate_unpreserve(dev);
+		}
 		if (pf != dev)
 			lu_unlock(pf);
 	}
@@ -645,7 +651,8 @@ int pci_lu_outgoing_freeze(struct liveupdate_flb_op_args *args)
 			continue;
 		err = lu_lock(dev, "handed over");
 		if (!err) {
-			err = lu_freeze_one(dev);
+			err = pci_lu_ask_driver(dev, dev, "handed over") ?:
+			      lu_freeze_one(dev);
 			lu_unlock(dev);
 		}
 		if (err) {

@@ -298,6 +298,49 @@ static void lu_vf_of_a_user_not_refused(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_FREEZE));
 }
 
+static void lu_used_end(void *data)
+{
+	static_branch_dec(&pci_lu_used_key);
+}
+
+static const char *fake_answer;
+
+static const char *fake_pf_callback(struct pci_dev *pf)
+{
+	return fake_answer;
+}
+
+/* ... and of a driver that keeps them, which may have a reason not to */
+static void lu_vf_of_a_driver_asked(struct kunit *test)
+{
+	struct fake *fake = fake_device(test);
+
+	busy_pf(fake);
+	fake->pf_driver.remove = fake_callback;
+	fake->pf_driver.shutdown = fake_callback;
+	fake->pf_driver.live_update_pf = fake_pf_callback;
+	fake->pf_driver.name = "fake";
+	KUNIT_EXPECT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_PRESERVE));
+	KUNIT_EXPECT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_FREEZE));
+
+	static_branch_inc(&pci_lu_used_key);
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, lu_used_end, NULL), 0);
+	fake->dev.dev.init_name = "fake VF";
+	fake_answer = "a reason; a remedy";
+	/* Not while none of them is preserved */
+	KUNIT_EXPECT_EQ(test, pci_lu_ask_driver(&fake->pf, &fake->dev, "preserved"), 0);
+	set_bit(PCI_LU_PF, &fake->pf.lu_flags);
+	KUNIT_EXPECT_EQ(test, pci_lu_ask_driver(&fake->pf, &fake->dev, "preserved"), -EOPNOTSUPP);
+	fake_answer = NULL;
+	KUNIT_EXPECT_EQ(test, pci_lu_ask_driver(&fake->pf, &fake->dev, "preserved"), 0);
+	/* Nor of other drivers, nor where there is none */
+	fake_answer = "a reason";
+	fake->pf_driver.live_update_pf = NULL;
+	KUNIT_EXPECT_EQ(test, pci_lu_ask_driver(&fake->pf, &fake->dev, "preserved"), 0);
+	fake->pf.driver = NULL;
+	KUNIT_EXPECT_EQ(test, pci_lu_ask_driver(&fake->pf, &fake->dev, "preserved"), 0);
+}
+
 /* Virtual Functions that came after it was preserved are not in its record */
 static void lu_new_vfs_refused(struct kunit *test)
 {
@@ -329,11 +372,6 @@ static void lu_refused_for_a_bridge(struct kunit *test)
 	up->dev.dev_flags = 0;
 	conventional_space(up);
 	KUNIT_EXPECT_NOT_NULL(test, pci_lu_refusal(&fake->dev, PCI_LU_PRESERVE));
-}
-
-static void lu_used_end(void *data)
-{
-	static_branch_dec(&pci_lu_used_key);
 }
 
 /* Emulated devices have no resizable BARs to try it on */
@@ -422,6 +460,7 @@ static struct kunit_case lu_outgoing_cases[] = {
 	KUNIT_CASE_PARAM(lu_refused, lu_obstacle_gen_params),
 	KUNIT_CASE(lu_vf_not_refused),
 	KUNIT_CASE(lu_vf_of_a_user_not_refused),
+	KUNIT_CASE(lu_vf_of_a_driver_asked),
 	KUNIT_CASE(lu_new_vfs_refused),
 	KUNIT_CASE(lu_refused_for_a_bridge),
 	KUNIT_CASE(lu_bar_sizes_stay),

@@ -19,7 +19,8 @@
  *   the bridges above it. In either kernel, a Physical Function above a Virtual one
  *   is bound only by such a driver that does nothing when it goes, either: it has
  *   neither a remove nor a shutdown callback. If it is preserved itself, only by one
- *   that has an owner for it;
+ *   that has an owner for it; and if it has a driver that keeps Virtual Functions
+ *   (&pci_driver.live_update_pf), only by such a one;
  * - such a Physical Function is not reset, also by its owner, nor when he closes it:
  *   that would disable its Virtual Functions.
  *
@@ -158,11 +159,8 @@ bool pci_liveupdate_refuses_host(const struct device *host)
 bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_driver *drv)
 {
 	bool pf = test_bit(PCI_LU_PF, &dev->lu_flags);
-	bool able = drv->live_update;
+	bool able = pf ? pci_lu_pf_suits(dev, drv) : drv->live_update;
 
-	/* Who is trusted with it decides who is with its Virtual Functions */
-	if (pf)
-		able = able && pci_lu_leaves_alone(drv) != pci_lu_pf_has_user(dev);
 	/* In the outgoing kernel too, what is above Virtual Functions stays whose it is */
 	if (lu_lets_all_through() ||
 	    !(pf || test_bit(PCI_LU_ADOPTED, &dev->lu_flags) || pci_lu_is_captured(dev)))

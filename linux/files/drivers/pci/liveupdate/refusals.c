@@ -65,7 +65,7 @@ static bool lu_has_busy_physfn(struct pci_dev *dev)
 {
 	struct pci_driver *drv = lu_physfn_driver(dev);
 
-	return drv && !drv->live_update;
+	return drv && !drv->live_update && !drv->live_update_pf;
 }
 
 /* Nobody vouches for what it does meanwhile, nor for who may have its Virtual Functions */
@@ -73,8 +73,8 @@ static bool lu_has_unpreserved_physfn(struct pci_dev *dev)
 {
 	struct pci_driver *drv = lu_physfn_driver(dev);
 
-	return drv && drv->live_update && !pci_lu_leaves_alone(drv) &&
-	       !pci_lu_has_owner(pci_physfn(dev)->lu_outgoing);
+	return drv && drv->live_update && !drv->live_update_pf &&
+	       !pci_lu_leaves_alone(drv) && !pci_lu_has_owner(pci_physfn(dev)->lu_outgoing);
 }
 
 /* A function that has lost its driver is in a state that nobody has looked at since */
