@@ -109,6 +109,10 @@ bool __pci_liveupdate_adopt_settings(struct pci_dev *dev)
 	struct pci_dev *bridge = pci_upstream_bridge(dev);
 	u32 ctl;
 
+	/* Only function 0 of a device has LTR to be enabled, which no Virtual Function is */
+	if (dev->is_virtfn)
+		return true;
+
 	/* LTR counts if it is on all the way (PCIe r6.0, sec 6.18) */
 	pcie_capability_read_dword(dev, PCI_EXP_DEVCTL2, &ctl);
 	if (ctl & PCI_EXP_DEVCTL2_LTR_EN &&

@@ -91,6 +91,7 @@ static inline u64 pci_lu_bar_bytes(const struct pci_liveupdate_bar_ser *bar)
 /* iov_record.c, iov_owner.c, iov_driver.c, iov.c */
 #ifdef CONFIG_PCI_LIVEUPDATE_VFS
 u16 pci_lu_vf_index(struct pci_dev *dev);
+u32 pci_lu_vf_subsystem(struct pci_dev *dev);
 const char *pci_lu_iov_take(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec);
 const char *pci_lu_iov_changed(struct pci_dev *dev);
 const char *pci_lu_iov_mismatch(struct pci_dev *dev,
@@ -107,6 +108,11 @@ void pci_lu_lend(struct pci_dev *pf);
 bool pci_lu_vfs_need(struct pci_dev *pf);
 #else
 static inline u16 pci_lu_vf_index(struct pci_dev *dev)
+{
+	return 0;
+}
+
+static inline u32 pci_lu_vf_subsystem(struct pci_dev *dev)
 {
 	return 0;
 }

@@ -127,6 +127,21 @@ u16 pci_lu_vf_index(struct pci_dev *dev)
 }
 
 /**
+ * pci_lu_vf_subsystem - Subsystem Vendor ID and Subsystem ID of a Virtual Function
+ * @dev: it
+ *
+ * All of a device are taken to have the same, which has been read of the first.
+ *
+ * Return: as in the register.
+ */
+u32 pci_lu_vf_subsystem(struct pci_dev *dev)
+{
+	struct pci_sriov *sriov = pci_physfn(dev)->sriov;
+
+	return (u32)sriov->subsystem_device << 16 | sriov->subsystem_vendor;
+}
+
+/**
  * pci_lu_iov_slot - where the outgoing record of Virtual Functions is
  * @dev: Physical Function, which has a record of its own
  *

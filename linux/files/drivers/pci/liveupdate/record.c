@@ -156,7 +156,9 @@ static void record_fill_identity(struct pci_dev *dev,
 {
 	u32 subsystem = 0;
 
-	if (dev->hdr_type == PCI_HEADER_TYPE_NORMAL)
+	if (dev->is_virtfn)
+		subsystem = pci_lu_vf_subsystem(dev);
+	else if (dev->hdr_type == PCI_HEADER_TYPE_NORMAL)
 		pci_read_config_dword(dev, PCI_SUBSYSTEM_VENDOR_ID, &subsystem);
 
 	rec->hdr_type = dev->hdr_type;
@@ -270,6 +272,9 @@ const char *pci_lu_record_mismatch(struct pci_dev *dev,
 	 */
 	if (pci_is_pcie(dev) && dev->cfg_size <= PCI_CFG_SPACE_SIZE)
 		return "extended configuration space, which cannot be read here (pci=nommconf?),";
+	/* Nothing else is read of it, and it may be in reset */
+	if (dev->is_virtfn && !pci_is_pcie(dev))
+		return "PCI Express Capability";
 	for (int i = 0; i < PCI_LIVEUPDATE_ROM_BAR; i++)
 		record_read_bar(dev, PCI_BASE_ADDRESS_0 + 4 * i, &rec->bars[i], &now.bars[i]);
 	if (rec->flags & PCI_LIVEUPDATE_F_BRIDGE)
