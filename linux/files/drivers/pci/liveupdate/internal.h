@@ -104,6 +104,7 @@ struct pci_liveupdate_record_ser **pci_lu_iov_slot(struct pci_dev *dev);
 bool pci_lu_pf_suits(struct pci_dev *pf, const struct pci_driver *drv);
 bool pci_lu_is_captured(struct pci_dev *dev);
 int pci_lu_ask_driver(struct pci_dev *pf, struct pci_dev *dev, const char *what);
+void pci_lu_look_after_driver(struct pci_dev *pf);
 void pci_lu_lend(struct pci_dev *pf);
 bool pci_lu_vfs_need(struct pci_dev *pf);
 #else
@@ -167,6 +168,10 @@ static inline bool pci_lu_is_captured(struct pci_dev *dev)
 static inline int pci_lu_ask_driver(struct pci_dev *pf, struct pci_dev *dev, const char *what)
 {
 	return 0;
+}
+
+static inline void pci_lu_look_after_driver(struct pci_dev *pf)
+{
 }
 
 static inline void pci_lu_lend(struct pci_dev *pf)

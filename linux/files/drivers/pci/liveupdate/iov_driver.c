@@ -18,7 +18,8 @@
  * - does not disable Virtual Functions (pci_disable_sriov() leaves them as they are, and
  *   says so), nor puts the function to sleep, nor powers its link down;
  * - ends its own DMA in shutdown, waits for what is under way, and turns off its interrupts:
- *   Bus Master of the function stays on, and nobody stops what the driver forgets;
+ *   Bus Master of the function stays on, and nobody stops what the driver forgets (the log
+ *   tells of requests that are outstanding then);
  * - finds the Virtual Functions there in probe, pci_num_vf() of them, and learns from
  *   registers what it has to know of each. What it cannot learn is a reason to refuse, or
  *   it assumes what gives them least;
@@ -69,6 +70,23 @@ int pci_lu_ask_driver(struct pci_dev *pf, struct pci_dev *dev, const char *what)
 	dev_err_ratelimited(&dev->dev, "cannot be %s: driver %s of its Physical Function: %s\n",
 			    what, drv->name, why);
 	return -EOPNOTSUPP;
+}
+
+/**
+ * pci_lu_look_after_driver - has a driver ended its own DMA?
+ * @pf: Physical Function that is left to the next kernel, or a bridge
+ *
+ * It is too late to do anything but say so.
+ *
+ * Context: process context, after the driver's shutdown.
+ */
+void pci_lu_look_after_driver(struct pci_dev *pf)
+{
+	if (!pci_lu_test(pf, BIT(PCI_LU_PF)) || !pf->driver || !pf->driver->live_update_pf)
+		return;
+	if (!pci_wait_for_pending_transaction(pf))
+		pci_err(pf, "driver %s has left requests of its own outstanding\n",
+			pf->driver->name);
 }
 
 /**

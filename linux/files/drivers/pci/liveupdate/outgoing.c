@@ -747,8 +747,11 @@ bool __pci_liveupdate_shutdown(struct pci_dev *dev)
 	 * Virtual Function do not depend on its Physical Function's (PCIe r6.0, sec
 	 * 9.3.4.1.3), except where hardware gets that wrong: it stays as it is.
 	 */
-	if (!(rec->flags & PCI_LIVEUPDATE_F_ENDPOINT) ||
-	    rec->dma != PCI_LIVEUPDATE_DMA_PAUSED)
+	if (!(rec->flags & PCI_LIVEUPDATE_F_ENDPOINT)) {
+		pci_lu_look_after_driver(dev);
+		return true;
+	}
+	if (rec->dma != PCI_LIVEUPDATE_DMA_PAUSED)
 		return true;
 
 	if (!pci_liveupdate_stop_dma(dev)) {
