@@ -34,7 +34,9 @@
  * preserved, and again before the kexec. By the time it returns, what the driver had begun
  * before it could know is over. A reason that it returns ends the preservation, or the kexec,
  * with -EOPNOTSUPP and one line in the log. It is not asked for what ``liveupdate/refusal``
- * tells, which locks nothing.
+ * tells, which locks nothing. It must not wait for locks that are held in page faults, or
+ * across copies from and to user space: callers of pci_liveupdate_preserve() may hold what
+ * a fault waits for.
  *
  * In the next kernel only a driver with the callback is bound to the function, and may write
  * to it from then on, but for what the guard protects. Without one, Virtual Functions go on,

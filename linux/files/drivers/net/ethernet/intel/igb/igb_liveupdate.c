@@ -52,6 +52,10 @@
 #define IGB_LU_STEP_US	100
 #define IGB_LU_STOP_US	(10 * USEC_PER_MSEC)
 
+/* A change of settings takes no longer, but for one that waits for a link */
+#define IGB_LU_LOCK_STEP_US	USEC_PER_MSEC
+#define IGB_LU_LOCK_US		(2 * USEC_PER_SEC)
+
 static const char *igb_lu_doubt(struct igb_adapter *adapter)
 {
 	/* Others have registers elsewhere, and have not been tried */
@@ -76,15 +80,20 @@ static const char *igb_lu_doubt(struct igb_adapter *adapter)
  *
  * A reset that has begun is over when this returns, and there is no other.
  *
- * Context: process context, device_lock(&pdev->dev) held. Takes the RTNL.
+ * Context: process context, device_lock(&pdev->dev) held. Tries the RTNL, for a bounded
+ * time.
  * Return: NULL if they can, or why not, see &pci_driver.live_update_pf.
  */
 const char *igb_liveupdate_pf(struct pci_dev *pdev)
 {
 	struct igb_adapter *adapter = netdev_priv(pci_get_drvdata(pdev));
 	const char *why;
+	int locked;
 
-	rtnl_lock();
+	/* Whoever has it may wait for memory, in a page fault that waits for our caller */
+	if (read_poll_timeout(rtnl_trylock, locked, locked, IGB_LU_LOCK_STEP_US,
+			      IGB_LU_LOCK_US, false))
+		return "its interface is being set up; try again";
 	why = igb_lu_doubt(adapter);
 	rtnl_unlock();
 	return why;
