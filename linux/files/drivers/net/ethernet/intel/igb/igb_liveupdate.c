@@ -69,7 +69,7 @@ static const char *igb_lu_doubt(struct igb_adapter *adapter)
 		if (adapter->vf_data[vf].trusted)
 			return "the next kernel could not tell whom it trusts; set trust off";
 		if (adapter->vf_data[vf].tx_rate)
-			return "the next kernel could not tell whose rate is limited; set max_tx_rate 0";
+			return "the next kernel could not tell whose rate is limited; set that off";
 	}
 	return NULL;
 }
