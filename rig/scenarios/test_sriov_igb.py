@@ -156,8 +156,8 @@ def test_sriov_functions_receive(vm: Lab, owner: str) -> None:
         host.master(False)
     host.sender.start()
     time.sleep(1)
-    lost = host.settle()
-    assert lost[0] < 0 and lost[1] < 0
+    # A queue that was reset begins to count anew.
+    assert 0 not in host.settle()
 
 
 def test_sriov_functions_receive_while_igb_has_theirs(vm: Lab) -> None:
@@ -203,8 +203,8 @@ def test_control_igb_ends_them_when_it_is_not_told(vm: Lab) -> None:
     time.sleep(1)
     host.update("pci_liveupdate.break=0x20")
     host.tenant.take_back(*host.vfs[:2])
-    lost = host.settle()
-    assert lost[0] < 0 and lost[1] < 0
+    # A queue that was reset begins to count anew.
+    assert 0 not in host.settle()
 
 
 @pytest.mark.console("cannot be (preserved|handed over): driver igb of its Physical Function",
