@@ -51,12 +51,13 @@ def refused(machine: Machine, times: int) -> None:
     assert machine.topology.bdf[KEPT] in functions(machine)
 
 
+# On the release kernel: the debug kernel is half a minute in QEMU's _PRT, and gives up.
 @pytest.mark.console(console.REFUSED, SAID)
-def test_host_bridge_is_not_ejected(vm: Lab, tmp_path: Path, variant: str) -> None:
+def test_host_bridge_is_not_ejected(vm: Lab, tmp_path: Path) -> None:
     table = tmp_path / "ejectable.aml"
     table.write_bytes(ejectable(NAME))
     machine = vm(Topology(nic("nic0"), host("host1", ROOT, root_port("rp1", nic(KEPT)))),
-                 variant=variant, args=["-acpitable", f"file={table}"])
+                 args=["-acpitable", f"file={table}"])
     keeper = Keeper(machine)
     keeper.preserve()
     eject(machine)
