@@ -14,6 +14,7 @@ from rig.lab import Lab
 from rig.machine import NATIVE_HOTPLUG, Machine
 from rig.topologies import KEPT
 
+
 def press(machine: Machine, id: str) -> None:
     """Which is how QEMU asks for a device."""
     machine.qmp("device_del", id=id)
