@@ -46,6 +46,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
         h.write("boot/vmlinuz-next", bzimage())
         h.start()
         yield h
+        for vmm in Vmm.alive:
+            vmm.leave()
+        Vmm.alive.clear()
 
 
 @pytest.fixture
@@ -55,6 +58,8 @@ def so() -> ctypes.CDLL:
 
 class Vmm:
     """Takes part in a thread of its own. `does` gives the answer to an event; None is none."""
+
+    alive: list["Vmm"] = []     # they would come to the next scenario's daemon
 
     def __init__(self, so: ctypes.CDLL, name: str,
                  does: Callable[[int], int | None] = lambda kind: 0) -> None:
@@ -68,13 +73,14 @@ class Vmm:
         assert self.error == 0
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
+        Vmm.alive.append(self)
 
     def _run(self) -> None:
         event = ctypes.POINTER(Event)()
         while not self.ended:
             error = self.so.pcilu_events_take(self.events, ctypes.byref(event))
             if error == -errno.EAGAIN:
-                select.select([self.so.pcilu_events_fd(self.events)], [], [])
+                select.select([self.so.pcilu_events_fd(self.events)], [], [], 0.1)
                 continue
             if error:
                 self.error = error
@@ -91,6 +97,14 @@ class Vmm:
         """As the death of the program: its connection is closed. Only from what it does."""
         self.ended = True
         self.so.pcilu_events_close(self.events)
+        self.events = None
+
+    def leave(self) -> None:
+        """At the end of a scenario. Who still does something is left to itself."""
+        self.ended = True
+        self.thread.join(1)
+        if self.events and not self.thread.is_alive():
+            self.so.pcilu_events_close(self.events)
 
     def words(self) -> list[str]:
         return [WORDS[kind] for kind in self.seen]
