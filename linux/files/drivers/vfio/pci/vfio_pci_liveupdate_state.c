@@ -129,6 +129,22 @@ void vfio_pci_liveupdate_release_irqs(struct vfio_pci_core_device *vdev)
 }
 EXPORT_SYMBOL_GPL(vfio_pci_liveupdate_release_irqs);
 
+/*
+ * There is no way to only look at an eventfd: what it counted is taken and it is
+ * signalled again. Several signals become one if the kexec is called off, as they
+ * do for whoever reads late.
+ */
+static bool lu_signalled(struct eventfd_ctx *trigger)
+{
+	wait_queue_entry_t nobody = { .entry = LIST_HEAD_INIT(nobody.entry) };
+	u64 count;
+
+	if (eventfd_ctx_remove_wait_queue(trigger, &nobody, &count))
+		return false;
+	eventfd_signal(trigger);
+	return true;
+}
+
 static void lu_save_irqs(struct vfio_pci_core_device *vdev,
 			 struct vfio_pci_liveupdate_ser *ser,
 			 const struct vfio_pci_liveupdate_parts *parts)
@@ -145,7 +161,7 @@ static void lu_save_irqs(struct vfio_pci_core_device *vdev,
 		if (!ctx->trigger || vector >= parts->nr_vectors)
 			continue;
 		parts->armed[vector / 64] |= BIT_ULL(vector % 64);
-		if (eventfd_ctx_is_signalled(ctx->trigger))
+		if (lu_signalled(ctx->trigger))
 			parts->signalled[vector / 64] |= BIT_ULL(vector % 64);
 	}
 	if (vdev->lu_held == PCI_LIVEUPDATE_IRQS_OFF)
