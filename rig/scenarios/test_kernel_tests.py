@@ -59,6 +59,7 @@ def test_kunit_suites_pass(vm: Lab) -> None:
                    "intel_liveupdate_fuzz", "vtd_handed_over", "vtd_refuses", "vtd_fuzzed",
                    "pci_liveupdate_stop", "half reset", "with requests that hang",
                    "pci_cap_index", "cap_index_finds_what_a_walk_finds",
+                   "pci_fixup_index", "fixup_index_gives_what_a_comparison_finds",
                    "pci_liveupdate_abi", "lu_read_as",
                    "lu_bytes", "vfio_pci_liveupdate", "0x4c560001", "0x4c560002",
                    "second_is_small", "spans out of order", "random_is_survived"):
