@@ -12,11 +12,13 @@ from rig import console, witness
 from rig.agent import Agent
 from rig.keeper import attempt, attribute, state
 from rig.lab import Lab
+from rig.machine import Machine
 from rig.receiver import Receiver
 from rig.topology import Topology, edu, nic, registers, root_port
 
 MASTER = 0x4
 LIVENESS = 0x04
+BRIDGE_CONTROL, BUS_RESET = 0x3E, 0x40
 
 # Who has which; each device is alone on its bus, so that a reset of one is seen as its own.
 OWNERS = {"vm0": ["edu0", "edu1", "test0"], "vm1": ["edu2", "edu3", "test1"],
@@ -72,6 +74,37 @@ def test_eight_devices_of_three_processes(vm: Lab, variant: str) -> None:
     for id in OWNERS["vm2"]:
         assert trace.cleared_master(id, 2, shutdown=True)
         assert state(machine, id) == "none"
+
+
+def reset_span(machine: Machine, id: str) -> tuple[int, int]:
+    """Between which two of all config writes a device was reset: its port says so, and it is
+    written to again."""
+    port, device = (machine.topology.bdf[name].split(":", 1)[1]
+                    for name in (machine.topology.above(id)[0], id))
+    writes = list(enumerate(witness.read(machine).all_writes(2)))
+    began = next(n for n, w in writes if w.bdf == port and w.offset == BRIDGE_CONTROL
+                 and w.value & BUS_RESET)
+    return began, next(n for n, w in writes if n > began and w.bdf == device)
+
+
+@pytest.mark.console(console.STOPPED)
+def test_abandoned_devices_are_reset_at_the_same_time(vm: Lab, variant: str) -> None:
+    """Those of one session. Control: sessions that are closed one after the other."""
+    owners = {"vm0": ["edu0", "edu1", "edu2"], "vm1": ["edu3"], "vm2": ["edu4"]}
+    machine = vm(Topology(*(root_port(f"rp-{id}", edu(id))
+                            for ids in owners.values() for id in ids)), variant=variant)
+    for name, ids in owners.items():
+        Agent(machine, name).start().take(*ids).preserve(*ids)
+    machine.kexec()
+    heir = Agent(machine, "heir").start()
+    for name, ids in owners.items():
+        heir.do(f"retrieve-session s {name}", "close s")
+        assert {state(machine, id) for id in ids} == {"none"}
+
+    together = [reset_span(machine, id) for id in owners["vm0"]]
+    assert max(began for began, _ in together) < min(over for _, over in together)
+    (_, first_over), (second_began, _) = (reset_span(machine, id) for id in ("edu3", "edu4"))
+    assert first_over < second_began
 
 
 ROUNDS = 50 if FULL else 5

@@ -65,11 +65,15 @@
  *   only. (An open that fails half way, for lack of memory, stops the device.)
  *
  * quiesce
- *   Before memory of the session may be freed, stops and resets a device that
+ *   Before memory of the session may be freed, stops a device that
  *   nobody retrieved, whose memory was not retrieved, or whose user has not
  *   attached it to an IOAS or mapped anything there: nothing pins its memory. It
  *   does not matter whether the device could be retrieved. One that cannot be
  *   stopped keeps its session, and the memory in it.
+ *
+ * quiesced
+ *   Resets what was stopped, all of the session at the same time: that is what takes
+ *   long, and nothing that is still to be stopped meets a reset.
  *
  * finish
  *   The device is like any other from here on.
@@ -702,9 +706,18 @@ static int vfio_pci_lu_quiesce(struct liveupdate_file_op_args *args)
 		pci_warn(pdev, "is stopped: %s\n", reason);
 	/* Whatever it is that is there, and whether or not it can be retrieved */
 	err = pci_liveupdate_stop(ser->domain, ser->bdf);
-	if (!err && pdev)
-		lu_reset(pdev);
+	if (!err)
+		args->private_data = no_free_ptr(pdev);
 	return err;
+}
+
+static void vfio_pci_lu_quiesced(struct liveupdate_file_op_args *args)
+{
+	struct pci_dev *pdev __free(pci_dev_put) = args->private_data;
+
+	args->private_data = NULL;
+	if (pdev)
+		lu_reset(pdev);
 }
 
 static void vfio_pci_lu_finish(struct liveupdate_file_op_args *args)
@@ -731,6 +744,7 @@ static const struct liveupdate_file_ops vfio_pci_lu_ops = {
 	.may_retrieve	= vfio_pci_lu_may_retrieve,
 	.can_finish	= vfio_pci_lu_can_finish,
 	.quiesce	= vfio_pci_lu_quiesce,
+	.quiesced	= vfio_pci_lu_quiesced,
 	.finish		= vfio_pci_lu_finish,
 	.get_id		= vfio_pci_lu_get_id,
 	.owner		= THIS_MODULE,
