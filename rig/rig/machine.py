@@ -13,7 +13,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from . import initrd, paths, qemu
 from .frames import Sender
@@ -355,6 +355,23 @@ class Machine:
     def json(self, command: str, timeout: float | None = None) -> dict[str, Any]:
         """Run a guest program that must succeed, and return its JSON."""
         return self.sh(command, timeout).json()
+
+    def watched(self, command: str, begin: Callable[[], None], end: Callable[[], None]) -> Result:
+        """Run a command of the shell, with something done right before and after it, while the
+        guest waits and executes nothing but what it takes to wait."""
+        tty = f"/dev/{CHANNEL[self.arch]}"
+        self._send(f"pause() {{ echo '{{\"event\":\"pause\"}}' >{tty}; read -r _ <{tty}; }}; "
+                   f"pause; {command}; rc=$?; pause; exit $rc")
+        for step in (begin, end):
+            event = self._event(self.timeout)
+            if event.get("event") != "pause":
+                raise MachineError(f"{command!r} ended in {self._readable(event)}")
+            step()
+            self._send("")
+        event = self._event(self.timeout)
+        if event.get("event") != "done":
+            raise MachineError(f"{command!r} ended in {event}")
+        return Result(event["rc"], base64.b64decode(event["out"]).decode(errors="replace"))
 
     # -- kexec -----------------------------------------------------------------------------------
 
