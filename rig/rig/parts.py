@@ -67,6 +67,8 @@ def account(executed: Iterable[int], functions: dict[int, list[str]], root: str)
     inside = False
     before = 0
     for at in executed:
+        if at == before:    # repeated by a prefix, or begun again after an interruption
+            continue
         if not before < at <= before + LONGEST:
             names = functions.get(at)
             if names:
