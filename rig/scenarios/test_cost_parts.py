@@ -82,7 +82,7 @@ def test_parts_of_an_endpoint_cost_less_than_with_the_stock_kernel(vm: Lab) -> N
            for name, value in ours.costs().items()}, ours.account.parts, stocks.account.parts)
     assert missed(ours.costs(), stocks.costs()) == set()
     # Less for the same: files, but for those of our own, and messages.
-    assert ours.account.calls["kernfs_new_node"] >= stocks.account.calls["kernfs_new_node"] > 40
+    assert ours.account.calls["kernfs_new_node"] >= stocks.account.calls["kernfs_new_node"] > 30
     assert ours.said == stocks.said != []
     assert ours.account.calls["vprintk_emit"] == stocks.account.calls["vprintk_emit"] > 0
     # Controls: the stock kernel misses each, and where nothing is added no file is.
@@ -107,7 +107,7 @@ def test_messages_of_any_length_are_whole(vm: Lab) -> None:
     machine = start(vm, "release")
     lengths = [1, 100, *range(120, 136), 500, 900]
     machine.sh("echo on >/proc/sys/kernel/printk_devkmsg; dmesg -c >/dev/null; " + "; ".join(
-        f"printf '%0{n}d' 7 >/dev/kmsg" for n in lengths))
+        f"printf '%0{n}d\\n' 7 >/dev/kmsg" for n in lengths))
     said = [STAMP.sub("", line) for line in machine.sh("dmesg").out.splitlines()]
     assert said == [f"{7:0{n}d}" for n in lengths]
 
