@@ -548,7 +548,7 @@ def test_vtd_switches_without_a_gap(vm: Lab, case: tuple[str]) -> None:
 @pytest.mark.console(console.DMA_FAULT)
 def test_control_vtd_sees_a_switch_with_a_gap(vm: Lab) -> None:
     """With the entry gone for 300 ms on purpose."""
-    unit = switches(vm, "legacy", 1, 2000.0, "pci_liveupdate.break=0x4000000000000000")
+    unit = switches(vm, "legacy", 1, 400.0, "pci_liveupdate.break=0x4000000000000000")
     assert unit.faults and no_entry(vm, unit)
 
 
