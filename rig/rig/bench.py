@@ -18,8 +18,8 @@ from .machine import Machine
 from .topology import Topology
 
 FOLDER = paths.BUILD / "bench"
-STEPS = ("preserve", "unpreserve", "bind", "retrieve", "attach", "finish")
-GROWS = ("preserve", "unpreserve", "retrieve", "finish")    # with each function, and no faster
+STEPS = ("preserve", "unpreserve", "freeze", "bind", "retrieve", "attach", "arm", "finish")
+GROWS = tuple(step for step in STEPS if step not in ("bind", "attach", "arm"))  # no faster than n
 RECORD_MAX = 256        # bytes
 LINEAR_MAX = 1.5
 SERVERS = 32            # functions as servers have them: with an INTx pin and capabilities
@@ -153,10 +153,12 @@ def phases(kinds: dict[str, Outcome], n: int) -> list[list[Any]]:
 
     outcomes = list(kinds.values())
     return [row(f"{n} functions: system call to jump", [o.outgoing for o in outcomes]),
+            row("    a freeze, and a thaw", [o.steps.get("freeze") for o in outcomes]),
             row("  entry to init", [o.boot for o in outcomes]),
+            row("    to the first look at PCI", [o.first_look for o in outcomes]),
             row("    of it enumeration", [o.enumeration for o in outcomes]),
             *(row(f"  {step}", [o.steps.get(step) for o in outcomes])
-              for step in ("bind", "retrieve", "attach", "finish"))]
+              for step in ("bind", "retrieve", "attach", "arm", "finish"))]
 
 
 def show(report: dict[str, Any], m: Measured) -> None:
@@ -171,7 +173,7 @@ def show(report: dict[str, Any], m: Measured) -> None:
                        [row for n, kinds in m.runs.items() for row in phases(kinds, n)]
                        + phases(m.mixed, cost.MIXED)))
     print("The jump itself and the unpacking of the kernel are not counted. What waits for a\n"
-          "device on the way out is.")
+          "device on the way out is. A freeze is counted when it is called off at the last device.")
     print("\n" + table(["thousands of instructions", *(LABEL[k] for k in m.servers)],
                        [["a root port", *(m.port(k) // 1000 for k in m.servers)],
                         ["an endpoint", *(m.endpoint(k) // 1000 for k in m.servers)]]))

@@ -41,7 +41,8 @@ EVENT = re.compile(r" (\d+)\.(\d+): (\w+): (?:.*func=(\w+)\+)?")
 # Registers of a bridge that decide what reaches the devices below, beside the bus numbers and
 # Bridge Control that `fabric` knows (PCIe r6.0, sec 7.5.1.3 and 7.5.3): offset, length. Any write
 # to these is one too many; in PCI Express registers, one that changes the bits.
-HEADER = ((0x10, 8), (0x1C, 2), (0x20, 20), (0x38, 4))
+BAR0 = 0x10
+HEADER = ((BAR0, 8), (0x1C, 2), (0x20, 20), (0x38, 4))
 EXPRESS = ((0x08, 0xFFF0), (0x10, 0x00FB), (0x28, 0xFFFF))
 
 
@@ -143,6 +144,7 @@ class Outcome:
 
     outgoing: int = 0       # instructions from the system call to the end of device_shutdown()
     boot: int = 0           # and from the next kernel's entry to its user space
+    first_look: int = 0     # of these, before anything is done to a PCI device
     enumeration: int = 0
     sleeps: int = 0         # how often the enumeration left the CPU idle
     initcalls: dict[str, int] = field(default_factory=dict)
@@ -208,6 +210,8 @@ def count_instructions(machine: Machine, outcome: Outcome) -> None:
                 outcome.initcalls[name] = (now - away - began[name]) * 1000
             enumerating = event[3] == "initcall_start" and name in ENUMERATION
             began[name] = now - away
+            if enumerating and not outcome.first_look:
+                outcome.first_look = began[name] * 1000
     assert outcome.boot, "the trace does not tell when the kernel ran init"
     outcome.enumeration = sum(outcome.initcalls.values())
 
@@ -222,6 +226,21 @@ def count_outgoing(machine: Machine, outcome: Outcome) -> None:
                     for what in ("kexec_try: exec", "kexec_core: Starting new kernel"))
     assert len(began) == len(ended) == 1, f"{began} and {ended}"
     outcome.outgoing = (int("".join(ended[0])) - int("".join(began[0]))) * 1000
+
+
+def freeze(machine: Machine, n: int) -> int:
+    """Instructions of a kexec that is refused at the last of n functions, and of the thaw.
+
+    That one's first BAR is not what is written down of it. It is put right again.
+    """
+    bdf = machine.sh(f"cd /sys/bus/pci/drivers/vfio-pci; ls -d 0000:* | sed -n {n}p").out.strip()
+    right = config.read(machine, bdf).get(BAR0, 4)
+    assert machine.load().rc == 0
+    config.write(machine, bdf, BAR0, (right ^ 1 << 24).to_bytes(4, "little"))
+    refused = machine.run("kexec_try exec").json()
+    config.write(machine, bdf, BAR0, right.to_bytes(4, "little"))
+    assert refused["errno"] == "EIO", refused
+    return int(refused["ns"])
 
 
 def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int,
@@ -240,6 +259,7 @@ def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int
     machine.sh(bind)    # in all kinds: the way out wakes what sleeps under vfio-pci
     if kind == "preserved":
         outcome.steps.update(machine.json(f"lu_bulk preserve {n}"))
+        outcome.steps["freeze"] = freeze(machine, n)
     machine.sh("dmesg -n 6")    # both marks of the way out
     machine.kexec(extra=extra)
     count_outgoing(machine, outcome)

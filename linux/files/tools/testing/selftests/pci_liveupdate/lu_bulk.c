@@ -5,7 +5,7 @@
  *	lu_bulk preserve N	before the kexec: opens N functions that vfio-pci
  *				has bound, preserves and unpreserves them, and
  *				preserves them again; stays in the background
- *	lu_bulk resume N	after it: retrieves, attaches and finishes them
+ *	lu_bulk resume N	after it: retrieves, attaches, arms and finishes them
  *	lu_bulk bind COMMAND	runs what binds them
  *	lu_bulk pages N		before it: preserves N pages of memory, none of
  *				which is next to another; stays in the background
@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -95,6 +96,34 @@ static void attach(int cdev)
 		die("bind", -errno);
 	if (ioctl(cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &to))
 		die("attach", -errno);
+}
+
+/* The first vector of the best kind of interrupt that a function has; false if it has none */
+static int arm(int cdev)
+{
+	static const unsigned int kinds[] = {
+		VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_INTX_IRQ_INDEX,
+	};
+	char buffer[sizeof(struct vfio_irq_set) + sizeof(__s32)];
+	struct vfio_irq_set *set = (struct vfio_irq_set *)buffer;
+	__s32 event;
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+		struct vfio_irq_info info = { .argsz = sizeof(info), .index = kinds[i] };
+
+		if (ioctl(cdev, VFIO_DEVICE_GET_IRQ_INFO, &info) || !info.count)
+			continue;
+		event = checked("eventfd", eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+		*set = (struct vfio_irq_set) {
+			.argsz = sizeof(buffer), .index = kinds[i], .count = 1,
+			.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+		};
+		memcpy(set->data, &event, sizeof(event));
+		if (ioctl(cdev, VFIO_DEVICE_SET_IRQS, set))
+			die("arm", -errno);
+		return 1;
+	}
+	return 0;
 }
 
 static int memory(size_t size)
@@ -176,8 +205,8 @@ static int before_kexec(int n, int *cdev)
 
 static int after_kexec(int n, int *cdev)
 {
-	__u64 begin, retrieved, attached, finished;
-	int session, memfd;
+	__u64 begin, retrieved, attached, armed, finished;
+	int session, memfd, interrupts = 0;
 
 	session = checked("session", luo_session_retrieve(SESSION));
 	memfd = checked("retrieve memory", luo_session_retrieve_fd(session, MEMORY_TOKEN));
@@ -190,11 +219,15 @@ static int after_kexec(int n, int *cdev)
 	for (int i = 0; i < n; i++)
 		attach(cdev[i]);
 	attached = now();
+	for (int i = 0; i < n; i++)
+		interrupts += arm(cdev[i]);
+	armed = now();
 	checked("finish", luo_session_finish(session));
 	finished = now();
 
-	printf("{\"n\":%d,\"retrieve\":%llu,\"attach\":%llu,\"finish\":%llu}\n", n,
-	       retrieved - begin, attached - retrieved, finished - attached);
+	printf("{\"n\":%d,\"retrieve\":%llu,\"attach\":%llu,\"arm\":%llu,\"armed\":%d,"
+	       "\"finish\":%llu}\n", n, retrieved - begin, attached - retrieved,
+	       armed - attached, interrupts, finished - armed);
 	return 0;
 }
 
