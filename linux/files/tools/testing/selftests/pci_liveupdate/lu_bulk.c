@@ -41,6 +41,7 @@
 #define MEMORY_TOKEN	0xffff
 #define MEMORY_SIZE	4096
 #define PAGE		4096UL
+#define TRIES		4
 #define DRIVER		"/sys/bus/pci/drivers/vfio-pci"
 
 static void die(const char *what, int err)
@@ -174,7 +175,7 @@ static void preserve_all(int session, const int *cdev, int n)
 static int before_kexec(int n, int *cdev)
 {
 	struct dirent **functions;
-	__u64 begin, preserved, unpreserved;
+	__u64 begin, preserved, unpreserved, least[2];
 	int found, session, memfd = memory(MEMORY_SIZE);
 
 	found = scandir(DRIVER, &functions, is_function, alphasort);
@@ -188,18 +189,25 @@ static int before_kexec(int n, int *cdev)
 		attach(cdev[i]);
 	}
 
-	session = checked("session", luo_session_create(SESSION));
-	begin = now();
-	preserve_all(session, cdev, n);
-	preserved = now();
-	close(session);
-	unpreserved = now();
+	/* The least of each: what else the kernel has to do comes in between, or does not */
+	for (int try = 0; try < TRIES; try++) {
+		session = checked("session", luo_session_create(SESSION));
+		begin = now();
+		preserve_all(session, cdev, n);
+		preserved = now();
+		close(session);
+		unpreserved = now();
+		if (!try || preserved - begin < least[0])
+			least[0] = preserved - begin;
+		if (!try || unpreserved - preserved < least[1])
+			least[1] = unpreserved - preserved;
+	}
 
 	session = checked("session", luo_session_create(SESSION));
 	preserve_all(session, cdev, n);
 	checked("preserve memory", luo_session_preserve_fd(session, memfd, MEMORY_TOKEN));
 	printf("{\"n\":%d,\"preserve\":%llu,\"unpreserve\":%llu}\n", n,
-	       preserved - begin, unpreserved - preserved);
+	       least[0], least[1]);
 	return stay();
 }
 
