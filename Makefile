@@ -27,7 +27,7 @@ help:
 	@echo 'make deb              packages of the tools and the library, in build/deb'
 	@echo 'make deb-kernel [CONFIG=file]  kernel packages from your configuration plus the feature'
 	@echo 'make fuzz [SECONDS=300]  the daemon, the policy and the image reader under libFuzzer'
-	@echo 'make clean            removes build/ (downloads and compiler cache stay)'
+	@echo 'make clean            removes build/ (downloads, compiler cache and kept kernels stay)'
 	@echo 'QEMU=host|new: this machine'\''s QEMU, or Debian 13'\''s backport, for all machines'
 	@echo 'LINUX_SRC=dir-or-tarball: this kernel source; REFRESH=1: look for a newer Debian one'
 
