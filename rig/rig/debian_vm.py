@@ -135,6 +135,10 @@ class DebianMachine(Machine):
                 raise MachineError(f"{command} failed: {self.sh('cat /var/lib/update').out}")
             event = self._event(self.timeout)
         self._booted(event, self.boot + 1)
+        # The agent comes up without them, too.
+        if self.unit("systemd-modules-load")[1] != "success":
+            raise MachineError(self.sh("systemctl --no-pager -l status systemd-modules-load; "
+                                       "journalctl -b -o short-monotonic | tail -n 200").out)
         return self.sh("cat /var/lib/update").out
 
 

@@ -17,6 +17,7 @@ from rig.parts import Account
 from rig.topology import Device, Topology, root_port
 
 ROOT = "pci_rescan_bus"
+TRIES = 5
 RESCAN = "echo 1 >/sys/bus/pci/rescan"
 STAMP = re.compile(r"^(<\d+>)?\[[ \d.]+\] ")
 
@@ -57,17 +58,20 @@ def start(vm: Lab, variant: str) -> Machine:
 def measure(machine: Machine) -> Endpoint:
     functions = parts.symbols(machine)
 
-    def rescan() -> Account:
-        return parts.account(parts.executed(machine, RESCAN), functions, ROOT)
+    def rescan(before: str = "true") -> Account:
+        """One that nobody else ran beside: what others execute would count."""
+        for _ in range(TRIES):
+            machine.sh(before)
+            found = parts.account(parts.executed(machine, RESCAN), functions, ROOT)
+            assert found.calls[ROOT] == 1
+            if not found.calls["__switch_to_asm"]:
+                return found
+        raise AssertionError("somebody else ran beside each of them")
 
     machine.sh(RESCAN)      # whatever is done only once
     nothing = rescan()
-    machine.sh(f"echo 1 >/sys/bus/pci/devices/{machine.topology.bdf['second']}/remove; "
-               "dmesg -c >/dev/null")
-    added = rescan()
-    # The whole is in it, and nothing of any other process
-    for each in (nothing, added):
-        assert each.calls[ROOT] == 1 and each.calls["__switch_to_asm"] == 0
+    added = rescan(f"echo 1 >/sys/bus/pci/devices/{machine.topology.bdf['second']}/remove; "
+                   "dmesg -c >/dev/null")
     said = [STAMP.sub("", line) for line in machine.sh("dmesg").out.splitlines()]
     return Endpoint(added - nothing, nothing, said)
 
