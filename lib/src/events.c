@@ -110,8 +110,7 @@ static int start(struct pcilu_events *ev)
 	ev->poll = epoll_create1(EPOLL_CLOEXEC);
 	if (ev->poll < 0)
 		return -errno;
-	ev->timer =
-		timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	ev->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (ev->timer < 0)
 		return -errno;
 	err = watch(ev, ev->timer);

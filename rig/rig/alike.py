@@ -41,8 +41,8 @@ def look(machine: Machine) -> dict[str, str]:
     for bdf, event in zip(bdfs, events):
         found[f"{bdf} event"] = " ".join(word for word in event
                                          if not word.startswith("SEQNUM="))
-    for name in ("iomem", "ioports"):
-        found[name] = machine.sh(f"grep -v Kernel /proc/{name}").out
+    for name in ("iomem", "ioports"):   # but for where the kernel and its initrd are in memory
+        found[name] = machine.sh(f"grep -v -e Kernel -e '^ .*: reserved' /proc/{name}").out
     found["interrupts"] = machine.sh("sed -n 's/^ *\\([0-9]*:\\).*[0-9] *\\([A-Z].*\\)/\\1 \\2/p' "
                                      "/proc/interrupts").out
     return found

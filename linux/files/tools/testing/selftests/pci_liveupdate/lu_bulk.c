@@ -233,8 +233,8 @@ static int after_kexec(int n, int *cdev)
 	checked("finish", luo_session_finish(session));
 	finished = now();
 
-	printf("{\"n\":%d,\"retrieve\":%llu,\"attach\":%llu,\"arm\":%llu,\"armed\":%d,"
-	       "\"finish\":%llu}\n", n, retrieved - begin, attached - retrieved,
+	printf("{\"n\":%d,\"retrieve\":%llu,\"attach\":%llu,\"arm\":%llu,\"armed\":%d,\"finish\":%llu}\n",
+	       n, retrieved - begin, attached - retrieved,
 	       armed - attached, interrupts, finished - armed);
 	return 0;
 }
