@@ -20,9 +20,6 @@ from rig.keeper import state
 from rig.lab import Lab
 from rig.machine import Result
 
-# Its kernel died in the emulated host before it was saved, of a page fault in its entry code.
-UNSHOWN = pytest.mark.skip(reason="has not been seen to pass yet")
-
 KILLED = 128 + 9
 LATE = 10.0     # seconds that a busy machine may be late with a line of the guest
 
@@ -257,9 +254,8 @@ def test_guest_whose_vmm_is_killed_before_the_jump_and_after_it(vm: Lab) -> None
     assert lost.rc and "VFIO_DEVICE_BIND_IOMMUFD: Invalid argument" in lost.out
 
 
-@UNSHOWN
 def test_busy_guest_lives_through_three_live_updates(vm: Lab) -> None:
-    host = host_of(vm, topology.plain())
+    host: GuestHost = vm(topology.plain(), kind=GuestHost, needs="busy-guest")
     guest = receiving(host, words="busy")
     for _ in range(3):
         before = guest.printed()[-1]
