@@ -46,8 +46,9 @@ def test_devices_are_those_of_the_stock_kernel(vm: Lab, case: tuple[str]) -> Non
 
 
 @pytest.mark.skipif(not FULL, reason="a kernel of its own: make test-full")
-def test_arm64_devices_are_those_of_the_stock_kernel(vm: Lab) -> None:
-    ours, stocks = (alike.look(vm(topologies.named("switched"), arch="arm64", variant=variant))
+@pytest.mark.parametrize("name", topologies.NAMED)
+def test_arm64_devices_are_those_of_the_stock_kernel(vm: Lab, name: str) -> None:
+    ours, stocks = (alike.look(vm(topologies.named(name), arch="arm64", variant=variant))
                     for variant in ("release", "stock"))
     assert unexpected(ours, stocks) == {}
 
