@@ -89,6 +89,14 @@ def nvme(id: str, addr: str | None = None, **props: str) -> Device:
                   addr=addr, needs=["-device", f"nvme-subsys,id=subsys-{id}"])
 
 
+def sleeper(id: str) -> Device:
+    """A device that sleeps if vfio-pci has it and nobody uses it.
+
+    On the way out it is woken, which takes 20 ms: time for others to do something meanwhile.
+    """
+    return Device("nvme", id, {"serial": id})
+
+
 class Topology:
     """Everything on the root bus."""
 

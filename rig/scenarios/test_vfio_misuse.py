@@ -11,7 +11,7 @@ from rig import console, witness
 from rig.agent import Agent
 from rig.keeper import attribute, state
 from rig.lab import Lab
-from rig.topology import Topology, edu, registers, root_port
+from rig.topology import Topology, edu, registers, root_port, sleeper
 
 MASTER = 0x4
 LIVENESS = 0x04
@@ -173,7 +173,12 @@ def test_preserving_and_freezing_while_it_is_reset(vm: Lab, variant: str) -> Non
 
 def test_frozen_file_refuses_what_would_change_the_device(vm: Lab, variant: str) -> None:
     """A thread that does not stop asking: in the memory that is handed over are its results."""
-    machine = vm(tree(), variant=variant, smp=2)
+    ids = [f"asleep{n}" for n in range(4)]
+    machine = vm(Topology(root_port("rp0", edu("edu0", dma_mask="0xffffffffffffffff")),
+                          *(root_port(f"rp{n}", sleeper(id)) for n, id in enumerate(ids, 1))),
+                 variant=variant, smp=2)
+    for id in ids:      # without them two rounds of the thread were all, or not even one
+        machine.json(f"pci_cfg bind {machine.topology.bdf[id]}")
     agent = Agent(machine).start().take("edu0")
     agent.write("edu0", LIVENESS, 0x1234)
     agent.preserve("edu0")

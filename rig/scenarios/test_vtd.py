@@ -18,7 +18,7 @@ from rig.keeper import attribute
 from rig.lab import Lab
 from rig.machine import LIVE_UPDATE, Machine
 from rig.nic import PAGE, Nic
-from rig.topology import Device, Topology, edu, nic, root_port
+from rig.topology import Device, Topology, edu, nic, root_port, sleeper
 
 ON = "intel_iommu=on iommu.passthrough=0"
 MASTER, MEMORY = 0x4, 0x2
@@ -431,8 +431,9 @@ def test_control_vtd_looks_at_what_is_frozen_and_attached(vm: Lab) -> None:
 @pytest.mark.matrix([("legacy",), ("scalable",), ("first-stage",)], 1)
 def test_vtd_threads_map_and_unmap_all_the_while(vm: Lab, case: tuple[str]) -> None:
     """From preserve to the jump, and into the next kernel with what there was then."""
-    host = Host(vm, mode=case[0], smp=2)
+    host = Host(vm, mode=case[0], smp=2, beside=sleeper("asleep"))
     machine, agent = host.machine, host.agent
+    machine.json(f"pci_cfg bind {machine.topology.bdf['asleep']}")
     agent.do("memory other 600")
     host.pages |= agent.pages("other")
     agent.do(f"hammer-maps edu0 other {IOVA['other']:#x} edu0-ram 0x4000")
