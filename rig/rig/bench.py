@@ -22,6 +22,7 @@ STEPS = ("preserve", "unpreserve", "freeze", "bind", "retrieve", "attach", "arm"
 GROWS = tuple(step for step in STEPS if step not in ("bind", "attach", "arm"))  # no faster than n
 RECORD_MAX = 256        # bytes
 LINEAR_MAX = 1.5
+CPUS = 1                # that a clock of instructions allows
 SERVERS = 32            # functions as servers have them: with an INTx pin and capabilities
 PAGES = 16384           # handed over, none next to another
 
@@ -71,6 +72,7 @@ def access_targets(ours: Outcome, stock: Outcome) -> list[tuple[str, float, floa
                       (not alone and READS_MAX.get(name)) or stock.accesses[name].mean("reads"),
                       mine.mean("reads")))
     found.append(("times that the enumeration left the CPU idle", 0, ours.sleeps))
+    found.append(("works of the freeze, one a CPU", CPUS, ours.works))
     if ours.guard is not None:
         found.append(("writes dropped by the guard", 0, ours.guard))
     return found
@@ -153,7 +155,10 @@ def phases(kinds: dict[str, Outcome], n: int) -> list[list[Any]]:
 
     outcomes = list(kinds.values())
     return [row(f"{n} functions: system call to jump", [o.outgoing for o in outcomes]),
-            row("    a freeze, and a thaw", [o.steps.get("freeze") for o in outcomes]),
+            row("    freeze, sessions and all",
+                [o.outgoing - o.shutdown for o in outcomes]),
+            row("    a freeze called off, and the thaw", [o.steps.get("freeze") for o in outcomes]),
+            row("    notifiers, device shutdown", [o.shutdown for o in outcomes]),
             row("  entry to init", [o.boot for o in outcomes]),
             row("    to the first look at PCI", [o.first_look for o in outcomes]),
             row("    of it enumeration", [o.enumeration for o in outcomes]),
@@ -173,7 +178,9 @@ def show(report: dict[str, Any], m: Measured) -> None:
                        [row for n, kinds in m.runs.items() for row in phases(kinds, n)]
                        + phases(m.mixed, cost.MIXED)))
     print("The jump itself and the unpacking of the kernel are not counted. What waits for a\n"
-          "device on the way out is. A freeze is counted when it is called off at the last device.")
+          "device on the way out is. A freeze gave others to do, at most:",
+          max(kinds["preserved"].works for kinds in [*m.runs.values(), m.mixed]),
+          "(works and CPUs asked).")
     print("\n" + table(["thousands of instructions", *(LABEL[k] for k in m.servers)],
                        [["a root port", *(m.port(k) // 1000 for k in m.servers)],
                         ["an endpoint", *(m.endpoint(k) // 1000 for k in m.servers)]]))

@@ -26,10 +26,16 @@ from .topology import Device, Topology, downstream, nic, root_port, switch
 KINDS = ("preserved", "unused", "stock")
 LABEL = {"preserved": "all preserved", "unused": "none preserved", "stock": "stock kernel"}
 CLOCK = ["-icount", "shift=0,sleep=off"]
-TRACING = ("loglevel=3 noapictimer tsc_early_khz=1000000 trace_clock=local "
-           "trace_buf_size=16M trace_event="
-           "initcall:initcall_start,initcall:initcall_finish,sched:sched_switch,"
-           "sched:sched_process_exec")
+QUIET = "loglevel=3 noapictimer tsc_early_khz=1000000"
+EVENTS = ("trace_clock=local trace_buf_size=16M trace_event="
+          "initcall:initcall_start,initcall:initcall_finish,sched:sched_switch,"
+          "sched:sched_process_exec")
+TRACING = f"{QUIET} {EVENTS}"
+# What the kernel that is left traces from here on goes to the console: nobody can read it later.
+TOLD = "tp_printk tp_printk_stop_on_boot"
+TELL = "/proc/sys/kernel/tracepoint_printk"
+OUT = "notifier:notifier_run workqueue:workqueue_queue_work"
+OURS = "pci_liveupdate:pci_liveupdate_drain"
 IDS = {"pvpanic-pci": "1b36 0011", "e1000e": "8086 10d3", "nvme": "1b36 0010"}
 
 # Initcalls that read what was handed over, enumerate, assign and fix up. ACPI's contains the scan
@@ -143,6 +149,7 @@ class Outcome:
     """One machine: what its live update cost."""
 
     outgoing: int = 0       # instructions from the system call to the end of device_shutdown()
+    shutdown: int = 0       # of these, after the freeze: reboot notifiers and device_shutdown()
     boot: int = 0           # and from the next kernel's entry to its user space
     first_look: int = 0     # of these, before anything is done to a PCI device
     enumeration: int = 0
@@ -150,6 +157,7 @@ class Outcome:
     initcalls: dict[str, int] = field(default_factory=dict)
     accesses: dict[str, Accesses] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
+    works: int = 0          # that the freeze gave others to do
     guard: int | None = None    # writes that it dropped, None without one
 
     def json(self) -> dict[str, Any]:
@@ -216,17 +224,30 @@ def count_instructions(machine: Machine, outcome: Outcome) -> None:
     outcome.enumeration = sum(outcome.initcalls.values())
 
 
+def works(console: str) -> int:
+    """What a freeze gives others to do: works, but for what the rig types, and CPUs of a drain."""
+    return len(re.findall(r"workqueue_queue_work: (?!.*flush_to_ldisc)", console)) + \
+        sum(map(int, re.findall(r"pci_liveupdate_drain: cpus=(\d+)", console)))
+
+
 def count_outgoing(machine: Machine, outcome: Outcome) -> None:
     """From kexec_try's mark to the kernel's last word before it jumps, waits included.
 
     The jump and the unpacking of the next kernel are not in it: they are the same for any kernel.
+    Once all is frozen, notifiers are run, and devices are shut down. Each line that tells so
+    takes 6,000 instructions itself.
     """
     log = (machine.folder / "console.log").read_text(errors="replace")
-    began, ended = (re.findall(rf"\[ *(\d+)\.(\d+)\] {what}", log)
-                    for what in ("kexec_try: exec", "kexec_core: Starting new kernel"))
     # One that was refused may have been told before.
-    assert began and len(ended) == 1, f"{began} and {ended}"
-    outcome.outgoing = (int("".join(ended[0])) - int("".join(began[-1]))) * 1000
+    way = log[log.rindex("kexec_try: exec"):log.index("kexec_core: Starting new kernel")]
+    outcome.works = works(way.partition("notifier_run: ")[0])
+    began, frozen, ended = (
+        [int("".join(found)) for found in re.findall(rf"\[ *(\d+)\.(\d+)\] {what}", log)]
+        for what in ("kexec_try: exec", "notifier_run: ", "kexec_core: Starting new kernel"))
+    assert began and frozen and len(ended) == 1, f"{began}, {frozen}, {ended}"
+    assert began[-1] < frozen[0] < ended[0]
+    outcome.outgoing = (ended[0] - began[-1]) * 1000
+    outcome.shutdown = (ended[0] - frozen[0]) * 1000
 
 
 def freeze(machine: Machine, n: int) -> int:
@@ -252,7 +273,7 @@ def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int
     """
     outcome = Outcome()
     machine = start(topology, variant="stock" if kind == "stock" else "release", accel="tcg",
-                    cmdline=f"{LIVE_UPDATE} {TRACING}", args=CLOCK, timeout=3600,
+                    cmdline=f"{LIVE_UPDATE} {QUIET}", first=TOLD, args=CLOCK, timeout=3600,
                     memory="2G" if n <= 256 else "3G")
     drivers = {dev.driver for dev in topology.walk()} & set(IDS)
     bind = ";".join(f"echo {IDS[driver]} >/sys/bus/pci/drivers/vfio-pci/new_id"
@@ -261,8 +282,10 @@ def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int
     if kind == "preserved":
         outcome.steps.update(machine.json(f"lu_bulk preserve {n}"))
         outcome.steps["freeze"] = freeze(machine, n)
-    machine.sh("dmesg -n 6")    # both marks of the way out
-    machine.kexec(extra=extra)
+    # The marks of the way out
+    events = OUT if kind == "stock" else f"{OUT} {OURS}"
+    machine.sh(f"echo 1 >{TELL}; echo '{events}' >/sys/kernel/tracing/set_event; dmesg -n 6")
+    machine.kexec(extra=f"{EVENTS} {extra}")
     count_outgoing(machine, outcome)
     count_instructions(machine, outcome)
     count_accesses(machine, outcome)

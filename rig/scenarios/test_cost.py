@@ -21,6 +21,9 @@ from rig.topology import Topology, root_port
 # Enough ports for what is asked of one of them only to weigh little on the mean.
 FEW = 64
 
+# What the way out tells.
+TOLD = pytest.mark.console("(notifier_run|workqueue_queue_work|pci_liveupdate_drain): ")
+
 # The incoming kernel probes BARs and windows as if nothing were preserved, with no guard in the
 # way, and reads every register one more time.
 CARELESS = "pci_liveupdate.break=0x380 pci=earlydump"
@@ -31,6 +34,7 @@ def missed(ours: Outcome, stock: Outcome) -> set[str]:
     return {what for what, target, value in bench.access_targets(ours, stock) if value > target}
 
 
+@TOLD
 def test_small_bench_meets_its_targets(vm: Lab) -> None:
     few = {kind: cost.measure(vm, cost.many(FEW), kind, FEW) for kind in ("preserved", "stock")}
     assert few["stock"].accesses["pvpanic-pci"].mean("writes") > 0
@@ -40,6 +44,9 @@ def test_small_bench_meets_its_targets(vm: Lab) -> None:
     assorted = {kind: cost.measure(vm, cost.mixed(), kind, cost.MIXED)
                 for kind in ("preserved", "stock")}
     assert missed(assorted["preserved"], assorted["stock"]) == set()
+    # Three of them may have sent a message: the CPU was asked once.
+    assert [assorted[kind].works for kind in assorted] == [1, 0]
+    assert all(0 < o.shutdown < o.outgoing for o in assorted.values())
     ours, stocks = (assorted[kind].accesses["e1000e" + cost.BESIDE] for kind in assorted)
     assert ours.mean("writes") == stocks.mean("writes") > 0
     assert cost.handed_over()["pci record"] <= bench.RECORD_MAX
@@ -53,6 +60,7 @@ def test_memory_in_pieces_costs_each_the_same_with_its_control(vm: Lab) -> None:
     assert cost.measure_pages(vm, "stock", pieces) - one > bench.PAGES_MAX
 
 
+@TOLD
 def test_control_small_bench_misses_its_targets_when_nothing_is_adopted(vm: Lab) -> None:
     stock = cost.measure(vm, cost.many(FEW), "stock", FEW)
     careless = cost.measure(vm, cost.many(FEW), "preserved", FEW, extra=CARELESS)
@@ -102,12 +110,23 @@ def test_virtual_functions_are_not_asked_what_is_known_with_its_control(vm: Lab)
     assert min(trace.reads(vf, 2) for vf in vfs) > bench.VF_READS_MAX
 
 
+@TOLD
 @pytest.mark.skipif(not FULL, reason="three machines with 512 functions: make test-full")
 def test_enumeration_of_512_functions_with_its_control(vm: Lab) -> None:
     stock = cost.measure(vm, cost.many(512), "stock", 512)
     ours = cost.measure(vm, cost.many(512), "preserved", 512)
     careless = cost.measure(vm, cost.many(512), "preserved", 512, extra=CARELESS)
     assert ours.enumeration <= stock.enumeration < careless.enumeration
+
+
+def test_control_freeze_that_asks_a_cpu_for_each_device_is_seen() -> None:
+    drains = "[ 1.2] pci_liveupdate_drain: cpus=1\n"
+    typed = "[ 1.2] workqueue_queue_work: work struct=(0) function=flush_to_ldisc workqueue=t\n"
+    queued = "[ 1.2] workqueue_queue_work: work struct=(0) function=settle workqueue=events\n"
+    assert (cost.works(typed), cost.works(drains), cost.works(drains + queued)) == (0, 1, 2)
+    works = "works of the freeze, one a CPU"
+    assert missed(Outcome(works=1), Outcome()) == set()
+    assert missed(Outcome(works=2), Outcome()) == {works}
 
 
 def test_control_larger_record_is_seen(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 /*
  * Many devices in one live update, to see what one of them costs.
  *
- *	lu_bulk preserve N	before the kexec: opens N functions that vfio-pci
- *				has bound, preserves and unpreserves them, and
- *				preserves them again; stays in the background
+ *	lu_bulk preserve N	before the kexec: opens and arms N functions that
+ *				vfio-pci has bound, preserves and unpreserves them,
+ *				and preserves them again; stays in the background
  *	lu_bulk resume N	after it: retrieves, attaches, arms and finishes them
  *	lu_bulk bind COMMAND	runs what binds them
  *	lu_bulk pages N		before it: preserves N pages of memory, none of
@@ -186,6 +186,7 @@ static int before_kexec(int n, int *cdev)
 	for (int i = 0; i < n; i++) {
 		cdev[i] = checked("open", vfio_noiommu_cdev_open(functions[i]->d_name));
 		attach(cdev[i]);
+		arm(cdev[i]);
 	}
 
 	/* The least of each: what else the kernel has to do comes in between, or does not */
