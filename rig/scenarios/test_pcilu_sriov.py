@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Iterator
 
@@ -84,3 +85,58 @@ def test_sriov_function_of_a_user_is_one_of_what_is_preserved(host: Host) -> Non
     assert "sriov" not in [b["id"] for b in found[PF]["blockers"]]
     assert found[PF]["preservable"] != "follows"
     assert "3 functions are preserved" in Preflight(host, data=bzimage(WITH_VFS)).text("devices")
+
+
+RELEASE = "7.3.5-next"
+
+
+def module(host: Host, name: str, asks_for: str) -> None:
+    """A module of the next kernel, which calls a function of the core."""
+    folder = host.root / f"lib/modules/{RELEASE}/kernel"
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cc", "-x", "c", "-c", "-o", folder / f"{name}.ko", "-"], text=True,
+                   input=f"void {asks_for}(void);\nvoid probe(void);\n"
+                         f"void probe(void) {{ {asks_for}(); }}\n", check=True)
+    depmod(host)
+
+
+def depmod(host: Host) -> None:
+    folder = host.root / f"lib/modules/{RELEASE}"
+    for name in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
+        (folder / name).touch()
+    subprocess.run(["/sbin/depmod", "-b", host.root, RELEASE], check=True)
+
+
+def test_driver_that_keeps_sriov_functions_is_asked_for_in_the_next_kernel(host: Host) -> None:
+    """By the name of its module, which is not that of the driver; a built-in one will do."""
+    link = host.root / f"sys/bus/pci/devices/{PF}/driver"
+    link.unlink()
+    link.symlink_to("../../../../bus/pci/drivers/igb")
+    folder = host.root / "sys/bus/pci/drivers/igb"
+    folder.mkdir(parents=True)
+    (folder / "module").symlink_to("../../../../module/igb_module")
+
+    def preflight() -> Preflight:
+        return Preflight(host, data=bzimage(WITH_VFS, release=RELEASE))
+
+    assert "modules" in preflight().failed
+    module(host, "igb_module", "pci_enable_sriov")
+    assert "modules" in preflight().failed
+    assert "does not go on with Virtual Functions" in preflight().text("modules")
+    module(host, "igb_module", "pci_liveupdate_keeps_vfs")
+    assert "modules" in preflight().of("pass")
+    (host.root / f"lib/modules/{RELEASE}/kernel/igb_module.ko").unlink()
+    depmod(host)
+    assert "modules" in preflight().failed
+    (host.root / f"lib/modules/{RELEASE}/modules.builtin").write_text("kernel/igb_module.ko\n")
+    (host.root / f"lib/modules/{RELEASE}/modules.builtin.modinfo").write_text(
+        "igb_module.license=GPL\0")
+    depmod(host)
+    assert "modules" in preflight().of("pass")
+    # Control: without a Virtual Function that is preserved nobody has to keep it.
+    (host.root / f"lib/modules/{RELEASE}/modules.builtin").write_text("")
+    depmod(host)
+    assert "modules" in preflight().failed
+    for bdf in (VF, PF):
+        (host.root / f"sys/bus/pci/devices/{bdf}/liveupdate/state").write_text("none\n")
+    assert "modules" not in preflight().failed

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The image: what kexec_file_load(2) of this machine takes, whole, and its modules. */
+/* The image: what kexec_file_load(2) of this machine takes, whole. */
 
-#include <libkmod.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,38 +78,6 @@ static void check_kind(struct preflight *pf)
 		       img->compression);
 }
 
-/* vfio-pci as a module must be where the next kernel's modprobe looks */
-static void check_modules(struct preflight *pf)
-{
-	const struct image *img = &pf->image;
-	autofree char *dir = NULL;
-	struct kmod_list *list = NULL;
-	struct kmod_ctx *ctx;
-	bool found = false;
-
-	if (!img->config || !kconfig_is(img->config, "CONFIG_VFIO_PCI", "m"))
-		return;
-	if (!img->release) {
-		pf_add(pf, "modules", PF_WARN, NULL,
-		       "vfio-pci is a module, and the image does not tell its release");
-		return;
-	}
-	dir = path_of("/lib/modules/%s", img->release);
-	ctx = dir ? kmod_new(dir, NULL) : NULL;
-	if (ctx) {
-		found = kmod_module_new_from_lookup(ctx, "vfio-pci", &list) >=
-				0 &&
-			list;
-		kmod_module_unref_list(list);
-		kmod_unref(ctx);
-	}
-	if (found)
-		pf_add(pf, "modules", PF_PASS, NULL, "vfio-pci is in %s", dir);
-	else
-		pf_add(pf, "modules", PF_FAIL, "install the kernel's modules",
-		       "vfio-pci is a module, and %s has none", dir);
-}
-
 static int read_config(struct preflight *pf)
 {
 	struct image *img = &pf->image;
@@ -145,5 +112,4 @@ void check_image(struct preflight *pf)
 	}
 	pf->readable = true;
 	check_kind(pf);
-	check_modules(pf);
 }

@@ -114,6 +114,7 @@ int preflight_run(const struct options *o, struct preflight *pf)
 	err = devices_scan(&pf->devices, NULL);
 	if (err)
 		return err;
+	check_modules(pf);
 	check_initrd(pf);
 	check_cmdline(pf);
 	check_config(pf);

@@ -63,6 +63,7 @@ void pf_add(struct preflight *pf, const char *check, enum verdict verdict,
 	__attribute__((format(printf, 5, 6)));
 
 void check_image(struct preflight *pf);
+void check_modules(struct preflight *pf);
 void check_initrd(struct preflight *pf);
 void check_config(struct preflight *pf);
 void check_versions(struct preflight *pf);
