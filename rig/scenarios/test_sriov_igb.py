@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any, Callable
 
@@ -128,11 +129,29 @@ class Host:
         assert [state(self.machine, id) for id in (PF, *self.vfs)] == ["none"] * (1 + VFS)
 
 
+# A debug kernel takes its time to start, and a ring takes 8,192 frames.
+DEBUG = {"variant": "debug", "rate": 40.0}
+
+
+@pytest.mark.matrix([*itertools.product((sriov.STUB, "vfio-pci"), ("debug", "arm64")),
+                     (hw.DRIVER, "debug")], 1)
+@pytest.mark.console(LEFT_ON)
+def test_sriov_functions_receive_elsewhere(vm: Lab, case: tuple[str, str]) -> None:
+    host = Host(vm, case[0], **(DEBUG if case[1] == "debug" else {"arch": case[1]}))
+    if host.driven:
+        receives_beside_igb(host)
+    else:
+        receives(host)
+
+
 @pytest.mark.parametrize("owner", [sriov.STUB, "vfio-pci"])
 @pytest.mark.console(LEFT_ON)
 def test_sriov_functions_receive(vm: Lab, owner: str) -> None:
+    receives(Host(vm, owner))
+
+
+def receives(host: Host) -> None:
     """Three updates in a row, and at their end a neighbour that nobody preserved."""
-    host = Host(vm, owner)
     machine = host.machine
     host.sender.start()
     time.sleep(1)
@@ -165,8 +184,11 @@ def test_sriov_functions_receive(vm: Lab, owner: str) -> None:
 
 
 def test_sriov_functions_receive_while_igb_has_theirs(vm: Lab) -> None:
+    receives_beside_igb(Host(vm, hw.DRIVER))
+
+
+def receives_beside_igb(host: Host) -> None:
     """It begins anew in each kernel, by reading, and goes down and up under them."""
-    host = Host(vm, hw.DRIVER)
     machine = host.machine
     host.sender.start()
     time.sleep(1)
@@ -241,6 +263,44 @@ def test_sriov_functions_that_igb_cannot_keep_are_refused(vm: Lab) -> None:
     tenant.do("close s", *(f"close {vf}" for vf in host.vfs[:2]))
     machine.sh(f"echo 0 >{attribute(machine, PF, 'sriov_numvfs')}")
     assert sriov.links(machine, PF) == []
+
+
+def allow(machine: Machine, number: int, what: str, value: int) -> None:
+    """What igb lets a Virtual Function do."""
+    machine.json(f"vf_set $(ls {attribute(machine, PF, 'net')}) {number} {what} {value}")
+
+
+@pytest.mark.parametrize("what, value, said", [("trust", 1, "set trust off"),
+                                               ("rate", 100, "set that off")])
+@pytest.mark.console("cannot be (preserved|handed over): driver igb of its Physical Function",
+                     "luo: Freeze failed for FLB 'pci'", "VF \\d is( not)? trusted")
+def test_sriov_what_igb_could_not_tell_is_refused(vm: Lab, what: str, value: int,
+                                                  said: str) -> None:
+    """Before preserve, and between preserve and the kexec; taken back, all goes on."""
+    host = Host(vm, hw.DRIVER)
+    machine, tenant = host.machine, host.tenant
+    allow(machine, 1, what, value)
+    tenant.do("session early tenant-early")
+    # It is a setting of the device: another's Virtual Function cannot be kept with it either.
+    assert [tenant.refused(f"preserve early 1 {vf}") for vf in host.vfs[:2]] == ["EOPNOTSUPP"] * 2
+    assert said in machine.sh("dmesg").out
+    allow(machine, 1, what, 0)
+    tenant.do("close early")
+    for ring in host.rings:
+        ring.refill()
+    tenant.preserve(*host.vfs[:2])
+    allow(machine, 1, what, value)
+    assert machine.load().rc == 0
+    assert machine.run("kexec_try exec").json()["errno"] == "EOPNOTSUPP"
+    assert [state(machine, id) for id in host.vfs[:2]] == ["preserved"] * 2
+    allow(machine, 1, what, 0)
+    tenant.do("close s")
+    host.sender.start()
+    time.sleep(1)
+    host.update()
+    host.tenant.take_back(*host.vfs[:2])
+    host.kept()
+    assert host.settle() == [0, 0]
 
 
 @pytest.mark.console(console.UNIT_OFF)
