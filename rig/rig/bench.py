@@ -9,11 +9,11 @@ import os
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Callable
 
 from . import cost, initrd, paths, qemu
-from .cost import KINDS, LABEL, Outcome
+from .cost import KINDS, LABEL, Functions, Outcome
 from .machine import Machine
 from .topology import Topology
 
@@ -29,6 +29,7 @@ PAGES = 16384           # handed over, none next to another
 # What was promised, whatever the stock kernel does; with later QEMUs than Debian 12's both kernels
 # read 0.9 more of the first.
 READS_MAX = {"pvpanic-pci": 39, "e1000e": 85, "nvme": 70, "pcie-root-port": 140}
+VFS = 16                # Virtual Functions of one device
 VF_READS_MAX = 30       # of a Virtual Function in the next kernel; QEMU 7.2 has 27 of its NVMe
 OF_STOCK_MAX = 0.7      # of the enumeration, where functions are many
 MANY = 256      # with fewer, what any boot costs weighs too much
@@ -85,6 +86,7 @@ class Measured:
     runs: Runs                              # by number of functions
     mixed: dict[str, Outcome]
     servers: dict[str, dict[int, Outcome]]  # by functions to a port
+    functions: dict[str, Functions]         # Virtual ones
     pages: dict[str, int]                   # a boot with so many
     size: dict[str, int]                    # of what is handed over, in bytes
 
@@ -99,6 +101,14 @@ class Measured:
             // (SERVERS - SERVERS // 8)
 
 
+def function_targets(ours: Functions, stock: Functions) -> list[tuple[str, float, float]]:
+    """What was promised of Virtual Functions."""
+    return [("writes to a preserved Virtual Function", 0, ours.writes),
+            ("writes to its Physical Function", 0, ours.owner_writes),
+            ("config reads of a Virtual Function", min(VF_READS_MAX, stock.reads), ours.reads),
+            ("times that finding them left the CPU idle", 0, ours.sleeps)]
+
+
 def targets(m: Measured) -> list[dict[str, Any]]:
     """What was promised, and what came out. What it takes many functions to see is left to many."""
     found: list[tuple[str, float, float]] = []
@@ -111,6 +121,7 @@ def targets(m: Measured) -> list[dict[str, Any]]:
                           kinds[kind].enumeration))
     found += [(f"assorted: {what}", target, value) for what, target, value
               in access_targets(m.mixed["preserved"], m.mixed["stock"])]
+    found += function_targets(m.functions["preserved"], m.functions["stock"])
     found += [("assorted: instructions from the system call to the jump",
                m.mixed["stock"].outgoing, m.mixed["preserved"].outgoing),
               ("assorted: instructions of an attach", ATTACH_MAX,
@@ -184,6 +195,13 @@ def show(report: dict[str, Any], m: Measured) -> None:
     print("\n" + table(["thousands of instructions", *(LABEL[k] for k in m.servers)],
                        [["a root port", *(m.port(k) // 1000 for k in m.servers)],
                         ["an endpoint", *(m.endpoint(k) // 1000 for k in m.servers)]]))
+    print("\n" + table([f"{VFS} Virtual Functions", *(LABEL[k] for k in m.functions)],
+                       [[what, *(round(getattr(f, name), 1) for f in m.functions.values())]
+                        for what, name in (("config reads of one", "reads"),
+                                           ("writes to one", "writes"),
+                                           ("writes to their Physical Function", "owner_writes"),
+                                           ("times that the enumeration slept", "sleeps"),
+                                           ("nanoseconds to enable them", "enabling"))]))
     print("\n" + table(["thousands of instructions a function", *STEPS],
                        [[f"{n:4} functions", *(f"{k['preserved'].steps[s] / n / 1000:,.1f}"
                                                for s in STEPS)] for n, k in m.runs.items()]))
@@ -199,10 +217,13 @@ def measure(start: Callable[..., Machine], sizes: list[int], jobs: int) -> Measu
     wanted += [("mixed", kind, 0) for kind in KINDS]
     wanted += [("servers", kind, n) for kind in ("preserved", "stock") for n in (1, 8, 0)]
     wanted += [("pages", "release", n) for n in (PAGES, 1)]
+    wanted += [("functions", kind, VFS) for kind in ("preserved", "stock")]
 
-    def one(what: str, kind: str, n: int) -> Outcome | int:
+    def one(what: str, kind: str, n: int) -> Outcome | Functions | int:
         if what == "pages":
             return cost.measure_pages(start, kind, n)
+        if what == "functions":
+            return cost.measure_functions(start, kind, n)
         if what == "mixed":
             topology, preserved = cost.mixed(), cost.MIXED
         elif what == "servers":     # 0: one function to each of as many ports as eight have
@@ -222,6 +243,7 @@ def measure(start: Callable[..., Machine], sizes: list[int], jobs: int) -> Measu
         {kind: done["mixed", kind, 0] for kind in KINDS},
         {kind: {n: done["servers", kind, n] for n in (1, 8, 0)}
          for kind in ("preserved", "stock")},
+        {kind: done["functions", kind, VFS] for kind in ("preserved", "stock")},
         {"many": done["pages", "release", PAGES], "one": done["pages", "release", 1]},
         cost.handed_over())
 
@@ -234,6 +256,7 @@ def summary(m: Measured) -> dict[str, Any]:
         "assorted": {kind: o.json() for kind, o in m.mixed.items()},
         "servers": {kind: {"port": m.port(kind), "endpoint": m.endpoint(kind)}
                     for kind in m.servers},
+        "functions": {kind: asdict(f) for kind, f in m.functions.items()},
         "pages": m.pages, "targets": targets(m),
     }
 

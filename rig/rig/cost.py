@@ -18,8 +18,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
-from . import config, fabric, paths, witness
+from . import config, fabric, paths, sriov, witness
 from .config import Config
+from .keeper import attribute
 from .machine import LIVE_UPDATE, Machine
 from .topology import Device, Topology, downstream, nic, root_port, switch
 
@@ -308,6 +309,45 @@ def measure_pages(start: Callable[..., Machine], variant: str, n: int) -> int:
     count_instructions(machine, outcome)
     machine.close()
     return outcome.boot
+
+
+@dataclass
+class Functions:
+    """Virtual Functions of one device: what the next kernel does to have them."""
+
+    reads: float            # of one
+    writes: float
+    owner_writes: int       # of their Physical Function
+    sleeps: int             # of the enumeration
+    enabling: int           # nanoseconds that enabling them took, waits included
+
+
+def measure_functions(start: Callable[..., Machine], kind: str, n: int) -> Functions:
+    """n Virtual Functions of an NVMe controller, preserved, or enabled anew in a stock kernel."""
+    stock = kind == "stock"
+    pf = "nvme0"
+    machine = start(Topology(root_port("rp0", sriov.controller(pf, n))),
+                    variant="stock" if stock else "release", accel="tcg",
+                    cmdline=f"{LIVE_UPDATE} {QUIET}", args=CLOCK, timeout=3600)
+    vfs = sriov.enable(machine, pf, n)
+    if not stock:
+        machine.sh(f"echo {IDS['nvme']} >/sys/bus/pci/drivers/vfio-pci/new_id")
+        machine.sh(f"lu_bulk preserve {n}")
+    machine.kexec(extra=EVENTS)
+    outcome = Outcome()
+    count_instructions(machine, outcome)
+    enabling = 0
+    if stock:       # what the kernel before left on, it has switched off by now
+        machine.json(f"pci_cfg bind {machine.topology.bdf[pf]} {sriov.STUB}")
+        numvfs = attribute(machine, pf, "sriov_numvfs")
+        enabling = int(machine.json(f"lu_bulk bind 'echo {n} >{numvfs}'")["bind"])
+    assert sriov.links(machine, pf) == [machine.topology.bdf[vf] for vf in vfs]
+    trace = witness.read(machine)
+    counts = Functions(sum(trace.reads(vf, 2) for vf in vfs) / n,
+                       sum(len(trace.writes(vf, 2)) for vf in vfs) / n,
+                       len(trace.writes(pf, 2)), outcome.sleeps, enabling)
+    machine.close()
+    return counts
 
 
 ABI = paths.BUILD / "src" / "include" / "linux" / "kho" / "abi"

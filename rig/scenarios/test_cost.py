@@ -13,7 +13,7 @@ import pytest
 from conftest import FULL
 
 from rig import bench, config, cost, sriov, witness
-from rig.cost import Outcome
+from rig.cost import Functions, Outcome
 from rig.lab import Lab
 from rig.machine import Machine
 from rig.topology import Topology, root_port
@@ -127,6 +127,13 @@ def test_control_freeze_that_asks_a_cpu_for_each_device_is_seen() -> None:
     works = "works of the freeze, one a CPU"
     assert missed(Outcome(works=1), Outcome()) == set()
     assert missed(Outcome(works=2), Outcome()) == {works}
+
+
+def test_control_virtual_functions_that_are_enabled_anew_are_seen() -> None:
+    stock = Functions(reads=102, writes=2, owner_writes=54, sleeps=3, enabling=106_000_000)
+    assert all(value > target for _, target, value in bench.function_targets(stock, stock))
+    ours = Functions(reads=28, writes=0, owner_writes=0, sleeps=0, enabling=0)
+    assert all(value <= target for _, target, value in bench.function_targets(ours, stock))
 
 
 def test_control_larger_record_is_seen(tmp_path: Path) -> None:
