@@ -35,11 +35,12 @@ TICKING = "nohz=off highres=off"
 BEHIND_VTD = "intel_iommu=on iommu.passthrough=0"
 MODULES = ("kvm.ko", "kvm-amd.ko")
 PATIENCE = 600.0    # seconds; a guest boots in 10, or in 60 if the machine has other work
+DRIVERS = ("e1000e", "igbvf")       # of Debian's, for what a guest may have
 WORDS = "console=ttyS0 quiet no_timer_check panic=-1 random.trust_cpu=on mitigations=off"
 
 
 def _package() -> Path:
-    """Debian's kernel for any machine: the image and the one module that is needed."""
+    """Debian's kernel for any machine: the image and the modules that are needed."""
     def fetch(name: str) -> str:
         return subprocess.run([paths.FETCH_DEB, "x86_64", name], check=True, text=True,
                               stdout=subprocess.PIPE).stdout.split()[-1]
@@ -49,22 +50,24 @@ def _package() -> Path:
     name = re.match(r"linux-image-[\w.+-]+", depends)
     assert name, depends
     folder = paths.BUILD / name[0]
-    if (folder / "e1000e.ko").exists():
+    parts = [f"{driver}.ko" for driver in DRIVERS]
+    if all((folder / part).exists() for part in parts):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", fetch(name[0])],
                               stdout=subprocess.PIPE) as whole:
             subprocess.run(["tar", "-x", "-C", tmp, "--wildcards", "./boot/vmlinuz-*",
-                            "*/e1000e.ko*"], check=True, stdin=whole.stdout)
+                            *(f"*/{part}*" for part in parts)], check=True, stdin=whole.stdout)
         image = next(Path(tmp).glob("boot/vmlinuz-*")).read_bytes()
-        module = next(Path(tmp).rglob("e1000e.ko*"))
-        code = module.read_bytes()
-        (Path(tmp) / "e1000e.ko").write_bytes(
-            lzma.decompress(code) if module.suffix == ".xz" else code)
         (Path(tmp) / "vmlinuz").write_bytes(image)
+        for part in parts:
+            module = next(Path(tmp).rglob(f"{part}*"))
+            code = module.read_bytes()
+            (Path(tmp) / part).write_bytes(
+                lzma.decompress(code) if module.suffix == ".xz" else code)
         folder.mkdir(exist_ok=True)
-        for part in ("vmlinuz", "e1000e.ko"):   # the module last, for others who look for it
+        for part in ("vmlinuz", *parts):    # the modules last, for others who look for them
             os.replace(Path(tmp) / part, folder / part)
     return folder
 
@@ -76,8 +79,8 @@ def _initrd(folder: Path, kernel: Path) -> Path:
         archive.add(name, stat.S_IFDIR | 0o755)
     archive.add("dev/console", stat.S_IFCHR | 0o600, rdev=(5, 1))
     archive.add("bin/sh", stat.S_IFLNK | 0o777, b"busybox")
-    for name, path in (("init", paths.GUEST / "vm-init"), ("e1000e.ko", kernel / "e1000e.ko"),
-                       ("bin/receive", VMM / "receive"),
+    for name, path in (("init", paths.GUEST / "vm-init"), ("bin/receive", VMM / "receive"),
+                       *((f"{driver}.ko", kernel / f"{driver}.ko") for driver in DRIVERS),
                        ("bin/busybox", initrd.program("x86_64", "bin/busybox"))):
         archive.add(name, stat.S_IFREG | 0o755, path.read_bytes())
     out = folder / "guest.cpio"

@@ -29,7 +29,7 @@ def update(guest: Guest, incoming: str = "") -> str:
     guest.do("save")
     guest.leave()
     guest.host.kexec(extra=incoming)
-    verdict = guest.host.sh(f"cat {attribute(guest.host, 'nic0', 'liveupdate/dma')}").out.strip()
+    verdict = guest.host.sh(f"cat {attribute(guest.host, guest.nic, 'liveupdate/dma')}").out.strip()
     guest.restore()
     return verdict
 
