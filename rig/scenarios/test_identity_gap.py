@@ -12,7 +12,7 @@ import time
 import pytest
 
 from conftest import KERNELS
-from rig import config, console
+from rig import config, console, slot
 from rig.fabric import Fabric
 from rig.keeper import appears, attribute, functions, rescan, state
 from rig.lab import Lab
@@ -21,15 +21,10 @@ from rig.receiver import Receiver
 from rig.topologies import KEPT
 from rig.topology import Topology, nic, root_port
 
-BREAK = "/sys/module/pci_liveupdate/parameters/break"
 PCIEHP = ("stock pciehp takes its reset_lock and the rescan lock in both orders when a card is "
           "pulled out, which lockdep reports")
-COMMAND, SERR = 0x04, 0x100
-SLOT_CONTROL = 0x18
 IORESOURCE_MEM = 0x200
 ROM = 6
-POWERED_OFF = 0x07C0        # the slot's indicators and its power; no interrupt
-POWERED_ON = 0x11E8         # power, and interrupts when a device comes or goes
 
 
 def two(vm: Lab, arch: str, variant: str) -> tuple[Machine, Receiver, Receiver]:
@@ -42,27 +37,6 @@ def two(vm: Lab, arch: str, variant: str) -> tuple[Machine, Receiver, Receiver]:
         receiver.start()
     other.sender.start()
     return machine, kept, other
-
-
-def with_guard_off(machine: Machine, bdf: str, offset: int, value: bytes) -> None:
-    """Write to a bridge what the guard would keep from it, as if it had failed by itself."""
-    machine.sh(f"echo 0x80 >{BREAK}")
-    config.write(machine, bdf, offset, value)
-    machine.sh(f"echo 0 >{BREAK}")
-
-
-def slot_control(machine: Machine, value: int) -> None:
-    """Write the Slot Control of the port above `kept`."""
-    bdf = machine.topology.bdf["rp0"]
-    express = config.read(machine, bdf).capability(config.EXPRESS)
-    assert express is not None
-    with_guard_off(machine, bdf, express + SLOT_CONTROL, value.to_bytes(2, "little"))
-
-
-def pull_out(machine: Machine) -> None:
-    """Switch the slot of `kept` off behind the kernel's back: QEMU takes the device out."""
-    slot_control(machine, POWERED_OFF)
-    assert f'id "{KEPT}"' not in machine.hmp("info qtree")
 
 
 def to_be_pulled_out(vm: Lab, arch: str, variant: str) -> tuple[Machine, Receiver, Receiver]:
@@ -110,7 +84,7 @@ def test_device_of_another_model_is_left_alone(vm: Lab, arch: str, variant: str)
     """What is handed over for `kept` has another Device ID: to the next kernel, it was swapped."""
     machine, kept, other = two(vm, arch, variant)
     other.preserve()
-    machine.sh(f"echo 0x40 >{BREAK}")
+    machine.sh(f"echo 0x40 >{slot.BREAK}")
     kept.preserve()
     fabric = Fabric(machine, KEPT, "other")
     machine.kexec()
@@ -136,7 +110,7 @@ def test_device_that_is_gone_is_missed(vm: Lab, arch: str, variant: str) -> None
     had = memory(machine, kept.bdf)
     fabric = Fabric(machine, "other")
     assert machine.load().rc == 0
-    pull_out(machine)
+    slot.pull_out(machine, "rp0", KEPT)
     refused = machine.jump()
     assert refused is None, refused
     assert kept.bdf not in functions(machine)
@@ -157,8 +131,8 @@ def test_device_that_is_pulled_out_after_the_jump_is_dead(vm: Lab, arch: str,
     """A surprise that cannot be refused: its slot has power, and nothing in it."""
     machine, kept, other = to_be_pulled_out(vm, arch, variant)
     machine.kexec()
-    pull_out(machine)
-    slot_control(machine, POWERED_ON)
+    slot.pull_out(machine, "rp0", KEPT)
+    slot.power_on(machine, "rp0")
     machine.sh(f"while test -e /sys/bus/pci/devices/{kept.bdf}; do sleep 0.1; done")
     cannot_be_retrieved(kept)
     goes_on(other)
@@ -170,8 +144,8 @@ def test_device_that_is_pulled_out_before_the_jump_is_dead(vm: Lab, arch: str,
                                                            variant: str) -> None:
     """The removal waits for the owner. Meanwhile nothing is handed over."""
     machine, kept, other = to_be_pulled_out(vm, arch, variant)
-    pull_out(machine)
-    slot_control(machine, POWERED_ON)
+    slot.pull_out(machine, "rp0", KEPT)
+    slot.power_on(machine, "rp0")
     becomes(machine, "dead")
     assert state(machine, "other") == "preserved"
     assert machine.load().rc == 0
@@ -200,14 +174,11 @@ def test_device_that_fails_is_dead(vm: Lab, arch: str, variant: str, when: str) 
     other.preserve()
     if when == "after":
         machine.kexec()
-    # QEMU's port reports errors only if SERR is enabled, which on arm64 no firmware has done.
-    port = machine.topology.bdf["rp0"]
-    command = config.read(machine, port).get(COMMAND, 2)
-    config.write(machine, port, COMMAND, (command | SERR).to_bytes(2, "little"))
+    slot.enable_errors(machine, "rp0")
     machine.hmp("pcie_aer_inject_error rp0 ACSV")
     machine.sh("until dmesg | grep -q 'AER: device recovery'; do sleep 0.1; done")
     assert state(machine, KEPT) == ("incoming" if when == "after" else "preserved")
-    machine.hmp("pcie_aer_inject_error rp0 DLP")
+    slot.fail(machine, "rp0")
     becomes(machine, "dead")
     if when == "before":
         machine.kexec()

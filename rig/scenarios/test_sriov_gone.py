@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from rig import config, console, sriov
+from rig import console, slot, sriov
 from rig.agent import Agent
 from rig.keeper import attribute, functions, state
 from rig.lab import Lab
@@ -19,10 +19,6 @@ from rig.receiver import Receiver
 from rig.topology import Topology, nic, root_port
 
 PF, VF, VFS = "nvme0", "nvme0-vf1", 2
-BREAK = "/sys/module/pci_liveupdate/parameters/break"
-COMMAND, SERR = 0x04, 0x100
-SLOT_CONTROL = 0x18
-POWERED_OFF, POWERED_ON = 0x07C0, 0x11E8        # what test_identity_gap writes there
 pytestmark = pytest.mark.console("Hardware bug: VF reports bogus INTx pin 1",   # QEMU's, in 7.2
                                  sriov.LEFT_ON)
 
@@ -42,28 +38,15 @@ class Host:
         self.other.sender.start()
         self.other.preserve()
 
-    def set(self, offset: int, value: int) -> None:
-        """A register of the port above, with no guard in the way: as if it changed by itself."""
-        bdf = self.machine.topology.bdf["rp0"]
-        self.machine.sh(f"echo 0x80 >{BREAK}")
-        config.write(self.machine, bdf, offset, value.to_bytes(2, "little"))
-        self.machine.sh(f"echo 0 >{BREAK}")
-
     def pull_out(self) -> None:
         """Its slot is switched off behind the kernel's back, and on again with nothing in it."""
-        express = config.read(self.machine, self.machine.topology.bdf["rp0"]).capability(
-            config.EXPRESS)
-        assert express
-        self.set(express + SLOT_CONTROL, POWERED_OFF)
-        assert f'id "{PF}"' not in self.machine.hmp("info qtree")
-        self.set(express + SLOT_CONTROL, POWERED_ON)
+        slot.pull_out(self.machine, "rp0", PF)
+        slot.power_on(self.machine, "rp0")
 
     def fail(self) -> None:
-        """The link has a fatal error. QEMU's port reports one only if SERR is enabled."""
-        bdf = self.machine.topology.bdf["rp0"]
-        command = config.read(self.machine, bdf).get(COMMAND, 2)
-        config.write(self.machine, bdf, COMMAND, (command | SERR).to_bytes(2, "little"))
-        self.machine.hmp("pcie_aer_inject_error rp0 DLP")
+        """The link above has a fatal error."""
+        slot.enable_errors(self.machine, "rp0")
+        slot.fail(self.machine, "rp0")
 
     def becomes(self, wanted: str, *ids: str) -> None:
         for id in ids:

@@ -9,9 +9,10 @@ from conftest import FULL
 from test_vfio_failures import KNOBS, arm_faults, eventually
 from test_vtd import BUFFER_LEN, IOVA, Host, no_entry, write_from_edu
 
-from rig import config, vtd
+from rig import config, console, slot, vtd
+from rig.keeper import attribute
 from rig.lab import Lab
-from rig.machine import Machine
+from rig.machine import NATIVE_HOTPLUG, Machine
 from rig.nic import PAGE, Nic
 from rig.outside import Reachable
 
@@ -183,3 +184,30 @@ def test_vtd_without_memory_nothing_changes(vm: Lab, case: tuple[str]) -> None:
     agent.do("close s", "session s vm0", "preserve s 3 nic0-ram", "preserve s 4 nic0")
     assert handed_over(machine) == functions(machine, "nic0")
     machine.wait_boot(3)
+
+
+@pytest.mark.console(console.GONE, console.LOST, console.STOPPED)
+def test_vtd_frozen_device_that_is_pulled_out_is_dead(vm: Lab) -> None:
+    """Its entry goes with it, and its memory when its session ends; the other goes on."""
+    host = Host(vm, args=NATIVE_HOTPLUG)
+    machine, agent = host.machine, host.agent
+    host.update()
+    assert host.verdicts() == {"translated"}
+    its, root = functions(machine, "nic0"), vtd.read(machine).roots[-1][1]
+    # Control: it has one until then.
+    assert its <= set(vtd.entries(machine, root))
+    slot.pull_out(machine, "rp1", "nic0")
+    slot.power_on(machine, "rp1")
+    machine.sh(f"while test -e {attribute(machine, 'nic0', '')}; do sleep 0.1; done")
+    agent.start().do("retrieve-session s vm0")
+    machine.json(f"pci_cfg bind {machine.topology.bdf['edu0']}")
+    agent.do("retrieve s 1 memory edu0-ram", "retrieve s 2 device edu0", "bind edu0", "ioas edu0",
+             "retrieve s 3 memory nic0-ram")
+    assert agent.refused("retrieve s 4 device nic0") == "ENODEV"
+    assert not its & set(vtd.entries(machine, root))
+    agent.do(f"map edu0 edu0-ram {IOVA['edu0']:#x}", "attach edu0 ioas")
+    agent.finish()
+    write_from_edu(agent, IOVA["edu0"] + PAGE)
+    assert agent.peek("edu0-ram", PAGE, BUFFER_LEN) == host.pattern
+    unit = vtd.read(machine)
+    assert unit.faults == [] and host.outside() == [] and unit.switched() == [True]
