@@ -22,7 +22,7 @@ static bool asks_for_them(const struct kmod_module *mod)
 
 	if (kmod_module_get_dependency_symbols(mod, &list) < 0)
 		return false;
-	kmod_list_foreach(l, list)
+	for (l = list; l; l = kmod_list_next(list, l))
 		found |= !strcmp(kmod_module_dependency_symbol_get_symbol(l),
 				 KEEPS);
 	kmod_module_dependency_symbols_free_list(list);
@@ -38,16 +38,17 @@ static enum found look_up(const char *dir, const char *name)
 
 	if (!ctx)
 		return NOWHERE;
-	if (kmod_module_new_from_lookup(ctx, name, &list) >= 0)
-		kmod_list_foreach(l, list) {
-			struct kmod_module *mod = kmod_module_get_module(l);
+	if (kmod_module_new_from_lookup(ctx, name, &list) < 0)
+		list = NULL;
+	for (l = list; l; l = kmod_list_next(list, l)) {
+		struct kmod_module *mod = kmod_module_get_module(l);
 
-			if (found != KEEPER)
-				found = !kmod_module_get_path(mod) ? BUILT_IN :
-					asks_for_them(mod)	   ? KEEPER :
-								     NO_KEEPER;
-			kmod_module_unref(mod);
-		}
+		if (found != KEEPER)
+			found = !kmod_module_get_path(mod) ? BUILT_IN :
+				asks_for_them(mod)	   ? KEEPER :
+							     NO_KEEPER;
+		kmod_module_unref(mod);
+	}
 	kmod_module_unref_list(list);
 	kmod_unref(ctx);
 	return found;
