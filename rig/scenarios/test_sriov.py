@@ -97,9 +97,9 @@ def test_sriov_functions_stay_on_debug(vm: Lab) -> None:
 
 
 @pytest.mark.console(console.MISSED, console.LOST, console.STOPPED)
-def test_control_sriov_functions_go_when_their_function_is_set_up(vm: Lab) -> None:
+def test_control_sriov_functions_go_when_their_function_is_set_up(vm: Lab, variant: str) -> None:
     """With its adoption, and the guard, left out: VF Enable is cleared at first sight."""
-    machine, vfs = machine_with_vfs(vm)
+    machine, vfs = machine_with_vfs(vm, variant=variant)
     keeper = Keeper(machine, vfs[1])
     keeper.preserve()
     machine.kexec(extra="pci_liveupdate.break=0x80080")
@@ -109,9 +109,9 @@ def test_control_sriov_functions_go_when_their_function_is_set_up(vm: Lab) -> No
 
 
 @pytest.mark.console(console.MISSED, console.LOST, console.STOPPED)
-def test_sriov_functions_of_another_device_are_stopped(vm: Lab) -> None:
+def test_sriov_functions_of_another_device_are_stopped(vm: Lab, variant: str) -> None:
     """What is in the place of the Physical Function is not what was there."""
-    machine, vfs = machine_with_vfs(vm)
+    machine, vfs = machine_with_vfs(vm, variant=variant)
     keeper = Keeper(machine, vfs[1])
     machine.sh("echo 0x40 >/sys/module/pci_liveupdate/parameters/break")
     keeper.preserve()
@@ -128,9 +128,9 @@ def test_sriov_functions_of_another_device_are_stopped(vm: Lab) -> None:
 
 
 @pytest.mark.console(LEFT_ON)
-def test_sriov_function_stays_until_the_last_is_finished(vm: Lab) -> None:
+def test_sriov_function_stays_until_the_last_is_finished(vm: Lab, variant: str) -> None:
     """Two owners, in this order and in the other, in updates in a row."""
-    machine, vfs = machine_with_vfs(vm)
+    machine, vfs = machine_with_vfs(vm, variant=variant)
     keepers = [Keeper(machine, id) for id in (vfs[0], vfs[3])]
     before = functions(machine)
     for boot, order in enumerate((keepers, keepers[::-1]), 2):
@@ -154,11 +154,11 @@ def test_sriov_function_stays_until_the_last_is_finished(vm: Lab) -> None:
     assert control_writes(machine, PF, 3)
 
 
-def test_sriov_sibling_keeps_ari(vm: Lab) -> None:
+def test_sriov_sibling_keeps_ari(vm: Lab, variant: str) -> None:
     """One bit is for all functions of a device, and in the first, which is not preserved."""
     machine = vm(Topology(root_port("rp0", igb("igb0", "0.0", multifunction="on",
                                                **{"x-pcie-ari-nextfn-1": "on"}),
-                                    igb("igb1", "0.1"))), needs="igb")
+                                    igb("igb1", "0.1"))), needs="igb", variant=variant)
     sriov.enable(machine, "igb0", 2)
     vfs = sriov.enable(machine, "igb1", 2)
     assert control_writes(machine, "igb0", 1)[-1] & ARI
@@ -188,9 +188,9 @@ def test_sriov_function_with_a_driver_of_its_own_is_refused(vm: Lab) -> None:
 
 
 @pytest.mark.console("a preserved device needs it as it is")
-def test_sriov_registers_are_guarded(vm: Lab) -> None:
+def test_sriov_registers_are_guarded(vm: Lab, variant: str) -> None:
     """In the first kernel, bit by bit; in the next, all of them."""
-    machine, vfs = machine_with_vfs(vm)
+    machine, vfs = machine_with_vfs(vm, variant=variant)
     vm.expect_drops()
     keeper = Keeper(machine, vfs[1])
     keeper.preserve()

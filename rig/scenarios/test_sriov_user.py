@@ -121,8 +121,8 @@ def take_back(host: Host, order: str) -> None:
 
 @pytest.mark.matrix([(order,) for order in ORDERS], 1)
 @pytest.mark.console(console.REFUSED)
-def test_sriov_user_takes_back(vm: Lab, case: tuple[str]) -> None:
-    host = Host(vm)
+def test_sriov_user_takes_back(vm: Lab, variant: str, case: tuple[str]) -> None:
+    host = Host(vm, variant=variant)
     machine = host.machine
     before, addresses = functions(machine), sriov.resources(machine, PF, *host.vfs)
     for _ in range(2):
@@ -143,9 +143,9 @@ def test_sriov_user_takes_back(vm: Lab, case: tuple[str]) -> None:
 
 @pytest.mark.console(console.REFUSED, NOT_PRESERVED, WAITS, *console.UNBINDING,
                      "luo: Freeze failed for FLB 'pci'")
-def test_sriov_user_leaves_before_the_kexec(vm: Lab) -> None:
+def test_sriov_user_leaves_before_the_kexec(vm: Lab, variant: str) -> None:
     """His session, and he himself: it is stopped, the others go on, and there is no kexec."""
-    host = Host(vm)
+    host = Host(vm, variant=variant)
     machine, owner, tenant = host.machine, host.owner, host.tenant
     tenant.do("session early tenant-early")
     assert tenant.refused(f"preserve early 1 {host.kept}") == "EOPNOTSUPP"
@@ -216,9 +216,9 @@ def reset_at(host: Host, id: str) -> float:
 
 
 @pytest.mark.console(console.STOPPED, console.REFUSED)
-def test_sriov_user_does_not_come_back(vm: Lab) -> None:
+def test_sriov_user_does_not_come_back(vm: Lab, variant: str) -> None:
     """He does not take it back: it is stopped, and the others go on."""
-    host = Host(vm)
+    host = Host(vm, variant=variant)
     owner = host.owner
     host.preserve()
     host.update()
@@ -243,9 +243,9 @@ def test_sriov_user_does_not_come_back(vm: Lab) -> None:
 
 @pytest.mark.parametrize("first", ["owner", "tenant"])
 @pytest.mark.console(console.STOPPED, console.REFUSED)
-def test_sriov_nobody_comes_back(vm: Lab, first: str) -> None:
+def test_sriov_nobody_comes_back(vm: Lab, variant: str, first: str) -> None:
     """Whoever's session ends first: the Virtual Function goes, then the Physical one is reset."""
-    host = Host(vm)
+    host = Host(vm, variant=variant)
     machine = host.machine
     host.preserve()
     host.update()
@@ -269,9 +269,9 @@ def test_sriov_nobody_comes_back(vm: Lab, first: str) -> None:
 
 
 @pytest.mark.console(console.STOPPED, console.REFUSED)
-def test_control_sriov_user_who_does_not_come_back_takes_them_along(vm: Lab) -> None:
+def test_control_sriov_user_who_does_not_come_back_takes_them_along(vm: Lab, variant: str) -> None:
     """Without what is refused for their sake: his function is reset while others are at work."""
-    host = Host(vm)
+    host = Host(vm, variant=variant)
     host.preserve()
     host.update()
     host.machine.sh("echo 0xa0 >/sys/module/pci_liveupdate/parameters/break")
@@ -284,9 +284,9 @@ LEFT = 0x4000000    # pci_liveupdate.break: nothing is stopped, nor reset
 
 @pytest.mark.parametrize("first", ["owner", "tenant", "control"])
 @pytest.mark.console(console.MISSED, console.LOST, console.STOPPED)
-def test_sriov_function_of_a_user_is_lost(vm: Lab, first: str) -> None:
+def test_sriov_function_of_a_user_is_lost(vm: Lab, variant: str, first: str) -> None:
     """Another device is in its place: all of it goes, each before what it depends on."""
-    host = Host(vm)
+    host = Host(vm, variant=variant)
     machine = host.machine
     machine.sh("echo 0x40 >/sys/module/pci_liveupdate/parameters/break")
     host.preserve()
@@ -318,9 +318,9 @@ def test_sriov_function_of_a_user_is_lost(vm: Lab, first: str) -> None:
 
 
 @pytest.mark.console(console.REFUSED)
-def test_sriov_user_dies_after_the_kexec(vm: Lab) -> None:
+def test_sriov_user_dies_after_the_kexec(vm: Lab, variant: str) -> None:
     """He has it back, has finished, and goes: as before, until the last of them is finished."""
-    host = Host(vm)
+    host = Host(vm, variant=variant)
     machine, owner = host.machine, host.owner
     host.preserve()
     host.update()
@@ -340,9 +340,9 @@ def test_sriov_user_dies_after_the_kexec(vm: Lab) -> None:
 
 
 @pytest.mark.console(console.REFUSED)
-def test_control_sriov_functions_go_when_their_user_leaves(vm: Lab) -> None:
+def test_control_sriov_functions_go_when_their_user_leaves(vm: Lab, variant: str) -> None:
     """Without what is refused for their sake, the close resets the Physical Function."""
-    host = Host(vm)
+    host = Host(vm, variant=variant)
     machine = host.machine
     host.preserve()
     machine.sh("echo 0xa0 >/sys/module/pci_liveupdate/parameters/break")
