@@ -109,6 +109,13 @@ class Vmm:
     def words(self) -> list[str]:
         return [WORDS[kind] for kind in self.seen]
 
+    def hears(self, words: list[str]) -> None:
+        """It is told that before long, and nothing else."""
+        end = time.monotonic() + 60
+        while self.words() != words and time.monotonic() < end:
+            time.sleep(0.05)
+        assert (self.words(), self.error) == (words, 0)
+
 
 def taking_part(host: Host) -> int:
     """How many the daemon knows."""
@@ -326,7 +333,7 @@ def test_update_that_is_killed_is_an_abort(host: Host, so: ctypes.CDLL) -> None:
     assert ABORT not in vmm.seen
     program.kill()
     program.wait()
-    host.wait(lambda: vmm.words() == ["prepare", "go", "abort"])
+    vmm.hears(["prepare", "go", "abort"])
 
 
 @pytest.mark.parametrize("event", [PREPARE, GO])
@@ -346,9 +353,10 @@ def test_daemon_that_dies_while_it_asks_is_an_abort_for_both_sides(
     time.sleep(1)
     assert vmm.words() == asked         # nothing could be released
     host.start()
-    host.wait(lambda: vmm.words() == [*asked, "abort"] and taking_part(host) == 1)
+    vmm.hears([*asked, "abort"])
+    host.wait(lambda: taking_part(host) == 1)
     assert steps(update(host, "--no-systemd")) == ALL_STEPS
-    host.wait(lambda: vmm.words() == [*asked, "abort", "prepare", "go", "abort"])
+    vmm.hears([*asked, "abort", "prepare", "go", "abort"])
 
 
 def test_all_take_part_again_when_the_daemon_was_restarted(host: Host, so: ctypes.CDLL) -> None:
@@ -373,7 +381,7 @@ def test_daemon_that_is_back_and_asks_at_once_is_understood(host: Host, so: ctyp
     with host.connect() as leader:
         leader.sendall(ph.message(ph.EVENT, index=PREPARE, value=5000))
         assert [m["name"] for m in until_end(leader)] == ["vm-0"]
-    host.wait(lambda: vmm.words() == ["prepare", "abort"])
+    vmm.hears(["prepare", "abort"])
     with host.connect() as leader:
         leader.sendall(ph.message(ph.EVENT, index=PREPARE, value=5000))
         assert [m["name"] for m in until_end(leader)] == ["vm-0"]
@@ -381,7 +389,7 @@ def test_daemon_that_is_back_and_asks_at_once_is_understood(host: Host, so: ctyp
     host.start()
     with host.connect() as leader:      # nobody is there yet: who comes late is asked
         leader.sendall(ph.message(ph.EVENT, index=PREPARE, value=5000))
-        host.wait(lambda: vmm.words() == ["prepare", "abort", "prepare", "abort", "prepare"])
+        vmm.hears(["prepare", "abort", "prepare", "abort", "prepare"])
 
 
 def test_policy_that_changed_meanwhile_ends_it(host: Host, so: ctypes.CDLL) -> None:
@@ -438,7 +446,7 @@ def test_daemon_that_dies_after_all_have_answered_is_no_jump(host: Host, so: cty
     if dies:
         host.stop(signal.SIGKILL)
         host.start()
-        host.wait(lambda: vmm.words() == ["prepare", "go", "abort"])
+        vmm.hears(["prepare", "go", "abort"])
     program[0].send_signal(signal.SIGCONT)
     _, text = program[0].communicate(timeout=60)
     assert program[0].returncode == 11
@@ -456,11 +464,11 @@ def test_jump_that_systemd_has_begun_is_no_abort(host: Host, so: ctypes.CDLL) ->
     time.sleep(0.3)
     assert vmm.words() == ["prepare", "go"]
     assert host.pcilu("unload").returncode == 0
-    host.wait(lambda: vmm.words() == ["prepare", "go", "abort"])
+    vmm.hears(["prepare", "go", "abort"])
     # Control: systemctl fails
     systemctl(host, '[ "$1" != kexec ]')
     update(host, rc=11)
-    host.wait(lambda: vmm.words() == ["prepare", "go", "abort"] * 2)
+    vmm.hears(["prepare", "go", "abort"] * 2)
 
 
 def test_second_leader_waits_for_its_turn(host: Host) -> None:
@@ -546,7 +554,7 @@ def test_who_says_it_is_ready_and_preserves_nothing_is_found_out(host: Host,
     assert steps(document)[-1] == "go" and f"{NIC} is in use by vmm[{os.getpid()}]" in \
         document["stderr"]
     assert_taken_back(host)
-    host.wait(lambda: vmm.words() == ["prepare", "go", "abort"])
+    vmm.hears(["prepare", "go", "abort"])
 
 
 def test_dry_run_asks_nobody(host: Host, so: ctypes.CDLL) -> None:
