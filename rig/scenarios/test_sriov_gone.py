@@ -76,7 +76,7 @@ class Host:
 
 @pytest.mark.console(console.GONE, console.LOST, console.STOPPED)
 def test_sriov_function_that_is_pulled_out_after_the_jump_is_dead(vm: Lab) -> None:
-    host = Host(vm)
+    host = Host(vm, needs="nvme-unplug")
     host.machine.kexec()
     assert [state(host.machine, id) for id in (VF, PF)] == ["incoming"] * 2
     host.pull_out()
@@ -88,7 +88,7 @@ def test_sriov_function_that_is_pulled_out_after_the_jump_is_dead(vm: Lab) -> No
 @pytest.mark.console(console.GONE, *console.UNBINDING)
 def test_sriov_function_that_is_pulled_out_before_the_jump_is_dead(vm: Lab) -> None:
     """The removal waits for whoever has it open. Meanwhile nothing is handed over."""
-    host = Host(vm)
+    host = Host(vm, needs="nvme-unplug")
     host.pull_out()
     host.becomes("dead", VF)
     assert state(host.machine, "nic0") == "preserved"
