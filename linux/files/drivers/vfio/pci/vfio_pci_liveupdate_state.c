@@ -26,7 +26,10 @@ static bool lu_is_msi(struct vfio_pci_core_device *vdev)
 	       vdev->irq_type == VFIO_PCI_MSIX_IRQ_INDEX;
 }
 
-/* INTx is a level: the device asserts it until it is served, in either kernel */
+/*
+ * INTx is a level: the device asserts it until it is served, in either kernel. One without
+ * a pin has none (PCIe r6.0, sec 7.5.1.2.3), as no Virtual Function has.
+ */
 static void lu_mask_intx(struct vfio_pci_core_device *vdev)
 {
 	u16 cmd;
@@ -34,7 +37,7 @@ static void lu_mask_intx(struct vfio_pci_core_device *vdev)
 	scoped_guard(spinlock_irq, &vdev->irqlock) {
 		vdev->lu_intx = false;
 		/* With MSI enabled there is none (and some devices want it enabled) */
-		if (!vdev->pci_2_3 ||
+		if (!vdev->pci_2_3 || !vdev->pdev->pin ||
 		    (lu_is_msi(vdev) && vdev->lu_held != PCI_LIVEUPDATE_IRQS_OFF))
 			return;
 		pci_read_config_word(vdev->pdev, PCI_COMMAND, &cmd);
