@@ -55,8 +55,15 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Which lines of the list of warnings were printed, for nothing useless to stay in it."""
+    """Why something failed, in a line: pytest's own summary cuts it off where names are long.
+
+    And which lines of the list of warnings were printed, for nothing useless to stay in it.
+    """
     config = terminalreporter.config
+    for report in terminalreporter.getreports("failed") + terminalreporter.getreports("error"):
+        why = [line for line in report.longreprtext.splitlines() if line.strip()]
+        terminalreporter.write_line(f"{report.nodeid}: " + next(
+            (line for line in why if line.startswith("E ")), why[-1] if why else "?")[:400])
     if not paths.EVIDENCE.exists() or config.option.keyword or hasattr(config, "workerinput"):
         return
     seen = console.listed(paths.EVIDENCE, BEGAN)
