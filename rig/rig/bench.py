@@ -177,6 +177,16 @@ def phases(kinds: dict[str, Outcome], n: int) -> list[list[Any]]:
               for step in ("bind", "retrieve", "attach", "arm", "finish"))]
 
 
+def config_phases(kinds: dict[str, Outcome], n: int) -> list[list[Any]]:
+    """The same, in config accesses: of all functions together, bridges too."""
+    names = {f"{n} functions: system call to jump": "way out",
+             "    a freeze called off, and the thaw": "freeze", "  entry to user space": "boot",
+             **{f"  {step}": step for step in ("bind", *cost.AFTER)},
+             "  (preserve, while all runs)": "preserve"}
+    return [[name, *itertools.chain.from_iterable(
+        o.config.get(phase, ("", "")) for o in kinds.values())] for name, phase in names.items()]
+
+
 def show(report: dict[str, Any], m: Measured) -> None:
     """The tables."""
     heads = [part for kind in KINDS for part in (f"{LABEL[kind]}: reads", "writes")]
@@ -188,6 +198,9 @@ def show(report: dict[str, Any], m: Measured) -> None:
     print("\n" + table(["the blackout, thousands of instructions", *(LABEL[k] for k in KINDS)],
                        [row for n, kinds in m.runs.items() for row in phases(kinds, n)]
                        + phases(m.mixed, cost.MIXED)))
+    print("\n" + table(["the blackout, config accesses", *heads],
+                       [row for n, kinds in m.runs.items() for row in config_phases(kinds, n)]
+                       + config_phases(m.mixed, cost.MIXED)))
     print("The jump itself and the unpacking of the kernel are not counted. What waits for a\n"
           "device on the way out is. A freeze gave others to do, at most:",
           max(kinds["preserved"].works for kinds in [*m.runs.values(), m.mixed]),

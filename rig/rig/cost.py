@@ -23,6 +23,7 @@ from .config import Config
 from .keeper import attribute
 from .machine import LIVE_UPDATE, Machine
 from .topology import Device, Topology, downstream, nic, root_port, switch
+from .witness import Cost
 
 KINDS = ("preserved", "unused", "stock")
 LABEL = {"preserved": "all preserved", "unused": "none preserved", "stock": "stock kernel"}
@@ -158,6 +159,7 @@ class Outcome:
     initcalls: dict[str, int] = field(default_factory=dict)
     accesses: dict[str, Accesses] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
+    config: dict[str, Cost] = field(default_factory=dict)   # accesses of each phase
     works: int = 0          # that the freeze gave others to do
     guard: int | None = None    # writes that it dropped, None without one
 
@@ -175,6 +177,8 @@ def count_accesses(machine: Machine, outcome: Outcome) -> None:
     """Config accesses of the incoming boot, until its user space answers."""
     topology = machine.topology
     trace = witness.Trace(machine.folder / "trace.log", topology, machine.booted_at[1])
+    outcome.config["way out"] = trace.cost(1, True)
+    outcome.config["boot"] = trace.cost(2, False)
     spaces: dict[str, Config] = {}
     for dev in topology.walk():
         name = dev.driver + (BESIDE if dev.id.startswith("beside") else "")
@@ -260,10 +264,34 @@ def freeze(machine: Machine, n: int) -> int:
     right = config.read(machine, bdf).get(BAR0, 4)
     assert machine.load().rc == 0
     config.write(machine, bdf, BAR0, (right ^ 1 << 24).to_bytes(4, "little"))
+    machine.mark_step()
     refused = machine.run("kexec_try exec").json()
+    machine.mark_step()
     config.write(machine, bdf, BAR0, right.to_bytes(4, "little"))
     assert refused["errno"] == "EIO", refused
     return int(refused["ns"])
+
+
+# What lu_bulk marks one after another, and the rig.
+BEFORE, AFTER = ("preserve", "unpreserve"), ("retrieve", "attach", "arm", "finish")
+
+
+def count_steps(machine: Machine, preserved: bool) -> dict[str, Cost]:
+    """Config accesses of each step that was marked, in the kernel before and in the next one.
+
+    Between what one program marks and the next one there is a gap. The last of the attempts to
+    preserve counts: nothing that a first one leaves behind comes in between.
+    """
+    trace = witness.Trace(machine.folder / "trace.log", machine.topology)
+    after = trace.steps(2)
+    if not preserved:
+        [bind] = after
+        return {"bind": bind}
+    *_, preserve, unpreserve, _, freeze = trace.steps(1)
+    bind, _, *found = after
+    assert len(found) == len(AFTER), found
+    return {**dict(zip(BEFORE, (preserve, unpreserve))), "freeze": freeze, "bind": bind,
+            **dict(zip(AFTER, found))}
 
 
 def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int,
@@ -296,6 +324,7 @@ def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int
         counts = machine.run("cat /sys/bus/pci/devices/*/liveupdate/guard_count 2>/dev/null").out
         outcome.guard = sum(map(int, counts.split())) if counts else None
     machine.close()
+    outcome.config.update(count_steps(machine, kind == "preserved"))
     return outcome
 
 

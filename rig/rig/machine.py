@@ -30,6 +30,7 @@ TRACE = ["pci_cfg_read", "pci_cfg_write", "pci_update_mappings_add", "pci_update
          "e1000x_rx_can_recv_disabled", "qdev_reset"]
 FIRMWARE = {"x86_64": "/usr/share/ovmf/OVMF.fd", "arm64": "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"}
 MARK = 0xA0     # the marker's value is this plus the number of the boot that ends
+STEP = 0x3F     # a byte of the host bridge that nothing but its mark reads alone
 
 
 class MachineError(Exception):
@@ -391,6 +392,11 @@ class Machine:
         """Write the marker that ends this kernel's part of the trace."""
         self.sh(f"printf '\\{MARK + self.boot % 16:03o}' | dd bs=1 seek=60 conv=notrunc "
                 "of=/sys/bus/pci/devices/0000:00:00.0/config")
+
+    def mark_step(self) -> None:
+        """Read what nothing else reads alone, as lu_bulk does: a step begins, or ends."""
+        self.sh(f"dd bs=1 skip={STEP} count=1 of=/dev/null "
+                "if=/sys/bus/pci/devices/0000:00:00.0/config")
 
     def jump(self, nth: int | None = None) -> Result | None:
         """Mark the trace and jump. None: the next kernel is up; a result: this one refused.

@@ -9,16 +9,17 @@ the first time (its vendor or class; nothing reads these during a shutdown).
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Iterable, Iterator
+from typing import Iterable, Iterator, NamedTuple
 from weakref import WeakKeyDictionary
 
 from . import qemu
-from .machine import MARK, Machine
+from .machine import MARK, STEP, Machine
 from .topology import Topology
 
 COMMAND = 0x04
@@ -61,6 +62,13 @@ class Mapping:
     add: bool
 
 
+class Cost(NamedTuple):
+    """Config accesses of all functions together."""
+
+    reads: int
+    writes: int
+
+
 @dataclass
 class Phase:
     """The time of one kernel: as it boots and runs, or as it shuts down."""
@@ -78,6 +86,11 @@ class Phase:
     faults: list[str] = field(default_factory=list)
     resets: list[tuple[float, str]] = field(default_factory=list)
     others: list[tuple[float, str]] = field(default_factory=list)
+    steps: list[Cost] = field(default_factory=list)     # until each mark
+
+    def cost(self) -> Cost:
+        """Up to now."""
+        return Cost(sum(c.total() for c in self.reads.values()), len(self.writes))
 
     def copy(self) -> "Phase":
         """Another to which may be added."""
@@ -127,6 +140,9 @@ class Trace:
                 if phase.shutdown and read[3] == self._root and read[4] in ("0", "8", "a"):
                     phase = Phase(phase.boot + 1, False, moment(read))
                     self.phases.append(phase)
+                if read[3] == self._root and int(read[4], 16) == STEP:
+                    phase.steps.append(phase.cost())
+                    continue
                 phase.reads.setdefault(read[3], Counter())[int(read[4], 16)] += 1
                 continue
             match = LINE.match(line)
@@ -215,6 +231,17 @@ class Trace:
         """How often a kernel read each of a device's registers."""
         return sum((p.reads.get(self._bdf(id), Counter()) for p in self._phases(boot, False)),
                    Counter())
+
+    def steps(self, boot: int) -> list[Cost]:
+        """Of what a kernel did between one mark_step() and the next."""
+        [phase] = self._phases(boot, False)
+        return [Cost(after.reads - before.reads, after.writes - before.writes)
+                for before, after in itertools.pairwise(phase.steps)]
+
+    def cost(self, boot: int, shutdown: bool) -> Cost:
+        """Of what a kernel did as long as it ran, or on its way out."""
+        [phase] = self._phases(boot, shutdown)
+        return phase.cost()
 
     def cleared_master(self, id: str, boot: int | None = None,
                        shutdown: bool | None = None) -> list[Access]:
