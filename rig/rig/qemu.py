@@ -29,6 +29,8 @@ FEATURES: dict[str, tuple[str, tuple[str, ...]]] = {
     # The SVM of 7.2 kills a guest that never halts, that of 11 does not. No word of QEMU's tells
     # which it is; what stands here came in between.
     "busy-guest": ("nvme", ("sriov-pf",)),
+    # A virtio NIC with Virtual Functions, which can do ATS.
+    "virtio-sriov": ("virtio-net-pci", ("sriov-pf",)),
     "x-flts": ("intel-iommu", ("x-flts", "fsts")),
 }
 # Trace events that other versions call otherwise.

@@ -13,8 +13,9 @@
  * has closed it, which resets it, or a driver is about to bind it. From then on it
  * has what a boot gives it.
  *
- * Address translation is an exception: an IOMMU driver that looks at ATS when it
- * first sees the device does not look again.
+ * Address translation services are an exception: an IOMMU driver decides on ATS when
+ * it first sees the device, and does not look again. Nor is its Physical Function told
+ * the page size that a Virtual Function needs, which can therefore not use ATS either.
  */
 
 #define dev_fmt(fmt) "Live Update: " fmt
