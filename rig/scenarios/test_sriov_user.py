@@ -144,6 +144,16 @@ def test_sriov_user_takes_back(vm: Lab, variant: str, case: tuple[str]) -> None:
     assert resets(machine, PF, 3)
 
 
+def test_control_sriov_function_that_is_bound_first_needs_no_token(vm: Lab, variant: str) -> None:
+    """Where it does not wait for its Physical Function, the kernel knows no word to ask for."""
+    host = Host(vm, variant=variant)
+    host.preserve()
+    host.machine.kexec(extra=f"{WORDS} pci_liveupdate.break={1 << 63:#x}")
+    assert host.bind(host.kept)
+    agent = host.tenant.start()
+    agent.do("retrieve-session s tenant", f"retrieve s 2 device {host.kept}", f"bind {host.kept}")
+
+
 @pytest.mark.console(console.REFUSED, NOT_PRESERVED, WAITS, *console.UNBINDING,
                      "luo: Freeze failed for FLB 'pci'")
 def test_sriov_user_leaves_before_the_kexec(vm: Lab) -> None:

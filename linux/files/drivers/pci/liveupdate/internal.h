@@ -416,7 +416,7 @@ static inline unsigned long pci_lu_key(u32 domain, u16 bdf)
 #define PCI_LU_BREAK_VERDICT		BIT(28)	/* say what only version 2 can */
 #define PCI_LU_BREAK_DOMAIN		BIT(29)	/* hand over another Domain ID */
 
-/* Bits that other directories ask for are in enum pci_liveupdate_part: 30, 31, 62 */
+/* Bits that other directories ask for are in enum pci_liveupdate_part: 30, 31, 62, 63 */
 
 /* Do not keep that, see enum pci_lu_keep: bits 8 to 23, and on from 32 */
 static inline unsigned long pci_lu_break_keep(enum pci_lu_keep what)

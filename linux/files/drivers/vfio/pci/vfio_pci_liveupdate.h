@@ -200,7 +200,8 @@ static inline void vfio_pci_liveupdate_removing(struct vfio_pci_core_device *vde
  */
 static inline bool vfio_pci_liveupdate_awaits_pf(struct vfio_pci_core_device *vdev)
 {
-	return pci_liveupdate_pf_has_user(pci_physfn(vdev->pdev), NULL);
+	return !pci_liveupdate_leaves_out(PCI_LIVEUPDATE_PF_FIRST) &&
+	       pci_liveupdate_pf_has_user(pci_physfn(vdev->pdev), NULL);
 }
 
 #else /* CONFIG_VFIO_PCI_LIVEUPDATE */
