@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Virtual Functions that can do ATS, behind VT-d: their page size is their Physical Function's.
 
-A Virtual Function may use ATS once its Physical Function has been told the smallest translation unit
-(PCIe r6.0, sec 10.5.1.3), which an IOMMU driver does when it first sees that one.
+A Virtual Function may use ATS once its Physical Function has been told the smallest translation
+unit (PCIe r6.0, sec 10.5.1.3), which an IOMMU driver does when it first sees that one.
 """
 
 from __future__ import annotations
