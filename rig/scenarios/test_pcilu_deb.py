@@ -49,7 +49,7 @@ def test_package_has_the_units_where_this_debian_has_them(tree: Path) -> None:
     folders = {str(unit.parent.relative_to(tree)) for unit in tree.rglob("pcilu*.s[eo][rc]*")}
     assert folders <= {"lib/systemd/system", "usr/lib/systemd/system"} and len(folders) == 1
     assert {unit.name for unit in (tree / folders.pop()).iterdir()} == {
-        "pcilud.service", "pcilud.socket", "pcilud-guard.service", "pcilu-keeper.service",
+        "pcilud.service", "pcilud.socket", "pcilud-guard@.service", "pcilu-keeper.service",
         "pcilu-verify.service", "pcilu-wait.service"}
 
 

@@ -63,6 +63,10 @@ sessions socket-again
 systemctl stop pcilud 2> stop; echo $? >> stop
 systemctl start pcilud
 sessions stop
+# Again as soon as the first is called off: whoever did that is on its way out.
+for n in 1 2 3 4 5; do systemctl stop pcilud; systemctl stop pcilud; done 2> twice
+systemctl start pcilud
+sessions twice
 # Masked, which lets systemd forget what it keeps; when it is not any more, it is told again.
 systemctl mask --now pcilud 2> mask; echo $? >> mask
 sessions mask
@@ -140,7 +144,7 @@ def test_sessions_live_through_all_and_until_the_jump(tmp_path: Path,
     assert debian.text("uid").strip() not in ("", "0")
     # From the store of systemd, whatever it was that made it start again.
     for name in ("restarted", "killed", "often", "policy", "user", "socket", "socket-again",
-                 "stop", "mask", "unmask", "remove"):
+                 "stop", "twice", "mask", "unmask", "remove"):
         assert debian.sessions(f"{name}.json") == {"vm-1", "pcilu.snapshot"}, name
     assert debian.sessions("nobody.json") == set()
     assert debian.text("reload").split() == ["1", "0"]
