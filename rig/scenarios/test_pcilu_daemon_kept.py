@@ -117,6 +117,7 @@ def test_restarted_daemon_has_it_from_the_store(host: Host, store: Store) -> Non
 def test_control_it_is_in_the_store_or_nowhere(host: Host, store: Store) -> None:
     assert keep(host, "vm-1") == 0
     host.stop(9)
+    store.settle()
     store.kept = [(name, fd) for name, fd in store.kept if name[2:] != "vm-1" or
                   name[0] == "i" or os.close(fd)]
     store.start(host)
@@ -127,6 +128,7 @@ def test_control_it_is_in_the_store_or_nowhere(host: Host, store: Store) -> None
 def test_without_its_session_it_leaves_the_store(host: Host, store: Store) -> None:
     assert keep(host, "vm-1") == 0
     host.stop(9)
+    store.settle()
     store.kept = [(name, fd) for name, fd in store.kept if name != "i.vm-1" or os.close(fd)]
     store.start(host)
     assert kept(host) == -errno.ENOENT
