@@ -153,6 +153,7 @@ def test_sessions_live_through_all_and_until_the_jump(tmp_path: Path,
     *message, stopped = debian.text("stop").splitlines()
     assert (stopped == "0") == keeps_over_a_stop(debian)
     assert stopped == "0" or "canceled" in "".join(message)
+    assert debian.text("twice").count("canceled") == (0 if keeps_over_a_stop(debian) else 10)
     assert "canceled" in debian.text("mask") and debian.text("mask").split()[-1] == "1"
     assert "session 'vm-1' of user 0 would be lost" in debian.text("dpkg")
     assert debian.text("dpkg").split()[-1] == "1"
