@@ -41,8 +41,11 @@ def look(machine: Machine) -> dict[str, str]:
     for bdf, event in zip(bdfs, events):
         found[f"{bdf} event"] = " ".join(word for word in event
                                          if not word.startswith("SEQNUM="))
-    for name in ("iomem", "ioports"):   # but for where the kernel and its initrd are in memory
-        found[name] = machine.sh(f"grep -v -e Kernel -e '^ .*: reserved' /proc/{name}").out
+    # But for where the kernel and its initrd are in memory; and SeaBIOS's data at 0xe8000 begin as
+    # an adapter's ROM does, and have its checksum in one boot of 256.
+    for name in ("iomem", "ioports"):
+        found[name] = machine.sh("grep -v -e Kernel -e '^ .*: reserved' -e 'Adapter ROM' "
+                                 f"/proc/{name}").out
     found["interrupts"] = machine.sh("sed -n 's/^ *\\([0-9]*:\\).*[0-9] *\\([A-Z].*\\)/\\1 \\2/p' "
                                      "/proc/interrupts").out
     return found
