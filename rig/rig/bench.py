@@ -180,7 +180,9 @@ def phases(kinds: dict[str, Outcome], n: int) -> list[list[Any]]:
 def config_phases(kinds: dict[str, Outcome], n: int) -> list[list[Any]]:
     """The same, in config accesses: of all functions together, bridges too."""
     names = {f"{n} functions: system call to jump": "way out",
-             "    a freeze called off, and the thaw": "freeze", "  entry to user space": "boot",
+             "    freeze, sessions and all": "freezing",
+             "    a freeze called off, and the thaw": "freeze",
+             "    notifiers, device shutdown": "shutdown", "  entry to user space": "boot",
              **{f"  {step}": step for step in ("bind", *cost.AFTER)},
              "  (preserve, while all runs)": "preserve"}
     return [[name, *itertools.chain.from_iterable(

@@ -35,6 +35,9 @@ EVENTS = ("trace_clock=local trace_buf_size=16M trace_event="
 TRACING = f"{QUIET} {EVENTS}"
 # What the kernel that is left traces from here on goes to the console: nobody can read it later.
 TOLD = "tp_printk tp_printk_stop_on_boot"
+# As long as there is a boot console, here one that nobody listens to, the UART's driver writes a
+# line where it is said, and not when its thread has time: what comes after it in the trace is later.
+AT_ONCE = "earlycon=uart8250,io,0x2e8 keep_bootcon"
 TELL = "/proc/sys/kernel/tracepoint_printk"
 OUT = "notifier:notifier_run workqueue:workqueue_queue_work"
 OURS = "pci_liveupdate:pci_liveupdate_drain"
@@ -178,6 +181,7 @@ def count_accesses(machine: Machine, outcome: Outcome) -> None:
     topology = machine.topology
     trace = witness.Trace(machine.folder / "trace.log", topology, machine.booted_at[1])
     outcome.config["way out"] = trace.cost(1, True)
+    outcome.config["freezing"], outcome.config["shutdown"] = trace.way_out(1)
     outcome.config["boot"] = trace.cost(2, False)
     spaces: dict[str, Config] = {}
     for dev in topology.walk():
@@ -302,8 +306,8 @@ def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int
     """
     outcome = Outcome()
     machine = start(topology, variant="stock" if kind == "stock" else "release", accel="tcg",
-                    cmdline=f"{LIVE_UPDATE} {QUIET}", first=TOLD, args=CLOCK, timeout=3600,
-                    memory="2G" if n <= 256 else "3G")
+                    cmdline=f"{LIVE_UPDATE} {QUIET}", first=f"{TOLD} {AT_ONCE}", args=CLOCK,
+                    timeout=3600, memory="2G" if n <= 256 else "3G")
     drivers = {dev.driver for dev in topology.walk()} & set(IDS)
     bind = ";".join(f"echo {IDS[driver]} >/sys/bus/pci/drivers/vfio-pci/new_id"
                     for driver in sorted(drivers))
@@ -314,7 +318,9 @@ def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int
     # The marks of the way out
     events = OUT if kind == "stock" else f"{OUT} {OURS}"
     machine.sh(f"echo 1 >{TELL}; echo '{events}' >/sys/kernel/tracing/set_event; dmesg -n 6")
+    machine.qmp("trace-event-set-state", name=witness.SAID, enable=True)
     machine.kexec(extra=f"{EVENTS} {extra}")
+    machine.qmp("trace-event-set-state", name=witness.SAID, enable=False)
     count_outgoing(machine, outcome)
     count_instructions(machine, outcome)
     count_accesses(machine, outcome)

@@ -35,6 +35,10 @@ DESCRIPTOR = re.compile(r"ring #(\d+), PA: 0x([0-9a-f]+)")
 FAULT = re.compile(r"sid 0x([0-9a-f]+) fault (\d+) addr 0x([0-9a-f]+) write (\d)")
 RESET = re.compile(r"obj=(\S+)\((\S+)\)")
 REFUSED = re.compile(r"link_up: (\d+), rx_enabled (\d+), pci_master (\d+)")
+CHARACTER = re.compile(r"write addr 0x00 val 0x([0-9a-f]{2})")  # to a UART's Transmitter Holding
+
+# Of a machine that is told to: what it says on its console when it has frozen all.
+SAID, FROZEN = "serial_write", "notifier_run: "
 
 
 _traces: WeakKeyDictionary[Machine, Trace] = WeakKeyDictionary()    # each as far as it was read
@@ -113,6 +117,7 @@ class Trace:
         self._root = "00:00.0"
         self._at = 0            # what is before this is parsed
         self._descriptor = 0
+        self._said = ""         # the last of it
         self.go_on(until)
 
     def go_on(self, until: float | None = None) -> None:
@@ -165,6 +170,12 @@ class Trace:
                 assert found, line
                 phase.mappings.append(Mapping(time, found[2], int(found[3]), int(found[4], 16),
                                               int(found[5], 16), event.endswith("add")))
+            elif event == SAID:
+                character = CHARACTER.match(rest)
+                if character:
+                    self._said = (self._said + chr(int(character[1], 16)))[-len(FROZEN):]
+                if self._said == FROZEN and phase.shutdown and not phase.steps:
+                    phase.steps.append(phase.cost())
             elif event == "e1000e_rx_written_to_guest":
                 phase.dma.append((time, self._descriptor))
             elif event == "e1000e_rx_not_written_to_guest":
@@ -242,6 +253,13 @@ class Trace:
         """Of what a kernel did as long as it ran, or on its way out."""
         [phase] = self._phases(boot, shutdown)
         return phase.cost()
+
+    def way_out(self, boot: int) -> tuple[Cost, Cost]:
+        """Of a machine that told SAID: of a kernel's freeze, and of what comes after it."""
+        [phase] = self._phases(boot, True)
+        [freeze] = phase.steps
+        both = phase.cost()
+        return freeze, Cost(both.reads - freeze.reads, both.writes - freeze.writes)
 
     def cleared_master(self, id: str, boot: int | None = None,
                        shutdown: bool | None = None) -> list[Access]:
