@@ -283,6 +283,7 @@ void pci_lu_outgoing_destroy(struct liveupdate_flb_op_args *args);
 bool pci_lu_outgoing_active(void);
 u32 pci_lu_outgoing_abi(const struct pci_liveupdate_record_ser *rec);
 void pci_lu_stopping(struct pci_dev *dev);
+bool pci_lu_others_are_stopping(struct pci_dev *dev);
 
 /* incoming.c */
 DECLARE_STATIC_KEY_FALSE(pci_lu_incoming_key);

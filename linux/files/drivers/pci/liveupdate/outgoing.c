@@ -398,26 +398,41 @@ static int lu_path_get(struct pci_dev *dev, enum pci_liveupdate_dma dma)
 	return 0;
 }
 
-/* What is being removed, while whoever does it waits for drivers */
+/* What is being removed, while whoever does it waits for drivers; with it, others */
 static struct pci_dev *lu_stopping;
+static unsigned int lu_stopping_depth;
 
 /**
  * pci_lu_stopping - drivers of what is to be removed are waited for
  * @dev: function that goes, with all below it; NULL when they are gone
  *
- * Context: pci_rescan_remove_lock is held. Takes pci_lu_rwsem.
+ * Does nothing for who removes without pci_rescan_remove_lock, as a driver does
+ * that is unbound and disables SR-IOV: another may have it then, for a scan. A
+ * removal within another is a part of it.
+ *
+ * Context: Takes pci_lu_rwsem.
  */
 void pci_lu_stopping(struct pci_dev *dev)
 {
+	if (READ_ONCE(pci_rescan_remove_owner) != current)
+		return;
+
 	guard(rwsem_write)(&pci_lu_rwsem);
-	lu_stopping = dev;
+	if (dev && !lu_stopping_depth++)
+		lu_stopping = dev;
+	else if (!dev && !--lu_stopping_depth)
+		lu_stopping = NULL;
 }
 
-/*
- * Does pci_rescan_remove_lock belong to somebody who removes other devices, and
- * will not get further, nor to a scan, before pci_lu_rwsem is released?
+/**
+ * pci_lu_others_are_stopping - is it for a removal that scans are locked out?
+ * @dev: function that is not to be removed
+ *
+ * Context: pci_lu_rwsem is held.
+ * Return: whether pci_rescan_remove_lock belongs to somebody who removes other
+ * devices, and gets no further, nor to a scan, before pci_lu_rwsem is released.
  */
-static bool lu_others_are_stopping(struct pci_dev *dev)
+bool pci_lu_others_are_stopping(struct pci_dev *dev)
 {
 	if (!lu_stopping)
 		return false;
@@ -453,7 +468,7 @@ static int lu_preserve_locked(struct pci_dev *dev, const char *why_not)
 	scoped_guard(rwsem_write, &pci_lu_rwsem) {
 		if (WARN_ON_ONCE(!lu_out.header)) {
 			err = -EINVAL;
-		} else if (!locked && !lu_others_are_stopping(dev)) {
+		} else if (!locked && !pci_lu_others_are_stopping(dev)) {
 			dev_err_ratelimited(&dev->dev,
 					    "cannot be preserved: buses are being scanned or devices removed; try again\n");
 			err = -EBUSY;

@@ -456,6 +456,37 @@ static void lu_master_stays(struct kunit *test)
 	}
 }
 
+/* Do others than @fake stop, so that it may be preserved while scans are locked out? */
+static bool others_stop(struct fake *fake)
+{
+	guard(rwsem_read)(&pci_lu_rwsem);
+	return pci_lu_others_are_stopping(&fake->dev);
+}
+
+/* Only what is removed by whoever has the lock, and until all of it has stopped */
+static void lu_stops_for_whom(struct kunit *test)
+{
+	struct fake *goes = fake_device(test), *within = fake_device(test);
+	struct fake *stays = fake_device(test);
+
+	pci_lu_stopping(&goes->dev);
+	KUNIT_EXPECT_FALSE(test, others_stop(stays));
+	pci_lu_stopping(NULL);
+
+	pci_lock_rescan_remove();
+	KUNIT_EXPECT_FALSE(test, others_stop(stays));
+	pci_lu_stopping(&goes->dev);
+	KUNIT_EXPECT_TRUE(test, others_stop(stays));
+	KUNIT_EXPECT_FALSE(test, others_stop(goes));
+	pci_lu_stopping(&within->dev);
+	KUNIT_EXPECT_FALSE(test, others_stop(goes));
+	pci_lu_stopping(NULL);
+	KUNIT_EXPECT_TRUE(test, others_stop(stays));
+	pci_lu_stopping(NULL);
+	KUNIT_EXPECT_FALSE(test, others_stop(stays));
+	pci_unlock_rescan_remove();
+}
+
 static struct kunit_case lu_outgoing_cases[] = {
 	KUNIT_CASE_PARAM(lu_refused, lu_obstacle_gen_params),
 	KUNIT_CASE(lu_vf_not_refused),
@@ -467,6 +498,7 @@ static struct kunit_case lu_outgoing_cases[] = {
 	KUNIT_CASE(lu_vga_stays),
 	KUNIT_CASE(lu_vga_stays_of_what_is_preserved),
 	KUNIT_CASE_PARAM(lu_master_stays, master_gen_params),
+	KUNIT_CASE(lu_stops_for_whom),
 	{}
 };
 
