@@ -4,7 +4,7 @@ ARCH    ?= x86_64
 VARIANT ?= release
 PYTHON  := /usr/bin/python3
 # Scenarios wait a lot: it takes more of them than there are cores to keep these at work.
-JOBS    ?= $(shell expr $$(nproc) \* 3 / 2)
+JOBS    ?= $(shell expr $$(nproc) \* 2)
 HOST_ARCH := $(if $(filter aarch64,$(shell uname -m)),arm64,x86_64)
 export LINUX_SRC REFRESH VERIFY FULL CONFIG CONFIG_ONLY SIZES QEMU
 
@@ -67,12 +67,15 @@ TEST_KERNELS ?= x86_64-release x86_64-debug arm64-release x86_64-stock x86_64-of
 	$(if $(filter-out 0,$(FULL)),arm64-debug arm64-stock)
 TEST_ARCHES  := $(sort $(patsubst %-release,%,$(filter %-release,$(TEST_KERNELS))))
 
-# Each part under scripts/spent, so that the table in the end tells what a run costs.
+# Each part under scripts/spent, so that the table in the end tells what a run costs. Kernels are
+# built two at a time: each links and packs for a while on one core. Others begin with release's objects.
 test:
 	@rm -f build/spent
 	@scripts/spent 'Debian packages' scripts/deps kernel $(TEST_ARCHES:%=cross-%) rig container
 	@$(if $(strip $(TEST_KERNELS)),scripts/spent 'kernel source' scripts/prepare)
-	@set -e; for k in $(TEST_KERNELS); do scripts/spent "kernel $$k" scripts/build $${k%-*} $${k##*-}; done
+	@$(foreach k,$(filter x86_64-release,$(TEST_KERNELS)),scripts/spent 'kernel $k' scripts/build $(subst -, ,$k))
+	@printf '%s\n' $(filter-out x86_64-release,$(TEST_KERNELS)) | xargs -r -n 1 -P 2 \
+		sh -c 'exec scripts/spent "kernel $$0" scripts/build $${0%-*} $${0##*-}'
 	@set -e; for a in $(TEST_ARCHES); do scripts/spent "guest programs $$a" scripts/guest $$a; done
 	@scripts/spent tools $(MAKE) --no-print-directory tools
 	@scripts/spent 'tools with sanitizers' $(MAKE) --no-print-directory tools SAN=1
