@@ -62,8 +62,8 @@ demo demo-driver shell:
 # What the scenarios boot. For a quick T=, name fewer: TEST_KERNELS=x86_64-release, or
 # none: T=pcilu TEST_KERNELS=
 # The first release comes from the history, which a shallow clone has not got.
-TEST_KERNELS ?= x86_64-release x86_64-debug arm64-release x86_64-stock x86_64-off \
-	x86_64-debian $(shell git cat-file -e c4a04c8 2>/dev/null && echo x86_64-first) \
+TEST_KERNELS ?= x86_64-release x86_64-debug arm64-release x86_64-debian \
+	$(shell git cat-file -e c4a04c8 2>/dev/null && echo x86_64-first) x86_64-stock x86_64-off \
 	$(if $(filter-out 0,$(FULL)),arm64-debug arm64-stock)
 TEST_ARCHES  := $(sort $(patsubst %-release,%,$(filter %-release,$(TEST_KERNELS))))
 
