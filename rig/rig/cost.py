@@ -36,7 +36,7 @@ TRACING = f"{QUIET} {EVENTS}"
 # What the kernel that is left traces from here on goes to the console: nobody can read it later.
 TOLD = "tp_printk tp_printk_stop_on_boot"
 # As long as there is a boot console, here one that nobody listens to, the UART's driver writes a
-# line where it is said, and not when its thread has time: what comes after it in the trace is later.
+# line where it is said, and not when its thread has time: what follows it in the trace is later.
 AT_ONCE = "earlycon=uart8250,io,0x2e8 keep_bootcon"
 TELL = "/proc/sys/kernel/tracepoint_printk"
 OUT = "notifier:notifier_run workqueue:workqueue_queue_work"
@@ -302,10 +302,12 @@ def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int
             extra: str = "") -> Outcome:
     """One live update of a machine with n functions; `extra` is for the incoming kernel.
 
+    The kind is what becomes of the functions, "preserved" or "unused", or another kernel's variant.
     `start` takes a topology and options of a machine.
     """
     outcome = Outcome()
-    machine = start(topology, variant="stock" if kind == "stock" else "release", accel="tcg",
+    variant = kind if kind in ("stock", "off") else "release"
+    machine = start(topology, variant=variant, accel="tcg",
                     cmdline=f"{LIVE_UPDATE} {QUIET}", first=f"{TOLD} {AT_ONCE}", args=CLOCK,
                     timeout=3600, memory="2G" if n <= 256 else "3G")
     drivers = {dev.driver for dev in topology.walk()} & set(IDS)
@@ -316,7 +318,7 @@ def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int
         outcome.steps.update(machine.json(f"lu_bulk preserve {n}"))
         outcome.steps["freeze"] = freeze(machine, n)
     # The marks of the way out
-    events = OUT if kind == "stock" else f"{OUT} {OURS}"
+    events = f"{OUT} {OURS}" if variant == "release" else OUT
     machine.sh(f"echo 1 >{TELL}; echo '{events}' >/sys/kernel/tracing/set_event; dmesg -n 6")
     machine.qmp("trace-event-set-state", name=witness.SAID, enable=True)
     machine.kexec(extra=f"{EVENTS} {extra}")

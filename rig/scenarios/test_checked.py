@@ -237,20 +237,33 @@ def test_kernel_without_the_feature_stops(vm: Lab, variant: str) -> None:
     assert "PCI host bridge to bus" not in log
 
 
+# What of the hand-over is not as it should be, who says so, and how.
+SPOILT = {"version": ("KHO", "of another version"),
+          "tree": ("KHO", "its tree is damaged"),
+          "luo": ("LUO", "the incoming tree cannot be read"),
+          "flbs": ("LUO", "FLBs were handed over that are not in memory"),
+          "header": ("PCI", "a header that is not in memory")}
+
+
 @pytest.mark.console(PANIC,
                      "disabling KHO revival",
-                     "setup: handover FDT .* is incompatible", console.GIVEN_AWAY.pattern)
-@pytest.mark.parametrize("arch,variant", KERNELS)
-def test_kernel_with_another_version_of_kho_stops(vm: Lab, arch: str, variant: str) -> None:
+                     "setup: handover FDT .* is (incompatible|invalid)",
+                     "LUO state is not in memory", console.GIVEN_AWAY.pattern)
+@pytest.mark.parametrize("arch,variant,spoilt", [
+    *((*kernel, "version") for kernel in KERNELS),
+    *(("x86_64", variant, what) for variant in ("release", "debug") for what in [*SPOILT][1:])])
+def test_kernel_that_cannot_read_what_is_there_stops(vm: Lab, arch: str, variant: str,
+                                                     spoilt: str) -> None:
     machine = vm(small(), arch=arch, variant=variant)
     held(machine)
-    # Control: with the version that it has the next kernel reads it.
+    # Control: with what it has the next kernel reads it.
     machine.kexec()
     assert state(machine, "edu0") == "incoming"
     Agent(machine).take_back("edu0").preserve("edu0")
-    machine.sh(f"echo 1 >{HOSTILE}/other_kho")
+    machine.sh(f"echo {spoilt} >{HOSTILE}/spoil")
     log = stops(machine)
-    assert "Live Update: KHO: " in log and "of another version" in log
+    who, why = SPOILT[spoilt]
+    assert f"Live Update: {who}: " in log and why in log
     assert "PCI host bridge to bus" not in log
 
 

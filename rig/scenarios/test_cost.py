@@ -20,6 +20,7 @@ from rig.topology import Topology, root_port
 
 # Enough ports for what is asked of one of them only to weigh little on the mean.
 FEW = 64
+UNUSED_MAX = 1.005      # of the same kernel without the feature; 1.003 is wanted
 
 # What the way out tells.
 TOLD = pytest.mark.console("(notifier_run|workqueue_queue_work|pci_liveupdate_drain): ")
@@ -66,6 +67,16 @@ def test_small_bench_meets_its_targets(vm: Lab) -> None:
     beside, stocks_beside = (assorted[kind].accesses["e1000e" + cost.BESIDE] for kind in assorted)
     assert beside.mean("writes") == stocks_beside.mean("writes") > 0
     assert cost.handed_over()["pci record"] <= bench.RECORD_MAX
+
+
+@TOLD
+def test_feature_that_nobody_uses_costs_nothing_with_its_control(vm: Lab) -> None:
+    off, unused, stock = (cost.measure(vm, cost.many(FEW), kind, FEW)
+                          for kind in ("off", "unused", "stock"))
+    assert unused.config == off.config != stock.config
+    assert unused.enumeration <= off.enumeration * UNUSED_MAX < stock.enumeration
+    assert unused.boot and off.boot and stock.boot
+    assert unused.boot <= off.boot * UNUSED_MAX < stock.boot
 
 
 def test_memory_in_pieces_costs_each_the_same_with_its_control(vm: Lab) -> None:

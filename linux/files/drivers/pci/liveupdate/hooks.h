@@ -300,7 +300,7 @@ static inline bool pci_liveupdate_shutdown(struct pci_dev *dev)
 /*
  * A function is about to be removed, with all below it; NULL when its drivers are
  * gone. Returns -EBUSY if a preserved device is below, or in the same slot, and still
- * there. Called with pci_rescan_remove_lock held
+ * there. Called with pci_rescan_remove_lock held, but for some Virtual Functions
  */
 static inline int pci_liveupdate_removing(struct pci_dev *dev)
 {

@@ -12,6 +12,8 @@
 #include <linux/io.h>
 #include <linux/kallsyms.h>
 #include <linux/kexec.h>
+#include <linux/kho/abi/kexec_handover.h>
+#include <linux/kho/abi/luo.h>
 #include <linux/libfdt.h>
 #include <linux/module.h>
 #include <linux/pci.h>
@@ -372,21 +374,59 @@ static const struct kernel_param_ops lu_cardbus_param = {
 module_param_cb(cardbus, &lu_cardbus_param, NULL, 0200);
 MODULE_PARM_DESC(cardbus, "function whose header type is turned over to a CardBus bridge's");
 
-static bool lu_other_kho;
-module_param_named(other_kho, lu_other_kho, bool, 0600);
-MODULE_PARM_DESC(other_kho, "hand over a KHO tree of the version after the one that it has");
+static char *lu_spoil;
+module_param_named(spoil, lu_spoil, charp, 0600);
+MODULE_PARM_DESC(spoil, "what the next kernel cannot read: version, tree, luo, flbs or header");
+
+/* In no machine */
+#define LU_NOWHERE	BIT_ULL(51)
+
+static bool lu_spoils(const char *what)
+{
+	return sysfs_streq(lu_spoil, what);
+}
+
+static void lu_spoil_flb(struct luo_ser *luo)
+{
+	struct luo_flb_header_ser *header = phys_to_virt(luo->flbs_pa);
+	struct luo_flb_ser *flb = (void *)(header + 1);
+
+	for (u64 i = 0; i < header->count; i++)
+		if (!strcmp(flb[i].name, PCI_LIVEUPDATE_COMPATIBLE))
+			flb[i].data ^= LU_NOWHERE;
+}
 
 /* All is serialized when this is called */
 static int lu_reboot(struct notifier_block *nb, unsigned long event, void *unused)
 {
+	struct luo_ser *luo;
 	char *version;
+	u64 *where;
+	void *fdt;
 	int len;
 
-	if (!lu_other_kho || !kexec_in_progress || !kexec_image->kho.fdt)
+	if (!lu_spoil || !kexec_in_progress || !kexec_image->kho.fdt)
 		return NOTIFY_DONE;
-	version = fdt_getprop_w(phys_to_virt(kexec_image->kho.fdt), 0, "compatible", &len);
-	if (!WARN_ON(!version || len < 2))
-		version[len - 2]++;
+
+	fdt = phys_to_virt(kexec_image->kho.fdt);
+	where = fdt_getprop_w(fdt, fdt_subnode_offset(fdt, 0, LUO_KHO_ENTRY_NAME),
+			      KHO_SUB_TREE_PROP_NAME, NULL);
+	if (WARN_ON(!where))
+		return NOTIFY_DONE;
+	luo = phys_to_virt(*where);
+	if (lu_spoils("version")) {
+		version = fdt_getprop_w(fdt, 0, "compatible", &len);
+		if (!WARN_ON(!version || len < 2))
+			version[len - 2]++;
+	} else if (lu_spoils("tree")) {
+		fdt_set_magic(fdt, ~FDT_MAGIC);
+	} else if (lu_spoils("luo")) {
+		*where ^= LU_NOWHERE;
+	} else if (lu_spoils("flbs")) {
+		luo->flbs_pa ^= LU_NOWHERE;
+	} else if (lu_spoils("header")) {
+		lu_spoil_flb(luo);
+	}
 	return NOTIFY_DONE;
 }
 
