@@ -111,7 +111,7 @@ KNOWN = re.compile(r"KernelAddressSanitizer initialized|kmemleak: Kernel memory 
 
 # The lines of a dump of registers and stack. The one before them says what it is about, and counts.
 DUMP = re.compile(r"(CPU: \d|Hardware name:|Workqueue:|Modules linked in:|Tainted:|Code:|PKRU:|"
-                  r"\s*</?(TASK|IRQ|NMI)>|(RIP|RSP|R\w\w|E\w\w|FS|CS|CR\d|DR\d): ?[\w(]|"
+                  r"\s*</?(TASK|IRQ|NMI)>|(RIP|RSP|R\w\w|E\w\w|FS|CS|CR\d|DR\d): *[\w(]|"
                   r"pstate:|(pc|lr|sp) :|x\d+\s*:|\s*(\? )?[\w.]+\+0x\w+/0x\w+|"
                   r"irq event stamp:|(hard|soft)irqs last|Kernel Offset:|Memory Limit:|"
                   r"-+\[ (cut here|end trace) |---\[ end )")
