@@ -101,11 +101,10 @@ def test_abandoned_devices_are_reset_at_the_same_time(vm: Lab, variant: str) -> 
         heir.do(f"retrieve-session s {name}", "close s")
         assert {state(machine, id) for id in ids} == {"none"}
 
-    together = [reset_span(machine, id) for id in owners["vm0"]]
+    together = sorted(reset_span(machine, id) for id in owners["vm0"])
     print(together)
-    # Not all three in a slow kernel: the first may be over before the last has begun.
-    (_, first_over), (second_began, _), _ = sorted(together)
-    assert second_began < first_over
+    # Not all three in a slow kernel: one may be over before the next has begun.
+    assert any(began < over for (_, over), (began, _) in zip(together, together[1:]))
     (_, first_over), (second_began, _) = (reset_span(machine, id) for id in ("edu3", "edu4"))
     assert first_over < second_began
 
