@@ -34,9 +34,15 @@ CPU = "qemu64,+npt"
 TICKING = "nohz=off highres=off"
 BEHIND_VTD = "intel_iommu=on iommu.passthrough=0"
 MODULES = ("kvm.ko", "kvm-amd.ko")
-PATIENCE = 600.0    # seconds; a guest boots in 10, or in 60 if the machine has other work
+PATIENCE = 600      # seconds; a guest boots in 10, or in 60 if the machine has other work
+BOOT = 240          # the same before a guest that spins is started again
+STUCK = 3
 DRIVERS = ("e1000e", "igbvf")       # of Debian's, for what a guest may have
 WORDS = "console=ttyS0 quiet no_timer_check panic=-1 random.trust_cpu=on mitigations=off"
+
+
+class Stuck(MachineError):
+    """A guest runs and does not get on."""
 
 
 def _package() -> Path:
@@ -143,6 +149,14 @@ class Guest:
                    f"--append '{WORDS} {words}' --memory {memory} {options}")
         self._launch("start", command)
         try:
+            self.wait(2, BOOT)
+        except Stuck:
+            # Seen once with the emulated SVM: early in its boot the guest's kernel spins, with
+            # interrupts off, on a lock. Nothing has been asked of Live Update by then.
+            self.host.note_where_it_stands()
+            self.kill()
+            self.host.sh(f"rm /tmp/{self.name}.log")
+            self._launch("start", command)
             self.wait(2)
         except MachineError:
             # Where no IOMMU translates, it takes what pieces there are.
@@ -199,14 +213,17 @@ class Guest:
         return self.past + [json.loads(line) for line in text.splitlines()
                             if line.startswith("{") and line.endswith("}")]
 
-    def wait(self, more: int) -> list[dict[str, Any]]:
+    def wait(self, more: int, patience: int = PATIENCE) -> list[dict[str, Any]]:
         """Until it has printed so many lines more. It is asked there: each question from here
         would cost the guest the one CPU that it has."""
         had = len(self.printed()) - len(self.past)
         log = f"/tmp/{self.name}.log"
-        out = self.host.run(f"until [ $(grep -c '^{{.*}}' {log}) -ge {had + more} ]; do "
-                            "pidof pcilu-vmm >/dev/null || exit 1; sleep 1; done 2>/dev/null",
-                            PATIENCE)
+        out = self.host.run(f"n=0; until [ $(grep -c '^{{.*}}' {log}) -ge {had + more} ]; do "
+                            "pidof pcilu-vmm >/dev/null || exit 1; "
+                            f"n=$((n + 1)); [ $n -lt {patience} ] || exit {STUCK}; sleep 1; "
+                            "done 2>/dev/null", PATIENCE + patience)
+        if out.rc == STUCK:
+            raise Stuck(f"{self.name} says nothing any more")
         if out.rc:
             raise MachineError(f"{self.name} is gone: {self.complaints()!r}")
         return self.printed()

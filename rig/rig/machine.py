@@ -284,10 +284,10 @@ class Machine:
                     raise MachineError(f"QEMU ended ({self._last_words()})")
                 self._buffer += data
             elif time.monotonic() > deadline:
-                self._note_where_it_stands()
+                self.note_where_it_stands()
                 raise MachineError(f"no answer within {timeout:.0f} s ({self._last_words()})")
 
-    def _note_where_it_stands(self) -> None:
+    def note_where_it_stands(self) -> None:
         """Two looks at the CPUs of a machine that does not answer: does it wait, run or spin?"""
         assert self._qmp is not None
         with open(self.folder / "registers.log", "w", encoding="utf-8") as log:
