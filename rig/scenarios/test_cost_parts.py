@@ -11,10 +11,11 @@ import re
 from dataclasses import dataclass
 
 from rig import cost, parts
+from rig.agent import Agent
 from rig.lab import Lab
 from rig.machine import Machine
 from rig.parts import Account
-from rig.topology import Device, Topology, root_port
+from rig.topology import Device, Topology, edu, root_port
 
 ROOT = "pci_rescan_bus"
 TRIES = 5
@@ -94,6 +95,40 @@ def test_parts_of_an_endpoint_cost_less_than_with_the_stock_kernel(vm: Lab) -> N
     for each in (ours, stocks):
         assert each.nothing.calls["kernfs_new_node"] == each.nothing.parts["fixups"] == 0
         assert each.nothing.parts[parts.REST] > 0
+
+
+WRITE = "vfio_pci_core_write"
+# How many instructions more a write of a device's user to its configuration space may take: it must
+# not change what is handed over while that is written down.
+GATE_MAX = 60
+
+
+def user_write(vm: Lab, variant: str, preserved: bool = False) -> int:
+    """Instructions of one that reaches no device, so that little else is in them."""
+    machine = vm(Topology(root_port("rp0", edu("edu0"))), variant=variant, accel="tcg",
+                 cmdline=f"{cost.LIVE_UPDATE} loglevel=3", args=[*cost.CLOCK, *parts.KERNEL],
+                 timeout=1800)
+    agent = Agent(machine).start().take("edu0")
+    if preserved:
+        agent.preserve("edu0")
+    functions = parts.symbols(machine)
+    command = "vfio_agent ctl vm0 'config-write edu0 0x3c 1 5'"
+    machine.sh(command)     # whatever is done only once
+    for _ in range(TRIES):
+        found = parts.account(parts.executed(machine, command), functions, WRITE)
+        assert found.calls[WRITE] == 1
+        if not found.calls["__switch_to_asm"]:
+            return found.parts.total()
+    raise AssertionError("somebody else ran beside each of them")
+
+
+def test_user_pays_little_for_what_may_be_frozen_with_its_control(vm: Lab) -> None:
+    without, idle = user_write(vm, "off"), user_write(vm, "release")
+    held = user_write(vm, "release", preserved=True)
+    print(without, idle, held)
+    # Control: it is seen.
+    assert 0 < without < idle <= without + GATE_MAX
+    assert idle <= held <= without + GATE_MAX
 
 
 def test_files_of_sysfs_have_numbers_of_their_own_with_its_control(vm: Lab) -> None:
