@@ -3,7 +3,8 @@
 
 A table of reasons why a device cannot be had in the next kernel. In one machine for each there is a
 NIC for every way in which a session ends, and one whose session nobody ends before the next kexec.
-Freed memory is zeroed, so what a NIC left in it later can only have come by DMA after the free.
+Freed memory is zeroed, or filled with a pattern, so what a NIC left in it later can only have come
+by DMA after the free.
 """
 
 from __future__ import annotations
@@ -99,6 +100,11 @@ class Hand(Reachable):
 
 Writes = list[tuple[int, int]]
 
+# What the next kernel does with memory that is freed. The debug kernel looks at its pattern when it
+# gives a page out again, and tells if it is another one by then.
+WIPED = {"release": "init_on_free=1", "debug": "page_poison=1"}
+CORRUPTED = "pagealloc: (memory corruption|single bit error)"
+
 
 def other_bars(machine: Hand) -> Writes:
     return [machine.flipped(id, BAR0, 1 << 22) for id in nics()]
@@ -192,7 +198,7 @@ def machine_for(vm: Lab, reason: Reason, variant: str = "release", extra: str = 
         receiver.preserve()
     writes = reason.gap(machine) if reason.gap else []
     line = " ".join(dict.fromkeys(lines))
-    assert machine.load(extra=f"init_on_free=1 {line} {extra}").rc == 0
+    assert machine.load(extra=f"{WIPED[variant]} {line} {extra}").rc == 0
     machine.leave()
     machine.wait_for_next_kernel()
     for address, value in writes:
@@ -350,6 +356,24 @@ def test_control_device_that_is_not_stopped_writes_to_freed_memory(vm: Lab,
     errno, _ = end(receiver, how)
     assert errno == "" and written(receiver) > 100
     assert master(receiver) and decodes(receiver)
+
+
+@pytest.mark.parametrize("variant", ["debug"])
+def test_control_kernel_tells_of_writes_to_freed_memory(vm: Lab, variant: str) -> None:
+    """Nothing of the rig looks at that memory."""
+    for line in (CORRUPTED, r"\(____ptrval____\): ", "page: refcount:", "flags: 0x", "raw: ",
+                 "page dumped because", "Call Trace"):
+        vm.expect_splat(line)
+    receiver, *_ = machine_for(vm, REASONS["bar-in-a-firmware-table"], variant,
+                               extra=f"pci_liveupdate.break={NO_STOP}")
+    machine = receiver.machine
+    console_log = machine.folder / "console.log"
+    assert not re.search(CORRUPTED, console_log.read_text(errors="replace"))
+    end(receiver, "finish")
+    # All that is free, but for a little, is given out once.
+    machine.sh("free=$(sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo); "
+               "dd if=/dev/zero of=/tmp/all bs=1M count=$((free / 1024 - 64)); rm /tmp/all")
+    assert re.search(CORRUPTED, console_log.read_text(errors="replace"))
 
 
 @pytest.mark.console("PCI: (Fatal: No config space access|System does not support PCI)",
