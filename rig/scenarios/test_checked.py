@@ -240,6 +240,7 @@ def test_kernel_without_the_feature_stops(vm: Lab, variant: str) -> None:
 # What of the hand-over is not as it should be, who says so, and how.
 SPOILT = {"version": ("KHO", "of another version"),
           "tree": ("KHO", "its tree is damaged"),
+          "map": ("KHO", "its map of preserved memory cannot be used"),
           "luo": ("LUO", "the incoming tree cannot be read"),
           "flbs": ("LUO", "FLBs were handed over that are not in memory"),
           "header": ("PCI", "a header that is not in memory")}
@@ -248,7 +249,8 @@ SPOILT = {"version": ("KHO", "of another version"),
 @pytest.mark.console(PANIC,
                      "disabling KHO revival",
                      "setup: handover FDT .* is (incompatible|invalid)",
-                     "LUO state is not in memory", console.GIVEN_AWAY.pattern)
+                     "LUO state is not in memory", console.GIVEN_AWAY.pattern,
+                     "KHO: Failed to reserve", "luo: Disabling liveupdate because KHO is disabled")
 @pytest.mark.parametrize("arch,variant,spoilt", [
     *((*kernel, "version") for kernel in KERNELS),
     *(("x86_64", variant, what) for variant in ("release", "debug") for what in [*SPOILT][1:])])
@@ -279,3 +281,32 @@ def test_kernel_without_the_handler_says_so(vm: Lab, variant: str) -> None:
     assert state(machine, "edu0") == "incoming"
     with pytest.raises(MachineError):
         Agent(machine).start().do("retrieve-session s vm0", "retrieve s 2 device edu0")
+
+
+@pytest.mark.console("No registered handler for compatible")
+def test_modprobe_that_hangs_holds_up_nobody_else(vm: Lab, variant: str) -> None:
+    """The kernel asks for the module of a handler, and what it runs for that does not end."""
+    machine = vm(small(), variant=variant)
+    held(machine)
+    Agent(machine, "vm1").start().do("memory m 2", "fill m 0 64 1", "session s vm1",
+                                     "preserve s 1 m")
+    machine.kexec(extra="initcall_blacklist=vfio_pci_init")
+    machine.sh("echo '#!/bin/sh' >/tmp/hangs; echo 'touch /tmp/asked; sleep 1000' >>/tmp/hangs; "
+               "chmod +x /tmp/hangs; echo /tmp/hangs >/proc/sys/kernel/modprobe")
+    other = Agent(machine, "vm1").start()
+    other.do("retrieve-session s vm1", "retrieve s 1 memory m", "session t fresh",
+             "memory n 2", "preserve t 1 n")
+    Agent(machine).start()
+    machine.sh("vfio_agent ctl vm0 'retrieve-session s vm0' >/tmp/answer & "
+               "until test -e /tmp/asked; do sleep 0.1; done")
+    # Who has a session goes on, although nobody gets one meanwhile: /dev/liveupdate is open.
+    assert other.refused("retrieve-session u vm1") == "EBUSY"
+    other.do("finish s", "close s", "memory o 2", "preserve t 2 o")
+    # Control: it did hang.
+    assert machine.run("test -s /tmp/answer").rc
+    # Nor is the way out held up. The device, whose file nobody could have, is stopped on it.
+    assert machine.load().rc == 0
+    assert machine.jump() is None
+    assert state(machine, "edu0") == "none"
+    Agent(machine).start().do("retrieve-session t fresh", "retrieve t 1 memory n",
+                              "retrieve t 2 memory o", "finish t", "close t")

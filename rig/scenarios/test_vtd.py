@@ -32,6 +32,8 @@ MODES: dict[str, tuple[dict[str, str], str]] = {
 # The oldest kernels that can be gone to know nothing of frozen domains.
 OLDEST = "pci_liveupdate.abi_newest=0x4c550001"
 
+HOSTILE = "/sys/module/pci_liveupdate_hostile/parameters"
+
 # Where the devices find their memory. No kernel uses the physical memory there.
 IOVA = {"edu0": 0x8000000, "nic0": 0x8100000, "other": 0x8200000}
 UNUSED = "memmap=4M$0x8000000"
@@ -284,6 +286,31 @@ def test_control_vtd_forgotten_domain_ends_translation(vm: Lab) -> None:
     unit = vtd.read(host.machine)
     assert unit.switched()[:2] == [True, False]
     assert host.untranslated() or unit.faults
+
+
+# Tables that the unit reads: of each kind there is one at least for each device, but for the root.
+TABLES = {"legacy": ("root", "context", "page"),
+          "scalable": ("root", "context", "directory", "pasid", "page")}
+
+
+@pytest.mark.console(console.DMA_FAULT, console.STILL_ON,
+                     "PCI Live Update: .* is paused: (its IOMMU has no|the IOMMU's entry for it)")
+@pytest.mark.matrix([(mode, kind) for mode, kinds in TABLES.items() for kind in kinds], 1)
+def test_control_vtd_table_that_is_not_kept_ends_translation(vm: Lab,
+                                                             case: tuple[str, str]) -> None:
+    """The next kernel writes zeroes to all memory that is not handed over to it: it reaches each
+    kind of table, and DMA would not go on if one were left out."""
+    mode, kind = case
+    vm.expect_splat("WARNING: at kho_restore_(page|free)|Call Trace")
+    host = Host(vm, mode=mode)
+    host.machine.sh(f"echo {kind} >{HOSTILE}/forget")
+    host.update(WORDS["poison"])
+    time.sleep(1)
+    unit = vtd.read(host.machine)
+    if kind == "page":
+        assert host.machine.topology.bdf["nic0"][-7:] in {fault.bdf for fault in unit.faults}
+    else:   # what leads there is looked at before it is taken over
+        assert host.verdicts() == {"paused"} and unit.switched()[:2] == [True, False]
 
 
 @pytest.mark.console(console.STILL_ON, r"PCI Live Update: .* is paused: the IOMMU's entry for it")

@@ -2,7 +2,7 @@
 /*
  * PCI Live Update: a quirk and a driver that do to a device and to the bridge
  * above it what nobody may do to preserved ones, for tests of the guard; and
- * devices and hand-overs that are not what they should be.
+ * devices that are not what they should be.
  */
 
 #define dev_fmt(fmt) "Live Update, hostile: " fmt
@@ -11,13 +11,8 @@
 #include <linux/init.h>
 #include <linux/io.h>
 #include <linux/kallsyms.h>
-#include <linux/kexec.h>
-#include <linux/kho/abi/kexec_handover.h>
-#include <linux/kho/abi/luo.h>
-#include <linux/libfdt.h>
 #include <linux/module.h>
 #include <linux/pci.h>
-#include <linux/reboot.h>
 #include <linux/stacktrace.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
@@ -373,69 +368,3 @@ static const struct kernel_param_ops lu_cardbus_param = {
 
 module_param_cb(cardbus, &lu_cardbus_param, NULL, 0200);
 MODULE_PARM_DESC(cardbus, "function whose header type is turned over to a CardBus bridge's");
-
-static char *lu_spoil;
-module_param_named(spoil, lu_spoil, charp, 0600);
-MODULE_PARM_DESC(spoil, "what the next kernel cannot read: version, tree, luo, flbs or header");
-
-/* In no machine */
-#define LU_NOWHERE	BIT_ULL(51)
-
-static bool lu_spoils(const char *what)
-{
-	return sysfs_streq(lu_spoil, what);
-}
-
-static void lu_spoil_flb(struct luo_ser *luo)
-{
-	struct luo_flb_header_ser *header = phys_to_virt(luo->flbs_pa);
-	struct luo_flb_ser *flb = (void *)(header + 1);
-
-	for (u64 i = 0; i < header->count; i++)
-		if (!strcmp(flb[i].name, PCI_LIVEUPDATE_COMPATIBLE))
-			flb[i].data ^= LU_NOWHERE;
-}
-
-/* All is serialized when this is called */
-static int lu_reboot(struct notifier_block *nb, unsigned long event, void *unused)
-{
-	struct luo_ser *luo;
-	char *version;
-	u64 *where;
-	void *fdt;
-	int len;
-
-	if (!lu_spoil || !kexec_in_progress || !kexec_image->kho.fdt)
-		return NOTIFY_DONE;
-
-	fdt = phys_to_virt(kexec_image->kho.fdt);
-	where = fdt_getprop_w(fdt, fdt_subnode_offset(fdt, 0, LUO_KHO_ENTRY_NAME),
-			      KHO_SUB_TREE_PROP_NAME, NULL);
-	if (WARN_ON(!where))
-		return NOTIFY_DONE;
-	luo = phys_to_virt(*where);
-	if (lu_spoils("version")) {
-		version = fdt_getprop_w(fdt, 0, "compatible", &len);
-		if (!WARN_ON(!version || len < 2))
-			version[len - 2]++;
-	} else if (lu_spoils("tree")) {
-		fdt_set_magic(fdt, ~FDT_MAGIC);
-	} else if (lu_spoils("luo")) {
-		*where ^= LU_NOWHERE;
-	} else if (lu_spoils("flbs")) {
-		luo->flbs_pa ^= LU_NOWHERE;
-	} else if (lu_spoils("header")) {
-		lu_spoil_flb(luo);
-	}
-	return NOTIFY_DONE;
-}
-
-static struct notifier_block lu_reboot_nb = {
-	.notifier_call = lu_reboot,
-};
-
-static int __init lu_hostile_init(void)
-{
-	return register_reboot_notifier(&lu_reboot_nb);
-}
-late_initcall(lu_hostile_init);
