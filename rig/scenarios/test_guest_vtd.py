@@ -16,6 +16,7 @@ from rig import console, topology, vtd, witness
 from rig.guest import BEHIND_VTD, Guest, GuestHost
 from rig.keeper import attribute, state
 from rig.lab import Lab
+from rig.machine import MachineError
 
 
 def host_of(vm: Lab, **options: object) -> GuestHost:
@@ -74,7 +75,10 @@ def test_guest_behind_vtd_receives_while_the_kernel_is_replaced(vm: Lab) -> None
     update(guest, "pci_liveupdate.break=2")
     time.sleep(2)
     sent = host.senders["nic0"].stop()
-    assert guest.wait(5)[-1]["frames"] < sent
+    try:
+        assert guest.wait(5)[-1]["frames"] < sent
+    except MachineError:    # what the NIC wrote elsewhere may take the guest with it
+        assert "is back" in guest.complaints()
     unit = vtd.read(host)
     assert unit.faults or unit.outside(memory, nic)
     assert unit.switched()[:2] == [True, False]
