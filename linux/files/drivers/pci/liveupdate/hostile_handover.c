@@ -54,7 +54,7 @@ static void lu_forget_table(u64 address)
 /* What a unit leads to: each present entry has its bit 0 set, and the address of a table */
 static void lu_forget_below(u64 address, bool scalable)
 {
-	const char *kinds[] = { "root", "context", "directory", "pasid" };
+	static const char * const kinds[] = { "root", "context", "directory", "pasid" };
 	/* In steps of so many words: entries of a root table have two of them that may lead on */
 	int steps[] = { 1, scalable ? 4 : 2, 1, 8 };
 	int last = scalable ? 3 : 1;
