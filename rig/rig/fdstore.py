@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 
 from . import pcilu_host as ph
@@ -21,6 +22,9 @@ class Store:
         self.kept: list[tuple[str, int]] = []
         self.status = ""
         self.readies = 0
+        self.barriers = 0
+        self.slow = 0.0         # seconds before it lets go of what is dropped
+        self.late: list[threading.Timer] | None = None      # who close it long after it said so
         self.lock = threading.Lock()
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.sock.bind(str(folder / "notify"))
@@ -43,9 +47,15 @@ class Store:
         fields = dict(line.split("=", 1) for line in text.splitlines())
         self.status = fields.get("STATUS", self.status)
         self.readies += "READY" in fields
+        self.barriers += "BARRIER" in fields
         if "FDSTOREREMOVE" in fields:
+            time.sleep(self.slow)
             for _, fd in (k for k in self.kept if k[0] == fields["FDNAME"]):
-                os.close(fd)
+                if self.late is None:
+                    os.close(fd)
+                else:
+                    self.late.append(threading.Timer(2, os.close, [fd]))
+                    self.late[-1].start()
             self.kept = [k for k in self.kept if k[0] != fields["FDNAME"]]
         # A descriptor of a file that is there already is not kept twice.
         if "FDSTORE" in fields and not any(is_same_file(fd, fds[0])
@@ -110,6 +120,8 @@ class Store:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.sendto(b"END", self.getsockname())
         self.thread.join()
+        for timer in self.late or ():
+            timer.join()
         self.forget_quietly()
         self.sock.close()
 

@@ -14,6 +14,7 @@ import pytest
 
 from rig import pcilu_host as ph
 from rig.daemon_client import as_user, assert_served, create, listing, session
+from rig.fakeluo import CREATE, Refused
 from rig.fdstore import Store, device
 from rig.pcilu_host import Host, TOOLS
 
@@ -255,6 +256,44 @@ def test_policy_about_a_user_who_is_not_there(running: Host, store: Store) -> No
     assert "no user 'no-such-user' on this host" in log(running)
     assert_served(running, BOTH)
     assert may_create(running, "shared-1")
+
+
+# --- the copy of systemd is closed a moment later
+
+@pytest.mark.parametrize("slow", [0.0, 0.5])
+def test_name_is_free_when_its_session_is_released(running: Host, store: Store,
+                                                   slow: float) -> None:
+    store.slow = slow
+    for _ in range(3):
+        assert session(running, ph.RELEASE, "vm-1") == 0
+        assert session(running, ph.CREATE, "vm-1") == 0
+    assert_served(running, BOTH)
+
+
+def test_name_is_free_a_moment_after_systemd_has_let_go_of_it(
+        running: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, and a thread closes the descriptor then."""
+    kernel, refusals = running.luo._session, [errno.EEXIST] * 3
+
+    def create_or_retrieve(op: int, name: str) -> int:
+        if (op, name) == (CREATE, "vm-1") and refusals:
+            raise Refused(refusals.pop())
+        return kernel(op, name)
+
+    assert session(running, ph.RELEASE, "vm-1") == 0
+    monkeypatch.setattr(running.luo, "_session", create_or_retrieve)
+    assert session(running, ph.CREATE, "vm-1") == 0 and not refusals
+
+
+def test_control_name_is_not_free_before_all_copies_are_closed(running: Host,
+                                                               store: Store) -> None:
+    """Of somebody whom nobody waits for; the daemon waits for systemd once, not each time."""
+    store.late = []
+    assert session(running, ph.RELEASE, "vm-1") == 0
+    barriers = store.barriers
+    assert [session(running, ph.CREATE, "vm-1") for _ in range(3)] == [errno.EEXIST] * 3
+    assert store.barriers == barriers + 1
+    running.wait(lambda: session(running, ph.CREATE, "vm-1") == 0)
 
 
 # --- systemd 261 and later carries the store through the kexec

@@ -19,6 +19,7 @@
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../../lib/include/pcilu.h"
@@ -47,11 +48,30 @@ struct daemon {
 	struct server *server;
 };
 
+/*
+ * A name is free when the last copy of an earlier session is closed, and systemd has one
+ * for a moment longer than we. It says when it has let go of it, and a thread of it closes
+ * it then. Once for all that was dropped: a client that has a copy of its own may ask for
+ * the name again and again.
+ */
 static int op_create(void *ctx, const char *name)
 {
+	const struct timespec pause = { .tv_nsec = 1000L * 1000 };
 	const struct daemon *d = ctx;
+	int i, fd;
 
-	return d->luo < 0 ? -EBUSY : luo_session_create(d->luo, name);
+	if (d->luo < 0)
+		return -EBUSY;
+	fd = luo_session_create(d->luo, name);
+	if (fd != -EEXIST || !store_flush_dropped())
+		return fd;
+	for (i = 0; i < 10; i++) {
+		fd = luo_session_create(d->luo, name);
+		if (fd != -EEXIST)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	return fd;
 }
 
 static int op_retrieve(void *ctx, const char *name)

@@ -21,6 +21,8 @@ static const char letters[] = { [PCILU_DIRECTION_OUTGOING] = 'o',
 static const char spare_letter = 'a';
 static const char kept_letters[] = "kl";
 
+static bool dropped; /* since systemd was waited for */
+
 void store_name(const struct entry *e, char name[STORE_NAME_SIZE])
 {
 	snprintf(name, STORE_NAME_SIZE, "%c.%s", e->tag, e->name);
@@ -55,7 +57,8 @@ void store_put(const char *name, int fd)
 
 void store_drop(const char *name)
 {
-	sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+	if (sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name) > 0)
+		dropped = true;
 }
 
 void store_put_again(struct registry *reg)
@@ -82,8 +85,17 @@ void store_put_again(struct registry *reg)
 
 void store_flush(void)
 {
+	dropped = false;
 	if (getenv("NOTIFY_SOCKET"))
 		sd_notify_barrier(0, FLUSH_LIMIT_US);
+}
+
+bool store_flush_dropped(void)
+{
+	if (!dropped)
+		return false;
+	store_flush();
+	return true;
 }
 
 int store_get(struct stored *s)

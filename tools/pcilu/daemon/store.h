@@ -31,6 +31,8 @@ void store_drop(const char *name);
 void store_put_again(struct registry *reg);
 /* Waits until systemd has done what it was told */
 void store_flush(void);
+/* Only if something was dropped since the last time, else it returns false at once */
+bool store_flush_dropped(void);
 
 /* The name of an entry that has its tag */
 void store_name(const struct entry *entry, char name[STORE_NAME_SIZE]);
