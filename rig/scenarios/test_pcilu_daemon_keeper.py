@@ -170,6 +170,36 @@ def test_what_is_given_up_is_stopped_by_systemd(host: Host) -> None:
     assert "unset-environment PCILU_GIVE_UP" in log.read_text().splitlines()[len(asked):]
 
 
+STORE = "FDNAME TYPE DEVNO INODE RDEVNO PATH FLAGS\n" + "".join(
+    f"{name} reg 0:1 7 - /memfd:x ro\n" for name in ("table", "own", "policy.0", "{}"))
+
+
+@pytest.mark.parametrize("count, names, told, rc", [
+    (0, [], True, 0), (4, ["k"], True, 0), (5, ["o.vm-1", "i.vm-2", "k.vm-2"], True, 69),
+    (4, [], False, 69)])
+def test_removing_names_what_systemd_keeps_for_a_pcilud_that_is_stopped(
+        host: Host, count: int, names: list[str], told: bool, rc: int) -> None:
+    """From version 254 on. With its own descriptors alone nothing is lost; and a systemd that
+    does not tell their names may have sessions."""
+    host.stop()
+    (host.root / "run/systemd/system").mkdir(parents=True)
+    log = host.root / "systemctl.log"
+    host.write("stored", "".join(STORE.format(name) for name in names))
+    for tool, script in (("systemctl", f'echo "$@" >> {log}; [ $1 != show ] || echo {count}'),
+                         ("systemd-analyze", f"cat {host.root}/stored\nexit {int(not told)}")):
+        host.write(f"bin/{tool}", f"#!/bin/sh\n{script}\n").chmod(0o755)
+    out = give_up(host)
+    assert out.returncode == rc
+    lost = [name for name in names if name[0] != "k"]
+    assert out.stderr.count("would be lost") == (len(lost) if told else 1)
+    for name in lost:
+        assert f"session '{name[2:]}', which systemd keeps" in out.stderr
+    assert ("systemd keeps 4 descriptors" in out.stderr) == (not told)
+    assert log.read_text() == "show -P NFileDescriptorStore pcilud.service\n"
+    assert give_up(host, PCILU_GIVE_UP="yes").returncode == 0
+    assert ("clean --what=fdstore pcilud.service" in log.read_text()) == (rc != 0)
+
+
 def test_removing_asks_on_a_terminal(host: Host) -> None:
     for answer, rc in ((b"y\n", 0), (b"\n", 69), (b"no\n", 69)):
         ours, theirs = os.openpty()

@@ -17,6 +17,7 @@ HAS_SESSIONS = """#!/bin/sh
 [ "$1" = --give-up ] || exit 0
 echo "pcilud: outgoing session 'vm-1' of user 0 would be lost" >&2
 echo "pcilud: incoming session 'vm-2' of user 64055 would be lost" >&2
+echo "pcilud: session 'vm-3', which systemd keeps for the stopped pcilud.service, would be lost" >&2
 [ "$PCILU_GIVE_UP" = yes ] || exit 69
 """
 
@@ -52,7 +53,7 @@ def test_removal_and_purge(tmp_path: Path) -> None:
         assert "session 'vm-1' of user 0 would be lost" in out.stderr
         assert (root.root / RULES).exists()
     # The question names them, too.
-    assert "vm-1 vm-2" in (root.root / "var/cache/debconf/config.dat").read_text()
+    assert "vm-1 vm-2 vm-3" in (root.root / "var/cache/debconf/config.dat").read_text()
     # An upgrade restarts the daemon, which loses nothing, and does not ask.
     deb, = (d for d in debian.DEBS if d.name.startswith("pcilu_"))
     shutil.copy(deb, root.root)

@@ -34,6 +34,50 @@ static int is_yes(const char *word)
 	return word && (!strcmp(word, "y") || !strcmp(word, "yes"));
 }
 
+static bool with_systemd(void)
+{
+	autofree char *systemd = path_of("/run/systemd/system");
+
+	return systemd && !access(systemd, F_OK);
+}
+
+/*
+ * Sessions in the store of a unit that does not run, which are named, or descriptors among
+ * which they may be, if systemd does not tell their names: how many. See store.h.
+ */
+static int stored(void)
+{
+	int all = 0, sessions = 0;
+	char name[128];
+	FILE *f;
+
+	f = popen("systemctl show -P NFileDescriptorStore " UNIT, "r");
+	if (!f || fscanf(f, "%d", &all) != 1)
+		all = 0;
+	if (f)
+		pclose(f);
+	if (!all)
+		return 0;
+	f = popen("systemd-analyze --no-pager fdstore " UNIT " 2> /dev/null",
+		  "r");
+	while (f && fscanf(f, "%127s%*[^\n]", name) == 1) {
+		if (!strchr("oia", name[0]) || name[1] != '.')
+			continue;
+		log_msg(LOG_ERR,
+			"session '%s', which systemd keeps for the stopped " UNIT
+			", would be lost",
+			name + 2);
+		sessions++;
+	}
+	if (f && !pclose(f))
+		return sessions;
+	log_msg(LOG_ERR,
+		"systemd keeps %d descriptors for the stopped " UNIT
+		", and those of sessions would be lost: start it to see which",
+		all);
+	return all;
+}
+
 static int ask(void)
 {
 	char line[16] = "";
@@ -56,9 +100,7 @@ static int ask(void)
 
 static int stop_unit(void)
 {
-	autofree char *systemd = path_of("/run/systemd/system");
-
-	if (!systemd || access(systemd, F_OK))
+	if (!with_systemd())
 		return EX_OK; /* whoever asks knows who started it */
 	if (system(stop)) {
 		log_msg(LOG_ERR, UNIT " is not stopped, nothing is given up");
@@ -68,28 +110,35 @@ static int stop_unit(void)
 	return EX_OK;
 }
 
-int give_up(bool dry_run)
+/* What a running pcilud knows is named: how many, or -errno */
+static int listed(struct pcilu *lu)
 {
-	__attribute__((cleanup(close_lu))) struct pcilu *lu = NULL;
 	autofree struct pcilu_session_info **list = NULL;
 	size_t i, n = 0;
-	int err, ret;
+	int err = pcilu_session_list(lu, &list, &n);
 
-	err = pcilu_open(&lu, PCILU_MODE_DAEMON);
-	if (err == -ENOENT || err == -ECONNREFUSED)
-		return EX_OK; /* nobody has anything */
-	if (!err)
-		err = pcilu_session_list(lu, &list, &n);
-	if (err)
-		log_msg(LOG_ERR, "what would be lost is not known: %s",
-			strerror(-err));
 	for (i = 0; i < n; i++)
 		log_msg(LOG_ERR, "%s session '%s' of user %u would be lost",
 			list[i]->direction == PCILU_DIRECTION_OUTGOING ?
 				"outgoing" :
 				"incoming",
 			list[i]->name, list[i]->uid);
-	if (!err && !n)
+	return err ? err : (int)n;
+}
+
+int give_up(bool dry_run)
+{
+	__attribute__((cleanup(close_lu))) struct pcilu *lu = NULL;
+	int lost, ret, err = pcilu_open(&lu, PCILU_MODE_DAEMON);
+
+	if (err == -ENOENT || err == -ECONNREFUSED)
+		lost = with_systemd() ? stored() : 0;
+	else
+		lost = err ? err : listed(lu);
+	if (lost < 0)
+		log_msg(LOG_ERR, "what would be lost is not known: %s",
+			strerror(-lost));
+	if (!lost)
 		return EX_OK;
 	ret = ask();
 	return ret || dry_run ? ret : stop_unit();
