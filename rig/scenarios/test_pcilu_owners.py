@@ -326,14 +326,125 @@ def test_one_connects_late_and_is_not_ready(host: Host, so: ctypes.CDLL) -> None
 
 def test_update_that_is_killed_is_an_abort(host: Host, so: ctypes.CDLL) -> None:
     [vmm] = vmms(host, so, lambda kind: None if kind == GO else 0)
-    program = subprocess.Popen([str(TOOLS / "pcilu"), "update", "--kernel",
-                                str(host.root / "boot/vmlinuz-next"), "--cmdline", GOOD],
-                               env=host.env, stdout=subprocess.DEVNULL)
+    program = started(host)
     host.wait(lambda: GO in vmm.seen)
     assert ABORT not in vmm.seen
     program.kill()
-    program.wait()
+    program.communicate()
     vmm.hears(["prepare", "go", "abort"])
+
+
+def started(host: Host, *options: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """An update, in a session of its own as in a terminal's."""
+    return subprocess.Popen([*prefix, str(TOOLS / "pcilu"), "update", "--kernel",
+                             str(host.root / "boot/vmlinuz-next"), "--cmdline", GOOD, *options],
+                            env=host.env, text=True, start_new_session=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def ends(program: subprocess.Popen[str]) -> str:
+    """Not by a signal, and nothing is preserved; what it says on standard error."""
+    text = program.communicate(timeout=50)[1]       # owners have a minute
+    assert program.returncode == 11, (program.returncode, text)
+    return text
+
+
+@pytest.mark.parametrize("event", [PREPARE, GO])
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_update_that_is_interrupted_takes_back_what_it_did(
+        host: Host, so: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, event: int,
+        sig: int) -> None:
+    """At once, while an owner does not answer; and whoever cannot wait does not stop that."""
+    [vmm] = vmms(host, so, lambda kind: None if kind == event else 0)
+    program = started(host)
+    kernel = host.luo._load
+
+    def load(*args: object) -> None:
+        program.send_signal(sig)
+        kernel(*args)           # type: ignore[arg-type]
+
+    host.wait(lambda: event in vmm.seen)
+    monkeypatch.setattr(host.luo, "_load", load)        # from here on it is to unload
+    program.send_signal(sig)
+    assert ends(program).count("pcilu: interrupted\n") == 1
+    assert_taken_back(host)
+    vmm.hears(["prepare", "go", "abort"] if event == GO else ["prepare", "abort"])
+
+
+def test_update_that_is_interrupted_in_a_step_that_succeeds(host: Host, so: ctypes.CDLL) -> None:
+    """Then the next one does not begin: the first load, and the one right before the jump."""
+    [vmm] = vmms(host, so, lambda kind: 0)
+    for nth, words in ((1, []), (2, ["prepare", "go", "abort"])):
+        loads = len(host.luo.loads)
+        program: list[subprocess.Popen[str]] = []
+
+        def before_load() -> None:
+            host.wait(lambda: program)
+            if len(host.luo.loads) - loads == nth - 1:
+                program[0].send_signal(signal.SIGTERM)
+
+        host.luo.before_load = before_load
+        program.append(started(host, "--no-systemd"))
+        assert "pcilu: interrupted\n" in ends(program[0])
+        assert len(host.luo.loads) - loads == nth
+        assert_taken_back(host)
+        vmm.hears(words)
+
+
+def test_signal_that_comes_when_the_jump_has_begun_is_too_late(host: Host,
+                                                               so: ctypes.CDLL) -> None:
+    """It fails here, and all is taken back nevertheless."""
+    [vmm] = vmms(host, so, lambda kind: 0)
+    program: list[subprocess.Popen[str]] = []
+    host.luo.before_reboot = lambda: program[0].send_signal(signal.SIGTERM)
+    program.append(started(host, "--no-systemd"))
+    assert "interrupted" not in ends(program[0])
+    assert len(host.luo.reboots) == 1 and host.luo.loaded is None
+    vmm.hears(["prepare", "go", "abort"])
+
+
+def test_key_that_comes_when_systemd_has_begun_the_jump_is_too_late(host: Host,
+                                                                    so: ctypes.CDLL) -> None:
+    """systemctl does not get it, but can be ended by any signal."""
+    mask = host.root / "mask"
+    systemctl(host, f'[ "$1" = kexec ] || exit 0\ngrep SigBlk /proc/$$/status > {mask}.new\n'
+                    f"mv {mask}.new {mask}\nsleep 2")
+    [vmm] = vmms(host, so, lambda kind: 0)
+    program = started(host)
+    host.wait(mask.exists)
+    os.killpg(program.pid, signal.SIGINT)
+    program.communicate(timeout=60)
+    assert program.returncode == 0 and host.luo.loaded is not None
+    assert int(mask.read_text().split()[1], 16) == 0
+    assert vmm.words() == ["prepare", "go"]
+
+
+@pytest.mark.parametrize("prefix", [(), ("nohup",)])
+def test_signal_that_is_ignored_stays_ignored(host: Host, so: ctypes.CDLL,
+                                              prefix: tuple[str, ...]) -> None:
+    program: list[subprocess.Popen[str]] = []
+    [vmm] = vmms(host, so, lambda kind: (kind == GO and program[0].send_signal(signal.SIGHUP)) or 0)
+    program.append(started(host, "--no-systemd", prefix=prefix))
+    assert ("interrupted" in ends(program[0])) == (not prefix)
+    assert len(host.luo.reboots) == len(prefix)
+    vmm.hears(["prepare", "go", "abort"])
+
+
+def test_update_whose_output_nobody_reads_any_more_is_taken_back(host: Host,
+                                                                 so: ctypes.CDLL) -> None:
+    program: list[subprocess.Popen[str]] = []
+
+    def stops_reading(kind: int) -> int:
+        if kind == PREPARE and program[0].stdout:
+            program[0].stdout.close()
+        return 0
+
+    [vmm] = vmms(host, so, stops_reading)
+    program.append(started(host))
+    program[0].wait(60)
+    assert program[0].returncode in (11, -signal.SIGPIPE)       # at the end of it
+    assert_taken_back(host)
+    vmm.hears(["prepare", "abort"])
 
 
 @pytest.mark.parametrize("event", [PREPARE, GO])

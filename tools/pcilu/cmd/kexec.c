@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <linux/kexec.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -161,15 +162,23 @@ static int load_again(struct json_object *doc)
 		     load(held.fd < 0 ? &kernel : &held, &initrd, cmdline);
 }
 
-/* Runs a program and waits: its exit status, or -errno */
+/*
+ * Runs a program and waits: its exit status, or -errno. It gets all signals, whatever
+ * waits here, but none of our terminal's: a kexec that systemd has begun would look like
+ * one that failed.
+ */
 static int run_program(const char *const *argv)
 {
 	int status;
+	sigset_t none;
 	pid_t pid = fork();
 
 	if (pid < 0)
 		return -errno;
 	if (pid == 0) {
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		setsid();
 		execvp(argv[0], (char *const *)argv);
 		_exit(127);
 	}
@@ -263,7 +272,7 @@ static bool loading_disabled(void)
 	return path && path_line(path, &line) > 0 && strcmp(line, "0") != 0;
 }
 
-int kexec_jump(const struct options *o)
+int kexec_ready(const struct options *o)
 {
 	autojson *doc = run_load("loaded.json");
 
@@ -279,13 +288,7 @@ int kexec_jump(const struct options *o)
 				ST_NO,
 				"the loaded kernel did not pass its preflight: pcilu preflight says why; --force jumps nevertheless");
 	}
-	if (o->dry_run) {
-		fprintf(stderr, "pcilu: would jump by %s\n",
-			run_systemd() && !o->no_systemd ? "systemctl kexec" :
-							  "reboot(2)");
-		return ST_YES;
-	}
-	if (!o->force && !loading_disabled()) {
+	if (!o->force && !o->dry_run && !loading_disabled()) {
 		int err = load_again(doc);
 
 		if (err)
@@ -293,6 +296,17 @@ int kexec_jump(const struct options *o)
 				err == -ESTALE ? ST_NO : status_of(err),
 				"the checked kernel cannot be loaded once more: %s",
 				load_remedy(-err));
+	}
+	return ST_YES;
+}
+
+int kexec_jump(const struct options *o)
+{
+	if (o->dry_run) {
+		fprintf(stderr, "pcilu: would jump by %s\n",
+			run_systemd() && !o->no_systemd ? "systemctl kexec" :
+							  "reboot(2)");
+		return ST_YES;
 	}
 	fflush(NULL);
 	return run_systemd() && !o->no_systemd ? jump_by_systemd() :

@@ -59,6 +59,8 @@ int cmd_exec(const struct options *o)
 	autojson *doc = NULL;
 
 	if (!status)
+		status = kexec_ready(o);
+	if (!status)
 		status = kexec_jump(o);
 	if (!o->json)
 		return status;

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /* pcilu update: all steps of a live update on this side, each with its time. */
 
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <syslog.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "../../../lib/include/pcilu.h"
 #include "../common/journal.h"
@@ -23,7 +28,52 @@ struct update {
 	struct preflight preflight;
 	struct vmms vmms;
 	struct json_object *steps;
+	int signals; /* that make a step fail, a signalfd; -1: they end us */
+	sigset_t mask; /* as it was before */
 };
+
+/*
+ * From the load on nothing but SIGKILL ends us before what was done is taken back. What
+ * we were started to ignore, as by nohup(1), stays ignored.
+ */
+static int hold_signals(struct update *u)
+{
+	static const int ends[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
+	struct sigaction sa;
+	sigset_t set;
+	size_t i;
+
+	sigemptyset(&set);
+	for (i = 0; i < ARRAY_SIZE(ends); i++)
+		if (!sigaction(ends[i], NULL, &sa) && sa.sa_handler != SIG_IGN)
+			sigaddset(&set, ends[i]);
+	u->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (u->signals < 0)
+		return fail(ST_FAILED, "signals: %s", strerror(errno));
+	sigprocmask(SIG_BLOCK, &set, &u->mask);
+	u->vmms.signals = u->signals;
+	return ST_YES;
+}
+
+/* Those that came are answered by what was taken back */
+static void let_signals_go(struct update *u)
+{
+	struct signalfd_siginfo si;
+
+	if (u->signals < 0)
+		return;
+	while (read(u->signals, &si, sizeof(si)) > 0)
+		;
+	close(u->signals);
+	sigprocmask(SIG_SETMASK, &u->mask, NULL);
+}
+
+static bool interrupted(const struct update *u)
+{
+	struct pollfd p = { .fd = u->signals, .events = POLLIN };
+
+	return poll(&p, 1, 0) > 0;
+}
 
 static int step_preflight(struct update *u)
 {
@@ -57,7 +107,9 @@ static void undo_snapshot(struct update *u)
 
 static int step_load(struct update *u)
 {
-	return kexec_load(&u->options, &u->preflight);
+	int status = u->options.dry_run ? ST_YES : hold_signals(u);
+
+	return status ? status : kexec_load(&u->options, &u->preflight);
 }
 
 /* A reboot would jump into it, with what is preserved only half prepared */
@@ -110,16 +162,29 @@ static int step_go(struct update *u)
 	return preflight_in_use(&u->options);
 }
 
-static int step_exec(struct update *u)
+/* From here on a signal is too late: if we ended, guests would stand still for ever */
+static int done(struct update *u)
 {
-	int status = u->options.dry_run ? ST_YES : vmms_done(&u->vmms);
+	int status;
 
+	if (interrupted(u))
+		return fail(ST_FAILED, "interrupted");
+	u->vmms.signals = -1;
+	status = vmms_done(&u->vmms);
 	if (status)
 		return status;
-	if (!u->options.dry_run)
-		journal(JOURNAL_JUMP, LOG_NOTICE, "the kernel is replaced now",
-			"PCILU_KERNEL", u->options.kernel);
-	return kexec_jump(&u->options);
+	journal(JOURNAL_JUMP, LOG_NOTICE, "the kernel is replaced now",
+		"PCILU_KERNEL", u->options.kernel);
+	return ST_YES;
+}
+
+static int step_exec(struct update *u)
+{
+	int status = kexec_ready(&u->options);
+
+	if (!status && !u->options.dry_run)
+		status = done(u);
+	return status ? status : kexec_jump(&u->options);
 }
 
 static const struct {
@@ -161,7 +226,10 @@ static int step(struct update *u, size_t i)
 
 	fprintf(out, "%-10s ...\n", steps[i].name);
 	fflush(out);
-	status = steps[i].run(u);
+	if (interrupted(u))
+		status = fail(ST_FAILED, "interrupted");
+	else
+		status = steps[i].run(u);
 	took = now() - start;
 	record(u, steps[i].name, status, took);
 	fprintf(out, "%-10s %s, %.3f s\n", steps[i].name,
@@ -214,7 +282,9 @@ int cmd_update(const struct options *o)
 	autojson *doc = doc_new("update");
 	struct update u = { .options = *o,
 			    .steps = add_array(doc, "steps"),
+			    .signals = -1,
 			    .vmms.sock = -1,
+			    .vmms.signals = -1,
 			    .vmms.answers = add_array(doc, "owners") };
 	autofree char *kernel = NULL, *initrd = NULL;
 	int status = lock_take(o);
@@ -238,6 +308,7 @@ int cmd_update(const struct options *o)
 		record_failure(&u, steps[i - 1].name);
 		take_back(&u, i - 1);
 	}
+	let_signals_go(&u);
 	preflight_checks(&u.preflight, doc);
 	add_int(doc, "status", status);
 	if (o->json && status != ST_USAGE)

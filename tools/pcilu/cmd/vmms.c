@@ -60,10 +60,14 @@ static int send_event(struct vmms *v, uint32_t event)
 	return pcilu_msg_send(v->sock, &msg, -1);
 }
 
-/* One message that is a reply, or that nobody asked for: 0 or -errno */
+/*
+ * One message that is a reply, or that nobody asked for: 0 or -errno, -EINTR if a signal
+ * calls it off
+ */
 static int receive(struct vmms *v, struct pcilu_msg *msg, int64_t end)
 {
-	struct pollfd p = { .fd = v->sock, .events = POLLIN };
+	struct pollfd p[] = { { .fd = v->sock, .events = POLLIN },
+			      { .fd = v->signals, .events = POLLIN } };
 	struct pcilu_msg any;
 	autoclose int fd = -1;
 	char buf[sizeof(*msg)];
@@ -74,8 +78,13 @@ static int receive(struct vmms *v, struct pcilu_msg *msg, int64_t end)
 
 		if (left <= 0)
 			return -ETIMEDOUT;
-		if (poll(&p, 1, (int)left) < 0 && errno != EINTR)
-			return -errno;
+		if (poll(p, ARRAY_SIZE(p), (int)left) < 0) {
+			if (errno != EINTR)
+				return -errno;
+			continue;
+		}
+		if (p[1].revents)
+			return -EINTR;
 		n = pcilu_msg_recv(v->sock, buf, sizeof(buf), &fd);
 		if (n != -EAGAIN && n != -EINTR)
 			break;
@@ -169,6 +178,8 @@ static int explain(int err)
 			"the policy does not allow this user to hold, which asking owners needs");
 	case -EBUSY:
 		return fail(ST_FAILED, "another update is asking the owners");
+	case -EINTR:
+		return fail(ST_FAILED, "interrupted");
 	default:
 		return fail(ST_FAILED, "asking the owners through pcilud: %s",
 			    strerror(-err));
@@ -236,7 +247,7 @@ void vmms_abort(struct vmms *v)
 
 void vmms_call_off(void)
 {
-	struct vmms v = { .sock = pcilu_client_connect() };
+	struct vmms v = { .sock = pcilu_client_connect(), .signals = -1 };
 
 	vmms_abort(&v);
 	vmms_close(&v);

@@ -13,6 +13,7 @@
 
 struct vmms {
 	int sock; /* -1: nobody is being asked */
+	int signals; /* that call it off, a signalfd; -1: none does */
 	uint32_t serial;
 	uint32_t limit_ms;
 	struct json_object *answers;
