@@ -284,10 +284,14 @@ int session_iommu(struct vmm *v)
 /* When all is restored and mapped: from here on the kernel holds nothing for us */
 int session_finish(struct vmm *v)
 {
-	int err = pcilu_session_finish(v->lu, v->session);
+	int err = pcilu_session_finish(NULL, v->session);
 
 	if (err)
 		return fail(err, "session %s is not finished", v->name);
+	/* No reason to stop a guest that lives: `pcilu finish` takes it off the list */
+	err = pcilu_session_release(v->lu, v->session);
+	if (err && err != -ENOENT)
+		fail(err, "pcilud still lists session %s", v->name);
 	pcilu_session_close(v->session);
 	v->session = NULL;
 	return 0;

@@ -30,6 +30,20 @@ static int run(struct pcilu_session *s, char **argv)
 	return -errno;
 }
 
+/* What the kernel has finished is finished, also if pcilud does not hear of it */
+static int finish(struct pcilu *lu, struct pcilu_session *s)
+{
+	int err = pcilu_session_finish(NULL, s);
+
+	if (err)
+		return err;
+	err = pcilu_session_release(lu, s);
+	if (err && err != -ENOENT)
+		fprintf(stderr, "lend: pcilud still lists %s: %s\n",
+			pcilu_session_name(s), strerror(-err));
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct pcilu_session *s = NULL;
@@ -47,8 +61,7 @@ int main(int argc, char **argv)
 		      pcilu_session_retrieve(lu, argv[2], &s) :
 		      pcilu_session_create(lu, argv[2], &s);
 	if (!err)
-		err = argc == 3 ? pcilu_session_finish(lu, s) :
-				  run(s, argv + 3);
+		err = argc == 3 ? finish(lu, s) : run(s, argv + 3);
 	if (err)
 		fprintf(stderr, "lend: %s %s: %s\n", argv[1], argv[2],
 			strerror(-err));

@@ -3,6 +3,7 @@
  * What a VMM does with libpcilu: `vmm save NAME` before the kexec, `vmm restore
  * NAME` after it. The memory is a memfd; a device file goes the same way.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,6 +27,20 @@ static int save(struct pcilu *lu, const char *name, struct pcilu_session **s)
 	return err;
 }
 
+/* After this, nothing is handed over any more. If pcilud does not hear of it, no harm is done. */
+static int finish(struct pcilu *lu, struct pcilu_session *s)
+{
+	int err = pcilu_session_finish(NULL, s);
+
+	if (err)
+		return err;
+	err = pcilu_session_release(lu, s);
+	if (err && err != -ENOENT)
+		fprintf(stderr, "vmm: pcilud still lists %s: %s\n",
+			pcilu_session_name(s), strerror(-err));
+	return 0;
+}
+
 static int restore(struct pcilu *lu, const char *name, struct pcilu_session **s)
 {
 	char text[13] = "";
@@ -39,8 +54,7 @@ static int restore(struct pcilu *lu, const char *name, struct pcilu_session **s)
 	if (pread(memory, text, 12, 0) == 12)
 		puts(text);
 	close(memory);
-	return pcilu_session_finish(
-		lu, *s); /* after this, nothing is handed over any more */
+	return finish(lu, *s);
 }
 
 int main(int argc, char **argv)

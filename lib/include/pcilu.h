@@ -118,7 +118,8 @@ enum pcilu_state {
  * @held: 1 if the daemon has it open. An incoming session is not held until
  *	somebody retrieves it.
  * @uid: the user who created it
- * @pid: the process that got it last, 0 if none in this kernel. It may be gone.
+ * @pid: the process that got it last, 0 if none has since the daemon was started. It
+ *	may be gone; and one that got it before may have it still, if it is held.
  * @name: its name, with a NUL at the end
  */
 struct pcilu_session_info {
@@ -556,7 +557,7 @@ int pcilu_session_kept_iommufd(struct pcilu *lu, struct pcilu_session *session);
 /**
  * pcilu_session_finish - say that the live update of a session is done
  * @lu: the connection that the session came through, or NULL if it did not come
- *	from the daemon
+ *	from the daemon, or if the caller will call pcilu_session_release() itself
  * @session: an incoming session of which everything that matters is retrieved,
  *	with memory mapped for the device
  *
@@ -568,7 +569,8 @@ int pcilu_session_kept_iommufd(struct pcilu *lu, struct pcilu_session *session);
  * -EINVAL	@session is outgoing
  * -EBUSY	a file cannot be finished yet; nothing has changed, try again
  * Errors of the daemon are those of pcilu_session_release(); the session is
- * finished nevertheless.
+ * finished nevertheless, and its owner goes on. To tell the two apart, make two calls
+ * of it, this one with NULL.
  */
 int pcilu_session_finish(struct pcilu *lu, struct pcilu_session *session);
 

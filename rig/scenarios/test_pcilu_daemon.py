@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import random
+import signal
 import socket
 import subprocess
 import threading
@@ -19,6 +20,7 @@ import pytest
 
 from rig import pcilu_host as ph
 from rig.daemon_client import listing
+from rig.fakeluo import FINISH, Refused
 from rig.pcilu_host import Host, TOOLS
 
 pytestmark = pytest.mark.skipif(not (TOOLS / "pcilud").exists(),
@@ -114,6 +116,37 @@ def test_library_example_saves_and_restores(host: Host) -> None:
     out = host.run(str(TOOLS / "vmm"), "restore", "vm-1")
     assert (out.returncode, out.stdout) == (0, "guest memory\n"), out.stderr
     assert ("vm-1", 1) not in listing(host)
+
+
+@pytest.mark.parametrize("program, verb", [("pcilu", "finish"), ("lend", "finish"),
+                                           ("vmm", "restore")])
+def test_finished_is_finished_although_the_daemon_does_not_hear_of_it(
+        host: Host, monkeypatch: pytest.MonkeyPatch, program: str, verb: str) -> None:
+    """It dies when the kernel has done it. Control: the kernel says no."""
+    host.start()
+    assert host.run(str(TOOLS / "vmm"), "save", "vm-1").returncode == 0
+    host.luo.kexec()
+    host.stop()
+    host.start()
+    kernel, refusals = host.luo._file, [errno.EBUSY]
+
+    def finish(session: object, op: int, *rest: object) -> object:
+        if op == FINISH and refusals:
+            raise Refused(refusals.pop())
+        answer = kernel(session, op, *rest)      # type: ignore[arg-type]
+        if op == FINISH:
+            host.stop(signal.SIGKILL)
+        return answer
+
+    monkeypatch.setattr(host.luo, "_file", finish)
+    out = host.run(str(TOOLS / program), verb, "vm-1")
+    assert out.returncode not in (0, 1) if program == "pcilu" else out.returncode == 1
+    assert "Device or resource busy" in out.stderr and ("vm-1", 1) in listing(host)
+    out = host.run(str(TOOLS / program), verb, "vm-1")
+    assert out.returncode == 0 and "pcilud still lists" in out.stderr
+    assert host.daemon is None
+    host.wait(lambda: "vm-1" not in host.luo.incoming)
+    assert host.luo.discarded == []
 
 
 def test_control_library_without_daemon_loses_the_session_with_the_program(host: Host) -> None:

@@ -6,13 +6,16 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 
 from rig import pcilu_host as ph
+from rig.daemon_client import session
 from rig.fakeluo import Refused
+from rig.fdstore import Store
 from rig.pcilu_host import Host
 
 
@@ -69,6 +72,38 @@ def test_orphan_is_discarded_without_force(host: Host) -> None:
     own(host, "vm-1")
     shutil.rmtree(host.root / f"proc/{owner(host)}")
     assert host.json("discard", "vm-1")["session"] == "vm-1"
+
+
+@pytest.mark.parametrize("verb", ["release", "discard", "finish"])
+def test_owner_is_not_known_any_more_when_pcilud_was_restarted(host: Host, store: Store,
+                                                               verb: str) -> None:
+    """It may live, and have the session: that is not given up without being asked for."""
+    host.stop()
+    store.start(host)
+    own(host, "vm-1")
+    request = ph.ATTACH
+    if verb == "finish":
+        request = ph.RETRIEVE
+        host.luo.kexec()
+        host.stop()
+        store.forget()
+        store.start(host)
+        assert session(host, request, "vm-1") == 0
+    store.restart(host, sig=signal.SIGTERM)
+    [info] = host.json("status")["sessions"]
+    assert (info["held"], info["pid"]) == (True, 0)
+    for options in ((), ("--dry-run",), ("--reason", "I say so")):
+        out = host.pcilu(verb, "vm-1", *options)
+        assert out.returncode == 1 and "not known since pcilud was restarted" in out.stderr
+        assert "--force" in out.stderr
+    # Control: it has come back.
+    assert session(host, request, "vm-1") == 0
+    host.process(os.getpid(), "vmm")
+    assert f"has an owner, process {os.getpid()};" in host.pcilu(verb, "vm-1").stderr
+    store.restart(host)
+    assert host.json(verb, "vm-1", "--force")["reason"] == \
+        "forced; its owner is not known since pcilud was restarted"
+    assert host.json("status")["sessions"] == []
 
 
 def test_kernel_that_cannot_discard_is_told(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

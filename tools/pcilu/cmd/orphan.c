@@ -55,6 +55,39 @@ static bool owner_lives(const struct pcilu_session_info *info)
 	return path && !access(path, F_OK);
 }
 
+/* Who has it, if anybody, got it from a pcilud that is gone */
+static bool owner_is_not_known(const struct pcilu_session_info *info)
+{
+	return info->held && !info->pid;
+}
+
+/* Why not, without --force: an exit status, ST_YES if nothing is in the way */
+static int refuse(const struct pcilu_session_info *info)
+{
+	if (owner_lives(info))
+		return fail(
+			ST_NO,
+			"session %s has an owner, process %d; --force does it nevertheless",
+			info->name, info->pid);
+	if (owner_is_not_known(info))
+		return fail(
+			ST_NO,
+			"session %s may have an owner, which is not known since pcilud was restarted; if there is none, --force does it",
+			info->name);
+	return ST_YES;
+}
+
+/* What is done is done, also if pcilud does not hear of it */
+static void forget(struct pcilu *lu, struct pcilu_session *s)
+{
+	int err = pcilu_session_release(lu, s);
+
+	if (err && err != -ENOENT)
+		fprintf(stderr,
+			"pcilu: it is done, and pcilud still lists session %s: %s\n",
+			pcilu_session_name(s), strerror(-err));
+}
+
 static int release(struct pcilu *lu, const char *name)
 {
 	__attribute__((cleanup(close_session))) struct pcilu_session *s = NULL;
@@ -68,7 +101,11 @@ static int finish(struct pcilu *lu, const char *name)
 	__attribute__((cleanup(close_session))) struct pcilu_session *s = NULL;
 	int err = pcilu_session_retrieve(lu, name, &s);
 
-	return err ? err : pcilu_session_finish(lu, s);
+	if (!err)
+		err = pcilu_session_finish(NULL, s);
+	if (!err)
+		forget(lu, s);
+	return err;
 }
 
 /* Whoever has a descriptor of it keeps that, and no use of it */
@@ -79,7 +116,9 @@ static int discard(struct pcilu *lu, const char *name)
 
 	if (!err)
 		err = luo_discard(pcilu_session_fd(s));
-	return err ? err : pcilu_session_release(lu, s);
+	if (!err)
+		forget(lu, s);
+	return err;
 }
 
 /* Who reads the journal later wants to know why a machine lost its device */
@@ -94,6 +133,10 @@ static void why(const struct pcilu_session_info *info, const struct options *o,
 	else if (info->pid)
 		snprintf(text, size, "its owner, process %d, is gone",
 			 info->pid);
+	else if (owner_is_not_known(info))
+		snprintf(
+			text, size,
+			"forced; its owner is not known since pcilud was restarted");
 	else
 		snprintf(text, size, "nobody has asked for it in this kernel");
 }
@@ -135,11 +178,8 @@ static int run(const struct options *o, uint32_t direction, const char *verb,
 		return fail(status_of(err), "session %s: %s", name,
 			    err == -ENOENT ? "there is no such one" :
 					     strerror(-err));
-	if (owner_lives(&info) && !o->force)
-		return fail(
-			ST_NO,
-			"session %s has an owner, process %d; --force does it nevertheless",
-			name, info.pid);
+	if (!o->force && refuse(&info))
+		return ST_NO;
 	why(&info, o, reason, sizeof(reason));
 	if (!o->dry_run)
 		err = give_up(lu, name);
