@@ -85,7 +85,7 @@ static int find_place(struct place *p, const struct memory *m,
 	p->kernel =
 		round_up(p->kernel, align > LARGE_PAGE ? align : LARGE_PAGE);
 	p->initrd = (r->gpa + r->size - initrd) & ~(PAGE - 1);
-	if (p->initrd < p->kernel + h->init_size)
+	if (initrd > r->size || p->initrd < p->kernel + h->init_size)
 		return fail(-ENOMEM,
 			    "no %llu MiB in one piece for the guest's kernel",
 			    (unsigned long long)(h->init_size + initrd) >> 20);

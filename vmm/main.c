@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "vmm.h"
 
@@ -163,6 +164,8 @@ static int run(struct vmm *v, const struct options *o, bool may_boot)
 	int answer = -1, err;
 	sigset_t signals;
 
+	/* Who asked, or read the console, may be gone: no reason to stop the guest */
+	signal(SIGPIPE, SIG_IGN);
 	control_signals(&signals);
 	/* Before the first device is opened, so that no update can miss it */
 	err = session_open(v);
@@ -183,8 +186,10 @@ static int run(struct vmm *v, const struct options *o, bool may_boot)
 		err = go_on(v);
 	if (err)
 		return err;
-	if (answer >= 0)
+	if (answer >= 0) {
 		control_answer(v, answer, 0);
+		close(answer);
+	}
 	return control_run(v);
 }
 
