@@ -96,6 +96,13 @@ UNBINDING = ("No device request channel registered", NO_FREEZE,
 NO_ROOM = (STOPPED, "memfd_luo: failed to setup file: ",
            "Live Update: cannot be retrieved: no memory")
 OUTSIDE = "Live Update: cannot be handed over: not all of its memory is in memfds"
+# A report of KASAN's, and what is told of a page: for controls that name what it is about
+PAGE = ("page: refcount:", "flags: 0x", "head: ", "page_type: ", "raw: ", "page dumped because")
+KASAN = ("={66}", "(Read|Write) of size ", "(Allocated|Freed) by task ", "The buggy address ",
+         "Memory state around ", " which belongs to the cache ",
+         "(freed|allocated) [0-9]+-byte region", "potentially related work creation:",
+         r"[ >][0-9a-f]{16}:( [0-9a-f]{2})+", r"\] +\^$", "Call Trace",
+         "Disabling lock debugging", *PAGE)
 STILL_ON = r"DMAR: Translation was enabled for dmar\d+ but we are not in kdump mode"
 UNIT_ON = (r"DMAR: (VT-d|Live Update: Interrupt remapping) is on despite the command line|"
            r"Live Update: cannot be attached: what its DMA used before the kexec is not mapped")

@@ -8,6 +8,7 @@ import tempfile
 import time
 from typing import Any
 
+from . import config
 from .machine import Machine, MachineError
 
 
@@ -36,6 +37,20 @@ class Reachable(Machine):
             answer = connection.makefile().readline()
         if answer != "OK\n":
             raise MachineError(f"writing {value:#x} to {address:#x} from outside: {answer!r}")
+
+    def config_at(self, id: str, offset: int) -> int:
+        """Where a register in configuration space is in memory."""
+        window = next(line for line in self.sh("cat /proc/iomem").out.splitlines()
+                      if "ECAM" in line or "MMCONFIG" in line)
+        domain, bus, rest = self.topology.bdf[id].split(":")
+        slot, function = rest.split(".")
+        return (int(window.split("-")[0], 16) + (int(bus, 16) << 20) + (int(slot, 16) << 15)
+                + (int(function) << 12) + offset)
+
+    def flipped(self, id: str, offset: int, bits: int) -> tuple[int, int]:
+        """A register and what it would be with other bits, for later."""
+        was = config.read(self, self.topology.bdf[id]).get(offset, 4)
+        return self.config_at(id, offset), was ^ bits
 
     def wait_for_next_kernel(self) -> None:
         """After leave(): until the next kernel says a first word, long before it looks for PCI."""

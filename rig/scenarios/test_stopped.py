@@ -22,7 +22,7 @@ from rig.agent import Agent
 from rig.frames import SIZE
 from rig.keeper import attempt, attribute, functions, state
 from rig.lab import Lab
-from rig.machine import NATIVE_HOTPLUG
+from rig.machine import NATIVE_HOTPLUG, Machine
 from rig.outside import Reachable
 from rig.receiver import Receiver
 from rig.tools import Borrower, ToolsMachine
@@ -35,6 +35,7 @@ pytestmark = pytest.mark.console(
     *console.UNNUMBERED, "Live Update: stopped, but", "MMCONFIG is disabled")
 
 BREAK = "/sys/module/pci_liveupdate/parameters/break"
+HOSTILE = "/sys/module/pci_liveupdate_hostile/parameters"
 NO_IDENTITY, NO_REFUSALS, NO_STOP = 0x40, 0x20, 0x4000000
 COMMAND, DECODE, SERR = 0x04, 0x3, 0x100
 NO_KEXEC = "Live Update: no kexec while a device is running that cannot be stopped"
@@ -80,24 +81,6 @@ ALL = (*ENDS, "leave")
 
 # --- why it cannot be had -----------------------------------------------------------------------
 
-class Hand(Reachable):
-    """A machine with a NIC for each end, and a hand that reaches into configuration space."""
-
-    def config_at(self, id: str, offset: int) -> int:
-        """Where a register is in memory."""
-        window = next(line for line in self.sh("cat /proc/iomem").out.splitlines()
-                      if "ECAM" in line or "MMCONFIG" in line)
-        domain, bus, rest = self.topology.bdf[id].split(":")
-        slot, function = rest.split(".")
-        return (int(window.split("-")[0], 16) + (int(bus, 16) << 20) + (int(slot, 16) << 15)
-                + (int(function) << 12) + offset)
-
-    def flipped(self, id: str, offset: int, bits: int) -> tuple[int, int]:
-        """A register and what it would be with other bits, for later."""
-        was = config.read(self, self.topology.bdf[id]).get(offset, 4)
-        return self.config_at(id, offset), was ^ bits
-
-
 Writes = list[tuple[int, int]]
 
 # What the next kernel does with memory that is freed. The debug kernel looks at its pattern when it
@@ -106,20 +89,20 @@ WIPED = {"release": "init_on_free=1", "debug": "page_poison=1"}
 CORRUPTED = "pagealloc: (memory corruption|single bit error)"
 
 
-def other_bars(machine: Hand) -> Writes:
+def other_bars(machine: Reachable) -> Writes:
     return [machine.flipped(id, BAR0, 1 << 22) for id in nics()]
 
 
-def other_primaries(machine: Hand) -> Writes:
+def other_primaries(machine: Reachable) -> Writes:
     return [machine.flipped(f"rp-{end}", BUS_NUMBERS, 0x40) for end in ALL]
 
 
-def other_buses(machine: Hand) -> Writes:
+def other_buses(machine: Reachable) -> Writes:
     """Up to 80-8f, where nobody is; what QEMU forwards follows."""
     return [machine.flipped(f"rp-{end}", BUS_NUMBERS, 0x808000) for end in ALL]
 
 
-def removed(machine: Hand) -> None:
+def removed(machine: Reachable) -> None:
     """By software, past the refusal."""
     machine.sh(f"echo {NO_REFUSALS | broken(machine)} >{BREAK}")
     for id in nics():
@@ -127,7 +110,7 @@ def removed(machine: Hand) -> None:
     machine.sh(f"echo {broken(machine)} >{BREAK}")
 
 
-def failed(machine: Hand) -> None:
+def failed(machine: Reachable) -> None:
     """Each has a fatal error."""
     for end in ALL:
         port = machine.topology.bdf[f"rp-{end}"]
@@ -139,7 +122,7 @@ def failed(machine: Hand) -> None:
     machine.sh("sleep 2")
 
 
-def broken(machine: Hand) -> int:
+def broken(machine: Reachable) -> int:
     return int(machine.sh(f"cat {BREAK}").out)
 
 
@@ -150,8 +133,8 @@ class Reason:
     state: str                  # "" if it has not been found
     line: str = ""              # for the next kernel; {start} and {bdf} of each NIC
     first: str = ""             # for this one
-    gap: Callable[[Hand], Writes] | None = None     # done between the kernels, from outside
-    then: Callable[[Hand], None] | None = None      # done in the next one
+    gap: Callable[[Reachable], Writes] | None = None     # done between the kernels, from outside
+    then: Callable[[Reachable], None] | None = None      # done in the next one
     stopped: bool = True        # or its session stays
     splat: str = ""
     native: bool = False        # hot-plug: without, QEMU's ports tell of no link after a reset
@@ -185,9 +168,9 @@ def machine_for(vm: Lab, reason: Reason, variant: str = "release", extra: str = 
         vm.expect_splat(reason.splat)
     for line in () if reason.stopped else (*console.KEPT, NO_KEXEC):
         vm.expect_splat(line)
-    machine: Hand = vm(Topology(*[root_port(f"rp-{end}", nic(f"nic-{end}")) for end in ALL]),
-                       kind=Hand, variant=variant, first=reason.first, rate=100,
-                       args=NATIVE_HOTPLUG if reason.native else [])
+    ports = [root_port(f"rp-{end}", nic(f"nic-{end}")) for end in ALL]
+    machine: Reachable = vm(Topology(*ports), kind=Reachable, variant=variant, first=reason.first,
+                            rate=100, args=NATIVE_HOTPLUG if reason.native else [])
     receivers = [Owner(machine, id) for id in nics()]
     for receiver in receivers:
         receiver.start()
@@ -361,8 +344,7 @@ def test_control_device_that_is_not_stopped_writes_to_freed_memory(vm: Lab,
 @pytest.mark.parametrize("variant", ["debug"])
 def test_control_kernel_tells_of_writes_to_freed_memory(vm: Lab, variant: str) -> None:
     """Nothing of the rig looks at that memory."""
-    for line in (CORRUPTED, r"\(____ptrval____\): ", "page: refcount:", "flags: 0x", "raw: ",
-                 "page dumped because", "Call Trace"):
+    for line in (CORRUPTED, r"\(____ptrval____\): ", "Call Trace", *console.PAGE):
         vm.expect_splat(line)
     receiver, *_ = machine_for(vm, REASONS["bar-in-a-firmware-table"], variant,
                                extra=f"pci_liveupdate.break={NO_STOP}")
@@ -392,12 +374,25 @@ def test_kernel_that_has_no_way_to_a_device_stops(vm: Lab, variant: str) -> None
     assert "no way to stop them" in console and "Rebooting" in console
 
 
-@pytest.mark.parametrize("variant", ["release", "debug"])
-def test_reservations_go_with_the_window_that_they_stand_in(vm: Lab, variant: str) -> None:
-    """The switch above a device that is lost is removed; KASAN looks on."""
+USE_AFTER_FREE = "BUG: KASAN: slab-use-after-free in "
+
+
+def expect_use_after_free(vm: Lab, where: str) -> None:
+    """KASAN's report of it, and only one: the kernel says no more of that kind."""
+    for line in (USE_AFTER_FREE + where, *console.KASAN):
+        vm.expect_splat(line)
+
+
+def reports(machine: Machine) -> int:
+    text = (machine.folder / "console.log").read_text(errors="replace")
+    return len(re.findall(USE_AFTER_FREE, text))
+
+
+def lost_below_a_switch(vm: Lab, variant: str) -> list[Owner]:
+    """NICs that the next kernel cannot have; windows of a switch have their addresses reserved."""
     machine = vm(Topology(root_port("rp0", switch("up0", downstream("dn0", nic("nic0")),
                                                   downstream("dn1", nic("nic1"))))),
-                 kind=Hand, variant=variant, first=f"pci_liveupdate.break={NO_IDENTITY}")
+                 kind=Reachable, variant=variant, first=f"pci_liveupdate.break={NO_IDENTITY}")
     receivers = [Owner(machine, id) for id in ("nic0", "nic1")]
     for receiver in receivers:
         receiver.start()
@@ -405,9 +400,21 @@ def test_reservations_go_with_the_window_that_they_stand_in(vm: Lab, variant: st
         receiver.preserve()
     machine.kexec(extra="init_on_free=1")
     assert machine.sh("grep 'Live Update' /proc/iomem").out
+    return receivers
+
+
+def remove_switch(machine: Machine) -> None:
     machine.sh(f"echo {NO_REFUSALS} >{BREAK}")
     assert attempt(machine, attribute(machine, "up0", "remove"), "1") == ""
     machine.sh(f"echo 0 >{BREAK}")
+
+
+@pytest.mark.parametrize("variant", ["release", "debug"])
+def test_reservations_go_with_the_window_that_they_stand_in(vm: Lab, variant: str) -> None:
+    """The switch above a device that is lost is removed; KASAN looks on."""
+    receivers = lost_below_a_switch(vm, variant)
+    machine = receivers[0].machine
+    remove_switch(machine)
     assert machine.run("grep 'Live Update' /proc/iomem").rc
     for receiver in receivers:
         assert_stopped(receiver, "finish", given=True)
@@ -415,16 +422,31 @@ def test_reservations_go_with_the_window_that_they_stand_in(vm: Lab, variant: st
     assert {state(machine, id) for id in machine.topology.bdf} == {"none"}
 
 
-@pytest.mark.parametrize("variant", ["release", "debug"])
-def test_last_session_ends_while_a_device_is_being_added(vm: Lab, variant: str) -> None:
+@pytest.mark.parametrize("variant", ["debug"])
+def test_control_reservations_that_outlive_their_window(vm: Lab, variant: str) -> None:
+    """They go when the switch has been freed: KASAN does look on."""
+    expect_use_after_free(vm, "(__)?release_resource")
+    receivers = lost_below_a_switch(vm, variant)
+    machine = receivers[0].machine
+    outlive = f"{HOSTILE}/outlive"
+    machine.sh(f"echo {receivers[0].bdf} >{outlive}")
+    remove_switch(machine)
+    for receiver in receivers:
+        assert_stopped(receiver, "finish", given=True)
+    assert not reports(machine)
+    machine.sh(f"echo >{outlive}")
+    assert reports(machine) == 1
+
+
+def end_while_a_device_is_added(vm: Lab, variant: str, extra: str = "") -> Owner:
     """It was missing, a scan has just matched it with its record, and the records go."""
-    machine = vm(Topology(root_port("rp0", nic("nic0"))), kind=Hand, variant=variant)
+    machine = vm(Topology(root_port("rp0", nic("nic0"))), kind=Reachable, variant=variant)
     receiver = Owner(machine)
     receiver.start()
     receiver.preserve()
     address, hidden = machine.flipped("rp0", BUS_NUMBERS, 0x40)
     line = f"pci_liveupdate_hostile.slow={receiver.bdf}"
-    assert machine.load(extra=line).rc == 0
+    assert machine.load(extra=f"{line} {extra}").rc == 0
     machine.leave()
     machine.wait_for_next_kernel()
     machine.write(address, hidden)
@@ -436,11 +458,27 @@ def test_last_session_ends_while_a_device_is_being_added(vm: Lab, variant: str) 
                "until dmesg | grep 'found, not added yet'; do sleep 0.1; done")
     assert finish(receiver) == ""
     assert machine.run("test -e /tmp/scanned").rc, "the scan was over before the session"
+    assert not reports(machine)
     machine.sh("until test -e /tmp/scanned; do sleep 0.1; done")
+    return receiver
+
+
+@pytest.mark.parametrize("variant", ["release", "debug"])
+def test_last_session_ends_while_a_device_is_being_added(vm: Lab, variant: str) -> None:
+    machine = end_while_a_device_is_added(vm, variant).machine
     # It is a device like any other.
     assert state(machine, "nic0") == "none"
     assert machine.sh(f"cat {attribute(machine, 'nic0', 'liveupdate/dma')}").out == "none\n"
     assert attempt(machine, attribute(machine, "nic0", "remove"), "1") == ""
+
+
+@pytest.mark.parametrize("variant", ["debug"])
+def test_control_record_that_is_read_when_the_last_session_has_ended(vm: Lab,
+                                                                     variant: str) -> None:
+    """Between match and add the session did end: who does not ask reads memory that is free."""
+    expect_use_after_free(vm, "lu_quirk_early")
+    machine = end_while_a_device_is_added(vm, variant, "pci_liveupdate_hostile.stale=1").machine
+    assert reports(machine) == 1
 
 
 HOST = "/sys/bus/platform/drivers/pci-host-generic"

@@ -41,13 +41,6 @@ def is_as_before(host: Host) -> None:
                   "detach edu0", "attach edu0 ioas")
 
 
-def ecam(machine: Machine, bdf: str, offset: int) -> int:
-    """Where a register of a function in configuration space is in memory."""
-    start = machine.sh("grep -m 1 'PCI ECAM 0000' /proc/iomem").out.strip().split("-")[0]
-    bus, device, function = (int(word, 16) for word in bdf[5:].replace(".", ":").split(":"))
-    return int(start, 16) + (bus << 20 | device << 15 | function << 12) + offset
-
-
 def handed_over(machine: Machine) -> set[str]:
     """Jump, and who has an entry in the tables that the unit is left with; no kernel runs then."""
     machine.leave()
@@ -75,7 +68,7 @@ def test_vtd_kexec_called_off_when_all_is_frozen(vm: Lab) -> None:
     agent.preserve("edu0", "nic0")
     assert machine.load().rc == 0
     port = machine.topology.bdf["rp1"]
-    at = ecam(machine, port, BUS_NUMBERS)
+    at = machine.config_at("rp1", BUS_NUMBERS)
     numbers = config.read(machine, port).get(BUS_NUMBERS, 4)
     used = machine.sh(USED).out
     for _ in range(2):

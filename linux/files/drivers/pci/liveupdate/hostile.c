@@ -7,6 +7,7 @@
 
 #define dev_fmt(fmt) "Live Update, hostile: " fmt
 
+#include <linux/cleanup.h>
 #include <linux/delay.h>
 #include <linux/init.h>
 #include <linux/io.h>
@@ -16,6 +17,7 @@
 #include <linux/stacktrace.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
+#include <linux/xarray.h>
 
 #include "../pci.h"
 #include "internal.h"
@@ -34,6 +36,10 @@ MODULE_PARM_DESC(vpd, "function that has VPD as far as the kernel knows");
 static char *lu_slow;
 module_param_named(slow, lu_slow, charp, 0400);
 MODULE_PARM_DESC(slow, "function that is found long before it is added");
+
+static bool lu_stale;
+module_param_named(stale, lu_stale, bool, 0400);
+MODULE_PARM_DESC(stale, "its record is read before it is added, and nobody asks whether it is still there");
 
 static bool lu_no_reset;
 module_param_named(no_reset, lu_no_reset, bool, 0400);
@@ -202,6 +208,8 @@ static void lu_quirk_early(struct pci_dev *dev)
 	if (lu_is(dev, lu_slow)) {
 		pci_info(dev, "found, not added yet\n");
 		msleep(LU_SLOW_MS);
+		if (lu_stale && dev->lu_incoming)
+			pci_info(dev, "%u as yet\n", READ_ONCE(dev->lu_incoming->users));
 	}
 	if (!lu_is(dev, lu_quirk))
 		return;
@@ -349,6 +357,36 @@ static const struct kernel_param_ops lu_deaf_param = {
 
 module_param_cb(deaf, &lu_deaf_param, NULL, 0200);
 MODULE_PARM_DESC(deaf, "function that does not answer for a while after a reset");
+
+/* Reservations of this one are nobody else's: they outlive the window that they stand in */
+static struct pci_lu_incoming lu_outlives;
+
+static int lu_outlive_set(const char *name, const struct kernel_param *kp)
+{
+	unsigned int domain, bus, dev, fn;
+	struct pci_lu_incoming *in;
+
+	guard(rwsem_write)(&pci_lu_rwsem);
+	if (sysfs_streq(name, "")) {
+		pci_lu_unreserve(&lu_outlives);
+		return 0;
+	}
+	if (sscanf(name, "%x:%x:%x.%x", &domain, &bus, &dev, &fn) != 4)
+		return -EINVAL;
+	in = xa_load(&pci_lu_entries,
+		     pci_lu_key(domain, PCI_DEVID(bus, PCI_DEVFN(dev, fn))));
+	if (!in || !in->reserved || lu_outlives.reserved)
+		return -ENODEV;
+	swap(in->reserved, lu_outlives.reserved);
+	return 0;
+}
+
+static const struct kernel_param_ops lu_outlive_param = {
+	.set	= lu_outlive_set,
+};
+
+module_param_cb(outlive, &lu_outlive_param, NULL, 0200);
+MODULE_PARM_DESC(outlive, "function whose reserved addresses stay when its bridge goes; empty: let them go");
 
 /* Emulators have no CardBus bridge: to the kernel this function is one, or no more */
 static int lu_cardbus_set(const char *name, const struct kernel_param *kp)
