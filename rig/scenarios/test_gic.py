@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import FULL
 from rig import console, gic
 from rig.agent import Agent
 from rig.lab import Lab
@@ -23,12 +24,13 @@ ECAM = 0x4010000000                 # of QEMU's virt machine
 ENABLED, GROUP1 = 0x1, 0x2          # bits of an interrupt's properties; above is its priority
 
 
-def start(vm: Lab, smp: int, more: str = "", firmware: str = "") -> Agent:
+def start(vm: Lab, smp: int, more: str = "", firmware: str = "",
+          variant: str = "release") -> Agent:
     """One device to preserve, and one that goes on talking although it was told to stop."""
     # What is given away is zeroed. Nothing else is in the way of the kernel's first allocations.
     machine = vm(Topology(root_port("rp0", edu("kept")), root_port("rp1", edu("loud"))),
                  kind=Reachable, arch="arm64", smp=smp, trace=gic.TRACE, firmware=firmware,
-                 cmdline=f"{LIVE_UPDATE} init_on_free=1 {more}")
+                 variant=variant, cmdline=f"{LIVE_UPDATE} init_on_free=1 {more}")
     agent = Agent(machine).start().take("kept", "loud")
     agent.set_command("kept", MASTER)
     agent.set_command("loud", MASTER | MEMORY)
@@ -94,11 +96,14 @@ def has_properties(machine: Machine, address: int) -> bool:
     return len(values) == 1 and bool(values.pop() & GROUP1)
 
 
-@pytest.mark.parametrize("smp,firmware", [(1, ""), (2, ""), (2, "uefi")],
-                         ids=["1", "2", "2-uefi"])
-def test_gic_is_stopped_before_its_memory_is_given_away(vm: Lab, smp: int, firmware: str) -> None:
+@pytest.mark.parametrize("smp,firmware,variant", [
+    (1, "", "release"), (2, "", "release"), (2, "uefi", "release"),
+    *[(2, firmware, "debug") for firmware in ("", "uefi") if FULL]],
+    ids=lambda value: str(value or "dt"))
+def test_gic_is_stopped_before_its_memory_is_given_away(vm: Lab, smp: int, firmware: str,
+                                                        variant: str) -> None:
     """With a Device Tree, and with ACPI and UEFI, which hands on what is reserved by itself."""
-    agent = start(vm, smp, firmware=firmware)
+    agent = start(vm, smp, firmware=firmware, variant=variant)
     machine = agent.machine
     log = gic.events(machine)
     where = tables(log, smp)

@@ -19,6 +19,7 @@ static struct vtd_fake {
 	struct pci_dev dev;
 	struct pci_bus bus;
 	struct pci_sysdata host;
+	struct pci_dev vmd;
 	struct dev_iommu iommu;
 	struct device_domain_info info;
 	struct intel_iommu unit;
@@ -101,6 +102,13 @@ static void vtd_own_alias(struct kunit *test)
 	fake->dev.dma_alias_mask = fake->aliases;
 }
 
+#if IS_ENABLED(CONFIG_VMD)
+static void vtd_behind_vmd(struct kunit *test)
+{
+	fake->host.vmd_dev = &fake->vmd;
+}
+#endif
+
 #define OTHER_IOMMU	"an IOMMU translates for it that cannot be handed over"
 #define MORE_THAN_DMA	"its page table is used for more than DMA"
 
@@ -123,6 +131,9 @@ static const struct vtd_refusal_case {
 	{ "reserved memory", vtd_reserved, "firmware uses it" },
 	{ "ATS", vtd_ats, "it may have translations of its own (ATS)" },
 	{ "an alias", vtd_alias, "its requests come under another device's ID" },
+#if IS_ENABLED(CONFIG_VMD)
+	{ "behind a VMD", vtd_behind_vmd, "its requests come under another device's ID" },
+#endif
 	{ "a second member", vtd_join, "it is not alone in its IOMMU group" },
 };
 
