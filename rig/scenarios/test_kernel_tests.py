@@ -57,7 +57,7 @@ def test_kunit_suites_pass(vm: Lab) -> None:
                    "intel_liveupdate_refusals", "parent of nested tables", "behind a VMD",
                    "a second member",
                    "iommufd_liveupdate", "reports faults", "an empty IOAS",
-                   "intel_liveupdate_fuzz", "vtd_handed_over", "vtd_refuses",
+                   "intel_liveupdate_fuzz", "vtd_handed_over", "vtd_shares", "vtd_refuses",
                    "vtd_fuzzed",
                    "pci_liveupdate_stop", "half reset", "with requests that hang",
                    "pci_cap_index", "cap_index_finds_what_a_walk_finds",

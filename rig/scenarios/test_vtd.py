@@ -484,6 +484,43 @@ def test_vtd_threads_map_and_unmap_all_the_while(vm: Lab, case: tuple[str]) -> N
     assert unit.faults == [] and unit.switched() == [True]
 
 
+@pytest.mark.matrix([("legacy",), ("scalable",), ("first-stage",)], 1)
+@pytest.mark.console(r"luo: (kexec refused: session \[vm0\] cannot be frozen|Freeze failed for token)",
+                     "Live Update: cannot be handed over: "
+                     "(it is not attached to an IOAS|a page table is being attached)")
+def test_vtd_thread_attaches_and_faults_all_the_while(vm: Lab, case: tuple[str]) -> None:
+    """An attach whose answer cannot be written is undone: not when the page table is frozen."""
+    host = Host(vm, mode=case[0], smp=2)
+    machine, agent = host.machine, host.agent
+    agent.preserve("edu0", "nic0")
+    agent.do("hammer-attach edu0 edu0-ram 0x4000")
+    assert machine.load().rc == 0
+    errnos: set[str] = set()
+    while machine.boot == 1:
+        refused = machine.jump()
+        errnos |= {refused.json()["errno"]} if refused else set()
+    assert errnos <= {"EINVAL", "EBUSY"}
+    host.retrieve()
+    tried = attaches(agent)
+    # Control: both were done, and nothing was when the page table was frozen.
+    assert tried["attached"] > 2 and tried["faulted"] > 2 and tried["other"] == 0, tried
+    host.attach()
+    agent.finish()
+    write_from_edu(agent, IOVA["edu0"] + PAGE)
+    assert agent.peek("edu0-ram", PAGE, BUFFER_LEN) == host.pattern
+    assert host.received() and host.outside() == []
+    unit = vtd.read(machine)
+    assert unit.faults == [] and unit.switched() == [True]
+
+
+def attaches(agent: Agent) -> dict[str, int]:
+    """What became of what that thread tried."""
+    raw = agent.peek("edu0-ram", 0x4000, 80)
+    number = [int.from_bytes(raw[at:at + 8], "little") for at in range(0, 80, 8)]
+    return {"attached": number[4], "faulted": number[6], "refused": number[5] + number[7],
+            "other": number[8]}
+
+
 def maps(agent: Agent) -> dict[str, int]:
     """What became of what the thread tried."""
     raw = agent.peek("edu0-ram", 0x4000, 80)

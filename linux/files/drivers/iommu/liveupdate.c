@@ -443,3 +443,23 @@ void iommu_lu_free(const struct iommu_lu_in *in, u64 first, u64 nr)
 		in->pages[n] = 0;
 	}
 }
+
+/**
+ * iommu_lu_is_shared - does another unit use the page table of a domain?
+ * @in: what was handed over
+ * @domain: the domain
+ *
+ * Then there is a domain of each unit, and each has all pages of the table.
+ *
+ * Return: true as long as the pages are those of another domain, too.
+ */
+bool iommu_lu_is_shared(const struct iommu_lu_in *in, const struct iommu_lu_domain_in *domain)
+{
+	for (u32 n = 0; n < in->nr_domains; n++) {
+		const struct iommu_lu_domain_in *other = &in->domains[n];
+
+		if (other != domain && other->table == domain->table && other->nr_pages)
+			return true;
+	}
+	return false;
+}

@@ -60,6 +60,7 @@ const char *iommu_lu_read(u64 pa, struct iommu_lu_in *in);
 const char *iommu_lu_check(const struct iommu_lu_in *in,
 			   const struct iommu_liveupdate_domain_ser *domains);
 void iommu_lu_free(const struct iommu_lu_in *in, u64 first, u64 nr);
+bool iommu_lu_is_shared(const struct iommu_lu_in *in, const struct iommu_lu_domain_in *domain);
 bool iommu_lu_has_page(const struct iommu_lu_in *in, u64 first, u64 nr, u64 address);
 
 #endif /* __DRIVERS_IOMMU_LIVEUPDATE_H */

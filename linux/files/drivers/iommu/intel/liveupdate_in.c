@@ -437,6 +437,7 @@ int __init intel_lu_copy(struct intel_iommu *iommu)
 	bitmap_free(iommu->copied_tables);
 	iommu->copied_tables = NULL;
 	clear_bit(iommu->seq_id, vtd_adopted);
+	ida_destroy(&iommu->domain_ida);
 	return err;
 }
 
@@ -451,15 +452,20 @@ void __init intel_lu_give_up(void)
 {
 	struct vtd_in *in;
 
-	list_for_each_entry(in, &vtd_ins, list)
+	list_for_each_entry(in, &vtd_ins, list) {
 		if (in->in_use)
 			vtd_drop(in, "VT-d cannot be initialised");
+		/* Nobody else has one yet, and a unit with any would not be switched off */
+		ida_destroy(&in->iommu->domain_ida);
+	}
 	bitmap_zero(vtd_adopted, DMAR_UNITS_SUPPORTED);
 }
 
+/* Not while another unit walks through the same tables: the last one frees them */
 static void vtd_free_domain(struct iommu_lu_domain_in *domain)
 {
-	iommu_lu_free(&vtd_handed, domain->first_page, domain->nr_pages);
+	if (!iommu_lu_is_shared(&vtd_handed, domain))
+		iommu_lu_free(&vtd_handed, domain->first_page, domain->nr_pages);
 	domain->nr_pages = 0;
 }
 

@@ -632,6 +632,23 @@ static void vtd_fuzzed(struct kunit *test)
 	KUNIT_EXPECT_GT(test, not_attached, 0);
 }
 
+/* Two units may use one page table: whoever is the last to leave it frees it */
+static void vtd_shares(struct kunit *test)
+{
+	struct iommu_lu_domain_in domains[] = {
+		{ .table = SZ_4K, .unit = 0, .nr_pages = 1 },
+		{ .table = SZ_8K, .unit = 0, .first_page = 1, .nr_pages = 1 },
+		{ .table = SZ_4K, .unit = 1, .first_page = 2, .nr_pages = 1 },
+	};
+	const struct iommu_lu_in in = { .domains = domains, .nr_domains = ARRAY_SIZE(domains) };
+
+	KUNIT_EXPECT_TRUE(test, iommu_lu_is_shared(&in, &domains[0]));
+	KUNIT_EXPECT_FALSE(test, iommu_lu_is_shared(&in, &domains[1]));
+	KUNIT_EXPECT_TRUE(test, iommu_lu_is_shared(&in, &domains[2]));
+	domains[2].nr_pages = 0;
+	KUNIT_EXPECT_FALSE(test, iommu_lu_is_shared(&in, &domains[0]));
+}
+
 static int vtd_fuzz_init(struct kunit *test)
 {
 	fz = kunit_kzalloc(test, sizeof(*fz), GFP_KERNEL);
@@ -659,6 +676,7 @@ static struct kunit_suite vtd_table_suite = {
 
 static struct kunit_case vtd_fuzz_kunit[] = {
 	KUNIT_CASE(vtd_handed_over),
+	KUNIT_CASE(vtd_shares),
 	KUNIT_CASE(vtd_refuses),
 	KUNIT_CASE_SLOW(vtd_fuzzed),
 	{}

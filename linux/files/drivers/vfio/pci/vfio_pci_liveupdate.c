@@ -88,7 +88,8 @@
  *
  * where the first is only ever tried, for a bounded time: unbind holds it while
  * it waits for the file to be closed, which LUO does with the session mutex
- * held. The PCI core tries it below memory_lock, when a device is preserved.
+ * held. The PCI core tries it below memory_lock, when a device is preserved. The second
+ * is only tried in freeze: its holder may wait for user space.
  * vfio_pci_core_device.lu_frozen is set with lu_gate held, which those hold for
  * reading who write config space; whoever holds igate or memory_lock can rely on
  * it, too. lu_ser is guarded by dev_set->lock, lu_removing by
@@ -449,14 +450,26 @@ static int lu_freeze_domain(struct vfio_pci_core_device *vdev,
 {
 	struct lu_leaves leaves = LU_LEAVES_INIT(args);
 	const struct iommu_liveupdate_check check = { .leaf = lu_leaf, .data = &leaves };
+	struct mutex *lock = &vdev->vdev.dev_set->lock;
 	struct pci_liveupdate_iommu_ser domain;
 	const char *why;
+	bool locked;
 	int err;
 
 	if (vdev->vdev.noiommu ||
 	    pci_liveupdate_dma(vdev->pdev) != PCI_LIVEUPDATE_DMA_TRANSLATED)
 		return 0;
+	/*
+	 * Who attaches may detach again, because of a fault, and cannot be kept from that.
+	 * How long a fault takes is up to user space: nobody waits for it to the end.
+	 */
+	if (read_poll_timeout(mutex_trylock, locked, locked, 10 * USEC_PER_MSEC, USEC_PER_SEC,
+			      false, lock)) {
+		dev_err_ratelimited(&vdev->pdev->dev, "cannot be handed over: a page table is being attached\n");
+		return -EBUSY;
+	}
 	err = iommufd_device_freeze(vdev->vdev.iommufd_device, &check, &domain, &why);
+	mutex_unlock(lock);
 	if (err)
 		dev_err_ratelimited(&vdev->pdev->dev, "cannot be handed over: %s\n", why);
 	else

@@ -23,8 +23,10 @@
  * reader refuses it if it is not.
  *
  * Units, domains and pages are in a &struct kho_block_set each, and have numbers from
- * zero in that order. Each page has one user: those of the domains come first, in the order
- * of these, then those of the units. The pages of a domain are in the order in which a walk
+ * zero in that order. Each entry of a page has one user: those of the domains come first, in
+ * the order of these, then those of the units. A page table that several units use is that of
+ * a domain of each, and its pages have entries for each: they can be freed with the last of
+ * these. The pages of a domain are in the order in which a walk
  * from the first entry of the top of its page table on meets them, first of what an entry
  * leads to, and then of the next entry.
  */

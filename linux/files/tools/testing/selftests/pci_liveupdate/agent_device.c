@@ -559,6 +559,49 @@ static int cmd_hammer_maps(struct agent_call *c)
 	return -pthread_create(&thread, NULL, hammer_maps_thread, &args);
 }
 
+/* Attach, and attach so that the answer cannot be written: that ends in a detach */
+static void *hammer_attach_thread(void *data)
+{
+	struct hammer_maps_args *args = data;
+	struct hammer_maps *h = args->h;
+	struct vfio_device_attach_iommufd_pt *fixed;
+	int ret;
+
+	fixed = mmap(NULL, getpagesize(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (fixed == MAP_FAILED)
+		return NULL;
+	fixed->argsz = sizeof(*fixed);
+	fixed->pt_id = args->v.ioas_id;
+	mprotect(fixed, getpagesize(), PROT_READ);
+	for (;;) {
+		hammer_note(h->other, h->attach, vfio_noiommu_attach_ioas(&args->v));
+		ret = ioctl(args->v.cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, fixed) ? -errno : 0;
+		hammer_note(h->other, h->detach, ret == -EFAULT ? 0 : ret ?: -EPROTO);
+		if (ret == -EBUSY)
+			usleep(200);
+	}
+	return NULL;		/* it ends with the process */
+}
+
+static int cmd_hammer_attach(struct agent_call *c)
+{
+	struct agent_thing *counts = agent_find(c->agent, c->argv[0], AGENT_MEMORY);
+	__u64 offset = agent_number(c, 1, 0);
+	static struct hammer_maps_args args;
+	pthread_t thread;
+
+	if (!counts)
+		return -EBADF;
+	if (args.h)
+		return -EALREADY;
+	if (counts->size < sizeof(*args.h) || offset > counts->size - sizeof(*args.h))
+		return -ERANGE;
+	args = (struct hammer_maps_args){
+		.v = c->thing->v, .h = (struct hammer_maps *)(counts->map + offset),
+	};
+	return -pthread_create(&thread, NULL, hammer_attach_thread, &args);
+}
+
 const struct agent_command agent_device_commands[] = {
 	{ "open", cmd_open, AGENT_NEW, 1, "DEV BDF; its cdev" },
 	{ "open-group", cmd_open_group, AGENT_NEW, 1, "DEV BDF; through its group" },
@@ -587,6 +630,8 @@ const struct agent_command agent_device_commands[] = {
 	{ "export", cmd_export, AGENT_DEVICE, 3, "DEV BAR LENGTH NAME; as a dma-buf" },
 	{ "hammer-maps", cmd_hammer_maps, AGENT_DEVICE, 4,
 	  "DEV MEM IOVA COUNTS OFFSET; map and unmap from now on, counted in COUNTS" },
+	{ "hammer-attach", cmd_hammer_attach, AGENT_DEVICE, 2,
+	  "DEV COUNTS OFFSET; attach, and detach by a fault, from now on, counted in COUNTS" },
 	{ "hammer", cmd_hammer, AGENT_DEVICE, 2,
 	  "DEV MEM OFFSET [reset]; config writes and so on from now on, counted there" },
 	{ }
