@@ -106,7 +106,7 @@ int pci_liveupdate_can_stop(u32 domain, u16 bdf);
 int pci_liveupdate_stop(u32 domain, u16 bdf);
 int pci_liveupdate_reset(struct pci_dev *dev);
 int pci_liveupdate_may_leave(void);
-void pci_liveupdate_finish(struct pci_dev *dev);
+void pci_liveupdate_finish(u32 domain, u16 bdf);
 bool pci_liveupdate_give_back(struct pci_dev *dev);
 
 enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev);
@@ -217,7 +217,7 @@ static inline int pci_liveupdate_may_leave(void)
 	return 0;
 }
 
-static inline void pci_liveupdate_finish(struct pci_dev *dev)
+static inline void pci_liveupdate_finish(u32 domain, u16 bdf)
 {
 }
 

@@ -56,6 +56,20 @@ enum pci_lu_buses pci_lu_judge_buses(const struct pci_lu_bridge_view *view)
 	return sane && view->enumerated ? PCI_LU_BUSES_KEEP : PCI_LU_BUSES_ASSIGN;
 }
 
+/* A bridge beside this one may have a number on which there is no bus */
+static bool lu_overlaps_sibling(struct pci_dev *dev, u8 secondary, u8 subordinate)
+{
+	struct pci_dev *other;
+
+	guard(rwsem_read)(&pci_bus_sem);
+	list_for_each_entry(other, &dev->bus->devices, bus_list)
+		if (other != dev && other->subordinate &&
+		    secondary <= other->subordinate->busn_res.end &&
+		    subordinate >= other->subordinate->busn_res.start)
+			return true;
+	return false;
+}
+
 enum pci_lu_buses __pci_liveupdate_scan_buses(struct pci_dev *dev, u8 primary,
 					      u8 secondary, u8 subordinate, int pass)
 {
@@ -82,6 +96,7 @@ enum pci_lu_buses __pci_liveupdate_scan_buses(struct pci_dev *dev, u8 primary,
 	 */
 	there = pci_find_bus(pci_domain_nr(dev->bus), secondary);
 	view.taken = (there && there->parent && there->self != dev) ||
+		     lu_overlaps_sibling(dev, secondary, subordinate) ||
 		     pci_lu_incoming_has_buses(dev, secondary, subordinate);
 
 	answer = pci_lu_judge_buses(&view);

@@ -65,7 +65,6 @@ static int incoming_add(struct pci_liveupdate_record_ser *rec)
 		return -ENOMEM;
 
 	in->rec = rec;
-	in->users = rec->use_count;
 	err = xa_insert(&pci_lu_entries, pci_lu_key(rec->domain, rec->bdf), in,
 			GFP_KERNEL);
 	if (err) {
@@ -77,20 +76,51 @@ static int incoming_add(struct pci_liveupdate_record_ser *rec)
 	return 0;
 }
 
+static struct pci_lu_incoming *incoming_find(u32 domain, u16 bdf)
+{
+	return xa_load(&pci_lu_entries, pci_lu_key(domain, bdf));
+}
+
+/* All but Virtual Functions on the bus below a bridge have that above them */
+static void incoming_relate_below(struct pci_lu_incoming *bridge)
+{
+	unsigned long key, on_bus = pci_lu_key(bridge->rec->domain,
+					       PCI_DEVID(bridge->rec->secondary, 0));
+	struct pci_lu_incoming *in;
+
+	xa_for_each_range(&pci_lu_entries, key, in, on_bus, on_bus | 0xff)
+		if (!(in->rec->flags & PCI_LIVEUPDATE_F_VF))
+			in->up = bridge;
+}
+
 /* What two records say of one function, when all of them are there */
 static void incoming_relate(const struct pci_liveupdate_record_ser *rec)
 {
-	bool vf = rec->flags & PCI_LIVEUPDATE_F_VF;
-	struct pci_lu_incoming *pf;
+	/* Of its Virtual Functions: it has been checked that there is one of itself, too */
+	struct pci_lu_incoming *pf, *in = incoming_find(rec->domain, rec->bdf);
 
-	if (!vf && !(rec->flags & PCI_LIVEUPDATE_F_IOV))
-		return;
-	/* It has been checked that there is one */
-	pf = xa_load(&pci_lu_entries, pci_lu_key(rec->domain, vf ? rec->vf.pf : rec->bdf));
-	if (!vf)
-		pf->iov = rec;
-	else if (rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED)
-		pf->untranslated = true;
+	if (rec->flags & PCI_LIVEUPDATE_F_IOV) {
+		in->iov = rec;
+	} else if (rec->flags & PCI_LIVEUPDATE_F_BRIDGE) {
+		incoming_relate_below(in);
+	} else if (rec->flags & PCI_LIVEUPDATE_F_VF) {
+		pf = incoming_find(rec->domain, rec->vf.pf);
+		in->up = pf;
+		if (rec->dma == PCI_LIVEUPDATE_DMA_UNTRANSLATED)
+			pf->untranslated = true;
+	}
+}
+
+/* Counted anew: what is above must stay until all that is below is finished */
+static void incoming_count(void)
+{
+	struct pci_lu_incoming *in;
+	unsigned long key;
+
+	xa_for_each(&pci_lu_entries, key, in)
+		if (in->rec->flags & PCI_LIVEUPDATE_F_ENDPOINT)
+			for (struct pci_lu_incoming *it = in; it; it = it->up)
+				it->users++;
 }
 
 static int incoming_read(struct pci_liveupdate_header_ser *header,
@@ -120,9 +150,13 @@ static int incoming_read(struct pci_liveupdate_header_ser *header,
 		if (!pci_lu_slot_is_free(slots[i]) &&
 		    !(slots[i]->flags & PCI_LIVEUPDATE_F_IOV))
 			err = incoming_add(slots[i]);
-	for (u64 i = 0; !err && i < nr; i++)
-		incoming_relate(slots[i]);
-	return err;
+	if (err)
+		return err;
+	for (u64 i = 0; i < nr; i++)
+		if (!pci_lu_slot_is_free(slots[i]))
+			incoming_relate(slots[i]);
+	incoming_count();
+	return 0;
 }
 
 /* The File-Lifecycle-Bound object is asked for, at boot */
@@ -292,12 +326,15 @@ bool pci_lu_incoming_below(struct pci_bus *bus,
  * @dev: function, from match on
  *
  * Context: pci_lu_rwsem held, for as long as the record is used.
- * Return: the record; NULL if there is none, or if the last session was finished
- * after @dev was matched and before it was added.
+ * Return: the record; NULL if there is none, or if its session was finished after
+ * @dev was matched and before it was added.
  */
 const struct pci_liveupdate_record_ser *pci_lu_record(struct pci_dev *dev)
 {
-	return lu_in.header && dev->lu_incoming ? dev->lu_incoming->rec : NULL;
+	struct pci_lu_incoming *in = dev->lu_incoming;
+
+	return in && incoming_find(pci_domain_nr(dev->bus), pci_dev_id(dev)) == in ?
+	       in->rec : NULL;
 }
 
 static bool lu_is_incoming(struct pci_dev *dev)

@@ -23,8 +23,10 @@ struct kho_block_set;
  *		File-Lifecycle-Bound object is finished
  * @iov:	the record of its Virtual Functions, NULL if there is none
  * @dev:	the device, referenced, once it has been added; NULL before
+ * @up:		what keeps it in its place: the bridge above it, or its Physical
+ *		Function; NULL if nothing does
  * @users:	preserved devices at or below this function that are not
- *		finished yet
+ *		finished yet; with the last of them it is gone
  * @untranslated: one of its Virtual Functions has DMA going on without translation
  * @reserved:	addresses that nobody may be given, because the device that
  *		has them is missing or lost
@@ -35,6 +37,7 @@ struct pci_lu_incoming {
 	struct pci_liveupdate_record_ser *rec;
 	const struct pci_liveupdate_record_ser *iov;
 	struct pci_dev *dev;
+	struct pci_lu_incoming *up;
 	u32 users;
 	bool untranslated;
 	struct pci_lu_reservation *reserved;

@@ -9,6 +9,7 @@
 
 #include <linux/cleanup.h>
 #include <linux/pm_runtime.h>
+#include <linux/slab.h>
 #include <linux/xarray.h>
 
 #include "../pci.h"
@@ -21,14 +22,27 @@ static const int lu_incoming_flags[] = {
 	PCI_LU_ADOPTED, PCI_LU_CLAIMED, PCI_LU_LOST, PCI_LU_DEAD, PCI_LU_STOPPED,
 };
 
+/* Stopped at the end of their sessions, and not found until then: what comes there is reset */
+static DEFINE_XARRAY(lu_unreset);
+
+static void lu_note_unreset(struct pci_dev *dev)
+{
+	if (xa_erase(&lu_unreset, pci_lu_key(pci_domain_nr(dev->bus), pci_dev_id(dev))) &&
+	    dev->hdr_type == PCI_HEADER_TYPE_NORMAL)
+		set_bit(PCI_LU_UNRESET, &dev->lu_flags);
+}
+
 static void incoming_release(struct pci_lu_incoming *in)
 {
+	unsigned long key = pci_lu_key(in->rec->domain, in->rec->bdf);
 	struct pci_dev *dev = in->dev;
 
 	/* They may lie in a window of a bridge that is released next */
 	pci_lu_unreserve(in);
-	if (!dev)
+	if (!dev) {
+		pci_lu_guard_forget(key);
 		return;
+	}
 	in->dev = NULL;
 	/* Another device than was preserved has nothing of the last kernel's to keep */
 	if (test_bit(PCI_LU_LOST, &dev->lu_flags) && !dev->subordinate)
@@ -57,11 +71,8 @@ void pci_lu_incoming_finish(struct liveupdate_flb_op_args *args)
 	/* Bridges come before what is below them, and hold the windows */
 	xa_for_each(&pci_lu_entries, key, in)
 		pci_lu_unreserve(in);
-	xa_for_each(&pci_lu_entries, key, in) {
-		if (!in->dev)
-			pci_lu_guard_forget(key);
+	xa_for_each(&pci_lu_entries, key, in)
 		incoming_release(in);
-	}
 	pci_lu_incoming_end();
 	pr_info("all devices of the previous kernel are finished\n");
 }
@@ -80,6 +91,7 @@ void __pci_liveupdate_match(struct pci_dev *dev)
 	struct pci_lu_incoming *in;
 	const char *differs;
 
+	lu_note_unreset(dev);
 	if (!static_branch_unlikely(&pci_lu_incoming_key))
 		return;
 
@@ -120,8 +132,8 @@ void __pci_liveupdate_match(struct pci_dev *dev)
 }
 
 /*
- * Hold a matched function, awake, until it is finished. Returns false if the last
- * session was finished since: it is a function like any other then.
+ * Hold a matched function, awake, until it is finished. Returns false if its session
+ * was finished since: it is a function like any other then.
  */
 static bool lu_hold(struct pci_dev *dev)
 {
@@ -132,6 +144,7 @@ static bool lu_hold(struct pci_dev *dev)
 			clear_bit(lu_incoming_flags[i], &dev->lu_flags);
 		dev->lu_incoming = NULL;
 		pci_lu_changed(dev);
+		lu_note_unreset(dev);
 		return false;
 	}
 
@@ -194,33 +207,43 @@ EXPORT_SYMBOL_GPL(pci_liveupdate_claim);
 
 /**
  * pci_liveupdate_finish - the live update of a device is over
- * @dev: incoming device, retrieved and safe, or stopped
+ * @domain: PCI domain (segment) number
+ * @bdf: bus << 8 | device << 3 | function
  *
- * From now on the device is like any other, and so is a bridge above it when
- * no other incoming device is below. A Physical Function is not before its Virtual
- * Functions are finished, too.
+ * It is retrieved and safe, or stopped, or has never been found. From now on what is
+ * there is like any other, and so is a bridge above it when no other incoming device is
+ * below. A Physical Function is not before its Virtual Functions are finished, too.
  *
  * Context: process context, from the finish callback of a file handler. Takes
  * pci_lu_rwsem.
  */
-void pci_liveupdate_finish(struct pci_dev *dev)
+void pci_liveupdate_finish(u32 domain, u16 bdf)
 {
+	struct pci_lu_incoming *in, *up;
+
 	guard(rwsem_write)(&pci_lu_rwsem);
-	if (!dev->lu_incoming)
+	in = xa_load(&pci_lu_entries, pci_lu_key(domain, bdf));
+	if (!in || !(in->rec->flags & PCI_LIVEUPDATE_F_ENDPOINT))
 		return;
 
 	pci_lu_incoming_done();
 	/* It may be kept with its Virtual Functions for a while */
-	if (dev->lu_incoming->iov)
-		dev->lu_incoming->rec->flags &= ~PCI_LIVEUPDATE_F_ENDPOINT;
-	trace_pci_liveupdate_finish(dev, "finished");
-	pci_info(dev, "finished\n");
-	for (struct pci_dev *it = dev, *up; it; it = up) {
-		struct pci_lu_incoming *in = it->lu_incoming;
-
-		up = pci_lu_up(it);
-		if (in && !--in->users)
-			incoming_release(in);
+	in->rec->flags &= ~PCI_LIVEUPDATE_F_ENDPOINT;
+	if (in->dev) {
+		trace_pci_liveupdate_finish(in->dev, "finished");
+		pci_info(in->dev, "finished\n");
+	} else {
+		xa_store(&lu_unreset, pci_lu_key(domain, bdf), xa_mk_value(1),
+			 GFP_KERNEL | __GFP_NOFAIL);
+	}
+	for (; in; in = up) {
+		up = in->up;
+		if (--in->users)
+			continue;
+		/* Whatever comes to its place has nothing to do with it */
+		incoming_release(in);
+		xa_erase(&pci_lu_entries, pci_lu_key(in->rec->domain, in->rec->bdf));
+		kfree(in);
 	}
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_finish);

@@ -736,12 +736,10 @@ static void vfio_pci_lu_quiesced(struct liveupdate_file_op_args *args)
 static void vfio_pci_lu_finish(struct liveupdate_file_op_args *args)
 {
 	struct vfio_pci_liveupdate_ser *ser = lu_ser(args);
-	struct pci_dev *pdev __free(pci_dev_put) = lu_find(ser);
 
 	if (args->retrieve_status > 0)
 		lu_set_ser(lu_file_vdev(args->file), NULL);
-	if (pdev)
-		pci_liveupdate_finish(pdev);
+	pci_liveupdate_finish(ser->domain, ser->bdf);
 	/* Not earlier: a retrieve that failed for now reads it again */
 	kho_restore_free(ser);
 }
