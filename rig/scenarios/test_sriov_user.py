@@ -18,6 +18,7 @@ from rig.untouched import COMMAND, touched, written
 
 PF, VFS = "nvme0", 3
 WORDS = "vfio_pci.enable_sriov=1"
+NEWEST, ABI_V1 = "/sys/module/pci_liveupdate/parameters/abi_newest", "0x4c550001"
 TOKEN, WRONG = "00112233445566778899aabbccddeeff", "ff" * 16
 MASTER = 0x4
 NOT_PRESERVED = ("its Physical Function has a driver for users, and is not preserved: vfio-pci; "
@@ -156,7 +157,8 @@ def test_control_sriov_function_that_is_bound_first_needs_no_token(vm: Lab, vari
 
 
 @pytest.mark.console(console.REFUSED, NOT_PRESERVED, WAITS, *console.UNBINDING,
-                     "luo: Freeze failed for FLB 'pci'", *UNLOCKED)
+                     "luo: Freeze failed for FLB 'pci'", *UNLOCKED,
+                     "Live Update: cannot be preserved: that takes version 0x4c550002")
 def test_sriov_user_leaves_before_the_kexec(vm: Lab, variant: str) -> None:
     """His session, and he himself: it is stopped, the others go on, and there is no kexec."""
     host = Host(vm, variant=variant)
@@ -171,7 +173,12 @@ def test_sriov_user_leaves_before_the_kexec(vm: Lab, variant: str) -> None:
     assert machine.load(extra=WORDS).rc == 0
     refused = machine.jump()
     assert refused is not None and refused.json()["errno"] == "EOPNOTSUPP"
-    # He may think better of it.
+    # He may think better of it, and need not find the right moment at once.
+    was = machine.sh(f"cat {NEWEST}; echo {ABI_V1} >{NEWEST}").out
+    owner.do("session early owner-early")
+    assert owner.refused(f"preserve early 1 {PF}") == "EOPNOTSUPP"
+    owner.do("close early")
+    machine.sh(f"echo {was.strip()} >{NEWEST}")
     owner.preserve(PF)
     owner.do("close s")
     assert host.goes_on(PF)

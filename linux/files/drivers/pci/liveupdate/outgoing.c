@@ -343,6 +343,16 @@ static void lu_pf_put(struct pci_dev *pf)
 	pm_runtime_put(&pf->dev);
 }
 
+/* Nobody has it any more; a Physical Function may stay, with its Virtual ones */
+static void lu_disown(struct pci_liveupdate_record_ser *own)
+{
+	if (!(own->flags & PCI_LIVEUPDATE_F_PF))
+		return;
+	own->flags &= ~PCI_LIVEUPDATE_F_ENDPOINT;
+	own->dma = 0;
+	memset(&own->iommu, 0, sizeof(own->iommu));
+}
+
 /* Drop one use of the records of @dev and of what is above it, up to @end */
 static void lu_path_put(struct pci_dev *dev, struct pci_dev *end)
 {
@@ -363,20 +373,46 @@ static void lu_path_put(struct pci_dev *dev, struct pci_dev *end)
 	}
 }
 
+/*
+ * A bridge that failed is good for those that are preserved from now on if it is as it was
+ * recorded. Whether devices below it that failed, too, are good for anything is up to them.
+ */
+static int lu_revive(struct pci_dev *bridge, struct pci_liveupdate_record_ser *rec)
+{
+	const char *differs;
+
+	if (!(rec->flags & PCI_LIVEUPDATE_F_DEAD) || !bridge->subordinate)
+		return 0;
+	/* It may not have been reset yet */
+	differs = bridge->error_state != pci_channel_io_normal ? "state" :
+		  pci_lu_record_changed(bridge, rec);
+	if (differs) {
+		dev_err_ratelimited(&bridge->dev, "nothing below it can be preserved: it failed, and its %s is not what it was\n",
+				    differs);
+		return -ENODEV;
+	}
+	rec->flags &= ~PCI_LIVEUPDATE_F_DEAD;
+	clear_bit(PCI_LU_DEAD, &bridge->lu_flags);
+	pci_lu_changed(bridge);
+	return 0;
+}
+
 static int lu_path_get(struct pci_dev *dev, enum pci_liveupdate_dma dma)
 {
 	struct pci_liveupdate_record_ser *own;
 
 	for (struct pci_dev *it = dev; it; it = pci_lu_up(it)) {
 		struct pci_liveupdate_record_ser *rec = it->lu_outgoing;
-		int err;
+		int err = rec ? lu_revive(it, rec) : 0;
 
-		if (rec) {
+		if (rec && !err) {
 			rec->use_count++;
 			continue;
 		}
-		rec = lu_take(dev, it, pci_lu_record_take);
-		err = PTR_ERR_OR_ZERO(rec);
+		if (!rec) {
+			rec = lu_take(dev, it, pci_lu_record_take);
+			err = PTR_ERR_OR_ZERO(rec);
+		}
 		if (!err && rec->flags & PCI_LIVEUPDATE_F_PF) {
 			err = lu_pf_get(dev, it);
 			if (err)
@@ -388,6 +424,8 @@ static int lu_path_get(struct pci_dev *dev, enum pci_liveupdate_dma dma)
 		}
 		it->lu_outgoing = rec;
 		set_bit(PCI_LU_OUTGOING, &it->lu_flags);
+		/* Of a bridge: what failed before it was described is over */
+		clear_bit(PCI_LU_DEAD, &it->lu_flags);
 		pci_lu_changed(it);
 		pci_dev_get(it);
 	}
@@ -408,7 +446,8 @@ static unsigned int lu_stopping_depth;
  *
  * Does nothing for who removes without pci_rescan_remove_lock, as a driver does
  * that is unbound and disables SR-IOV: another may have it then, for a scan. A
- * removal within another is a part of it.
+ * removal within another takes functions off their bus: nobody is waited for from
+ * the end of its drivers on.
  *
  * Context: Takes pci_lu_rwsem.
  */
@@ -420,8 +459,10 @@ void pci_lu_stopping(struct pci_dev *dev)
 	guard(rwsem_write)(&pci_lu_rwsem);
 	if (dev && !lu_stopping_depth++)
 		lu_stopping = dev;
-	else if (!dev && !--lu_stopping_depth)
-		lu_stopping = NULL;
+	if (dev)
+		return;
+	lu_stopping_depth--;
+	lu_stopping = NULL;
 }
 
 /**
@@ -479,8 +520,10 @@ static int lu_preserve_locked(struct pci_dev *dev, const char *why_not)
 			err = lu_path_get(dev, dma);
 			if (!err) {
 				err = lu_abi_refuses(dev);
-				if (err)
+				if (err) {
+					lu_disown(dev->lu_outgoing);
 					lu_path_put(dev, NULL);
+				}
 			}
 			if (err)
 				pm_runtime_put(&dev->dev);
@@ -702,11 +745,7 @@ void pci_liveupdate_unpreserve(struct pci_dev *dev)
 
 		if (WARN_ON_ONCE(!own))
 			return;
-		if (own->flags & PCI_LIVEUPDATE_F_PF) {
-			own->flags &= ~PCI_LIVEUPDATE_F_ENDPOINT;
-			own->dma = 0;
-			memset(&own->iommu, 0, sizeof(own->iommu));
-		}
+		lu_disown(own);
 		lu_path_put(dev, NULL);
 	}
 	pm_runtime_put(&dev->dev);

@@ -463,7 +463,7 @@ static bool others_stop(struct fake *fake)
 	return pci_lu_others_are_stopping(&fake->dev);
 }
 
-/* Only what is removed by whoever has the lock, and until all of it has stopped */
+/* Only what is removed by whoever has the lock, and until a part of it goes */
 static void lu_stops_for_whom(struct kunit *test)
 {
 	struct fake *goes = fake_device(test), *within = fake_device(test);
@@ -480,7 +480,11 @@ static void lu_stops_for_whom(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, others_stop(goes));
 	pci_lu_stopping(&within->dev);
 	KUNIT_EXPECT_FALSE(test, others_stop(goes));
+	KUNIT_EXPECT_TRUE(test, others_stop(stays));
 	pci_lu_stopping(NULL);
+	KUNIT_EXPECT_FALSE(test, others_stop(stays));
+	pci_lu_stopping(NULL);
+	pci_lu_stopping(&goes->dev);
 	KUNIT_EXPECT_TRUE(test, others_stop(stays));
 	pci_lu_stopping(NULL);
 	KUNIT_EXPECT_FALSE(test, others_stop(stays));
