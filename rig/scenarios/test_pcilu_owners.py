@@ -335,9 +335,10 @@ def test_update_that_is_killed_is_an_abort(host: Host, so: ctypes.CDLL) -> None:
 
 
 def started(host: Host, *options: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """An update, in a session of its own as in a terminal's."""
-    return subprocess.Popen([*prefix, str(TOOLS / "pcilu"), "update", "--kernel",
-                             str(host.root / "boot/vmlinuz-next"), "--cmdline", GOOD, *options],
+    """An update, in a session of its own as in a terminal's; this run itself may ignore signals."""
+    return subprocess.Popen(["env", "--default-signal=INT,TERM,HUP", *prefix, str(TOOLS / "pcilu"),
+                             "update", "--kernel", str(host.root / "boot/vmlinuz-next"),
+                             "--cmdline", GOOD, *options],
                             env=host.env, text=True, start_new_session=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -407,8 +408,10 @@ def test_key_that_comes_when_systemd_has_begun_the_jump_is_too_late(host: Host,
                                                                     so: ctypes.CDLL) -> None:
     """systemctl does not get it, but can be ended by any signal."""
     mask = host.root / "mask"
-    systemctl(host, f'[ "$1" = kexec ] || exit 0\ngrep SigBlk /proc/$$/status > {mask}.new\n'
-                    f"mv {mask}.new {mask}\nsleep 2")
+    # By itself: a shell that starts a program blocks them all for a moment.
+    systemctl(host, '[ "$1" = kexec ] || exit 0\nwhile read word value; do\n'
+                    f'[ $word != SigBlk: ] || echo $word $value > {mask}.new\n'
+                    f"done < /proc/self/status\nmv {mask}.new {mask}\nsleep 2")
     [vmm] = vmms(host, so, lambda kind: 0)
     program = started(host)
     host.wait(mask.exists)
