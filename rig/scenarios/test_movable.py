@@ -27,22 +27,22 @@ def zones(machine: Machine) -> dict[str, range]:
     return {name: where for name, where in found.items() if where}
 
 
-def test_movable_memory_begins_above_what_was_handed_over(vm: Lab, variant: str) -> None:
-    machine = vm(topology.plain(), variant=variant)
+def test_movable_memory_begins_above_what_was_handed_over(vm: Lab) -> None:
+    """A debug machine has memory above 4 GiB, and gives only that away: the NIC's is below."""
+    machine = vm(topology.plain())
     # Memory is given out from its lower end.
     machine.sh("dd if=/dev/zero of=/tmp/low bs=1M count=700 2>/dev/null")
     receiver = Receiver(machine)
     receiver.start()
     receiver.sender.start()
     receiver.preserve()
-    # Only the highest zone gives memory away.
-    top = max(zones(machine).values(), key=lambda where: where.stop)
+    end = max(where.stop for where in zones(machine).values())
     machine.kexec(extra=f"movablecore={SHARE:.0%}")
     told = TOLD.search(machine.sh("dmesg").out)
     assert told
     start, asked = (int(address, 16) for address in told.groups())
     # Control: with as much as was asked for, the NIC's memory would be in there.
-    assert abs(asked - max(top.start, top.stop * (1 - SHARE))) < top.stop / 10
+    assert abs(asked - end * (1 - SHARE)) < end / 10
     assert asked <= receiver.ring.start < receiver.ring.stop <= start
     movable = zones(machine).get("Movable")
     assert movable is None or movable.start >= start

@@ -567,7 +567,8 @@ static void *hammer_attach_thread(void *data)
 	struct vfio_device_attach_iommufd_pt *fixed;
 	int ret;
 
-	fixed = mmap(NULL, getpagesize(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fixed = mmap(NULL, getpagesize(), PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (fixed == MAP_FAILED)
 		return NULL;
 	fixed->argsz = sizeof(*fixed);
