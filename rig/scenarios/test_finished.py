@@ -22,7 +22,7 @@ from rig.topologies import KEPT
 from rig.topology import Topology, downstream, edu, nic, nvme, root_port, switch
 
 PF, VFS = "nvme0", 4
-COMMAND, MASTER = 0x4, 0x4
+MASTER = 0x4                # of Command
 BUS_NUMBERS = 0x18          # of a bridge (PCIe r6.0, sec 7.5.1.3.4)
 
 

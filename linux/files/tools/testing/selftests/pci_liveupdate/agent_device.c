@@ -430,6 +430,20 @@ struct hammer_args {
 	bool reset;
 };
 
+/* The words from @arg on are a memory and where in it attempts are counted */
+static int hammer_counts(struct agent_call *c, int arg, size_t size, void **counts)
+{
+	struct agent_thing *mem = agent_find(c->agent, c->argv[arg], AGENT_MEMORY);
+	__u64 offset = agent_number(c, arg + 1, 0);
+
+	if (!mem)
+		return -EBADF;
+	if (mem->size < size || offset > mem->size - size)
+		return -ERANGE;
+	*counts = mem->map + offset;
+	return 0;
+}
+
 /* Return: true if refused */
 static bool hammer_note(__u64 other[2], __u64 count[2], int ret)
 {
@@ -473,20 +487,18 @@ static void *hammer_thread(void *data)
 
 static int cmd_hammer(struct agent_call *c)
 {
-	struct agent_thing *mem = agent_find(c->agent, c->argv[0], AGENT_MEMORY);
-	__u64 offset = agent_number(c, 1, 0);
 	static struct hammer_args args;
 	pthread_t thread;
+	void *counts;
+	int err = hammer_counts(c, 0, sizeof(struct hammer), &counts);
 
-	if (!mem)
-		return -EBADF;
+	if (err)
+		return err;
 	if (args.v)
 		return -EALREADY;
-	if (mem->size < sizeof(struct hammer) || offset > mem->size - sizeof(struct hammer))
-		return -ERANGE;
 	args = (struct hammer_args){
 		.v = &c->thing->v,
-		.h = (struct hammer *)(mem->map + offset),
+		.h = counts,
 		.reset = c->argc > 2 && !strcmp(c->argv[2], "reset"),
 	};
 	return -pthread_create(&thread, NULL, hammer_thread, &args);
@@ -540,20 +552,18 @@ static void *hammer_maps_thread(void *data)
 static int cmd_hammer_maps(struct agent_call *c)
 {
 	struct agent_thing *mem = agent_find(c->agent, c->argv[0], AGENT_MEMORY);
-	struct agent_thing *counts = agent_find(c->agent, c->argv[2], AGENT_MEMORY);
-	__u64 offset = agent_number(c, 3, 0);
 	static struct hammer_maps_args args;
 	pthread_t thread;
+	void *counts;
+	int err = mem ? hammer_counts(c, 2, sizeof(*args.h), &counts) : -EBADF;
 
-	if (!mem || !counts)
-		return -EBADF;
+	if (err)
+		return err;
 	if (args.h)
 		return -EALREADY;
-	if (counts->size < sizeof(*args.h) || offset > counts->size - sizeof(*args.h))
-		return -ERANGE;
 	args = (struct hammer_maps_args){
 		.v = c->thing->v,
-		.h = (struct hammer_maps *)(counts->map + offset),
+		.h = counts,
 		.memfd = mem->fd, .size = mem->size, .iova = agent_number(c, 1, 0),
 	};
 	return -pthread_create(&thread, NULL, hammer_maps_thread, &args);
@@ -586,20 +596,16 @@ static void *hammer_attach_thread(void *data)
 
 static int cmd_hammer_attach(struct agent_call *c)
 {
-	struct agent_thing *counts = agent_find(c->agent, c->argv[0], AGENT_MEMORY);
-	__u64 offset = agent_number(c, 1, 0);
 	static struct hammer_maps_args args;
 	pthread_t thread;
+	void *counts;
+	int err = hammer_counts(c, 0, sizeof(*args.h), &counts);
 
-	if (!counts)
-		return -EBADF;
+	if (err)
+		return err;
 	if (args.h)
 		return -EALREADY;
-	if (counts->size < sizeof(*args.h) || offset > counts->size - sizeof(*args.h))
-		return -ERANGE;
-	args = (struct hammer_maps_args){
-		.v = c->thing->v, .h = (struct hammer_maps *)(counts->map + offset),
-	};
+	args = (struct hammer_maps_args){ .v = c->thing->v, .h = counts };
 	return -pthread_create(&thread, NULL, hammer_attach_thread, &args);
 }
 
