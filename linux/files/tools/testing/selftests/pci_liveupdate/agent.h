@@ -82,6 +82,7 @@ extern const struct agent_command agent_device_commands[];	/* agent_device.c */
 extern const struct agent_command agent_irq_commands[];	/* agent_irq.c */
 extern const struct agent_command agent_file_commands[];	/* agent_files.c */
 extern const struct agent_command agent_memory_commands[];	/* agent_memory.c */
+extern const struct agent_command agent_thread_commands[];	/* agent_threads.c */
 
 /* The thing of that name and of one of these kinds, or NULL */
 struct agent_thing *agent_find(struct agent *a, const char *name, unsigned int kinds);
@@ -93,6 +94,8 @@ void agent_drop(struct agent_thing *t);
 int agent_fd(const struct agent_thing *t);
 /* Maps memory whose file is there. 0 or -errno */
 int agent_map_memory(struct agent_thing *t);
+/* The start of a BAR as a dma-buf. A file descriptor or -errno */
+int agent_export_bar(const struct vfio_noiommu *v, __u32 bar, __u64 length);
 /* An argument as a number, or the default if there are fewer */
 __u64 agent_number(const struct agent_call *c, int i, __u64 otherwise);
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <libliveupdate.h>
+#include <linux/fs.h>
 #include <linux/liveupdate.h>
 
 #include "agent.h"
@@ -48,6 +49,15 @@ static int cmd_preserve(struct agent_call *c)
 	if (!t)
 		return -EBADF;
 	return luo_session_preserve_fd(c->thing->fd, agent_fd(t), agent_number(c, 0, 0));
+}
+
+static int cmd_thaw(struct agent_call *c)
+{
+	int fd = open(c->argv[0], O_RDONLY | O_CLOEXEC);
+	int err = fd < 0 || ioctl(fd, FITHAW, 0) ? -errno : 0;
+
+	close(fd);
+	return err;
 }
 
 static int cmd_retrieve(struct agent_call *c)
@@ -117,6 +127,7 @@ const struct agent_command agent_file_commands[] = {
 	{ "inherit-session", cmd_inherit_session, AGENT_NEW, 0, "SESSION [FD]; 3 if not given" },
 	{ "retrieve-session", cmd_retrieve_session, AGENT_NEW, 1, "SESSION NAME" },
 	{ "preserve", cmd_preserve, AGENT_SESSION, 2, "SESSION TOKEN THING" },
+	{ "thaw", cmd_thaw, 0, 1, "FILE; its file system" },
 	{ "retrieve", cmd_retrieve, AGENT_SESSION, 3, "SESSION TOKEN device|memory|file THING" },
 	{ "finish", cmd_finish, AGENT_SESSION, 0, "SESSION; it stays open" },
 	{ "discard", cmd_discard, AGENT_SESSION | AGENT_FILE, 0,

@@ -41,6 +41,7 @@
 
 static const struct agent_command * const tables[] = {
 	agent_device_commands, agent_irq_commands, agent_file_commands, agent_memory_commands,
+	agent_thread_commands,
 };
 
 struct agent_thing *agent_find(struct agent *a, const char *name, unsigned int kinds)
