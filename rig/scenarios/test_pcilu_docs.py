@@ -237,6 +237,7 @@ def flat(text: str) -> str:
 
 def test_every_message_of_the_troubleshooting_table_exists() -> None:
     source = flat("".join(p.read_text() for p in [*HERE.rglob("*.c"), *KERNEL.rglob("*.c"),
+                                                  *(TREE / "linux/patches").glob("*.patch"),
                                                   HERE / "systemd/pcilud-may-stop"]))
     rows = re.findall(r"^\| `([^`]+)` \|", (DOCS / "troubleshooting.md").read_text(), re.M)
     assert len(rows) > 15
