@@ -372,9 +372,10 @@ def test_vtd_memory_outside_of_the_session_is_refused(vm: Lab) -> None:
 
 
 @pytest.mark.console(console.STOPPED)
-def test_vtd_unretrieved_device_is_stopped_and_its_entry_goes(vm: Lab) -> None:
+@pytest.mark.matrix([("legacy",), ("scalable",), ("first-stage",)], 1, always=1)
+def test_vtd_unretrieved_device_is_stopped_and_its_entry_goes(vm: Lab, case: tuple[str]) -> None:
     """Bus Master off, then the entry, then the flush, and only then memory."""
-    host = Host(vm)
+    host = Host(vm, mode=case[0])
     machine, agent = host.machine, host.agent
     host.update()
     agent.start().do("retrieve-session s vm0", "finish s", "close s")
@@ -384,8 +385,9 @@ def test_vtd_unretrieved_device_is_stopped_and_its_entry_goes(vm: Lab) -> None:
     since = host.second_kernel()
     for id in ("edu0", "nic0"):
         off = trace.cleared_master(id, boot=2)[0].time
-        assert [text for t, text in unit.flushes if t > off and text.startswith("cc_devices")]
-        assert [text for t, text in unit.flushes if t > off and text.startswith("iotlb_domain")]
+        # QEMU tells of none of these in scalable mode.
+        for flush in ("cc_devices", "iotlb_domain") if case[0] == "legacy" else ():
+            assert [text for t, text in unit.flushes if t > off and text.startswith(flush)]
         assert host.accesses(id, since=stopped) == []
     assert host.accesses("nic0", since=since) and unit.faults == []
     # They are ordinary devices.
@@ -475,6 +477,8 @@ def test_vtd_threads_map_and_unmap_all_the_while(vm: Lab, case: tuple[str]) -> N
     after = maps(agent)
     assert after["refused"] >= 3 and after["other"] == 0, after
     assert after["map done"] - after["unmap done"] in (0, 1), after
+    # Who may not map any more may not attach another page table, either.
+    assert after["not attached"] and not after["attached or detached"], after
     host.attach()
     agent.finish()
     write_from_edu(agent, IOVA["other"])
@@ -514,6 +518,43 @@ def test_vtd_thread_attaches_and_faults_all_the_while(vm: Lab, case: tuple[str])
     assert unit.faults == [] and unit.switched() == [True]
 
 
+@pytest.mark.console(r"luo: kexec refused: session \[vm0\] cannot be frozen",
+                     "luo: Freeze failed for token",
+                     "Live Update: cannot be handed over: memory is being mapped for it")
+def test_vtd_mapping_that_hangs_keeps_nobody_waiting(vm: Lab) -> None:
+    """One of memory that a page fault has to bring first, from a disk that does not answer."""
+    disk = vm.folder / "slow.img"
+    disk.parent.mkdir(parents=True, exist_ok=True)
+    disk.write_bytes(bytes(1 << 20))
+    host = Host(vm, beside=Device("virtio-blk-pci", "disk0", {"drive": "slow"}, needs=[
+        "-drive", f"if=none,id=slow,format=raw,file={disk}"]))
+    machine, agent = host.machine, host.agent
+
+    def throttle(rate: int) -> None:
+        machine.qmp("block_set_io_throttle", device="slow", bps=rate, bps_rd=0, bps_wr=0,
+                    iops=0, iops_rd=0, iops_wr=0)
+
+    agent.preserve("edu0", "nic0")
+    throttle(64)
+    machine.sh("dd if=/dev/vda of=/dev/null bs=4k count=1")     # which uses up the allowance
+    agent.do(f"map-stuck edu0 /dev/vda {IOVA['other']:#x} {1 << 19:#x}")
+    time.sleep(1)
+    assert machine.load().rc == 0
+    refused = machine.jump()
+    assert refused is not None and refused.json()["errno"] == "EBUSY"
+    # Control: it goes on as it was, and when that is over there is nothing in the way.
+    throttle(0)
+    agent.do("ioas edu0", f"map edu0 edu0-ram {IOVA['edu0']:#x}", "attach edu0 ioas")
+    machine.kexec()
+    assert host.verdicts() == {"translated"}
+    host.retrieve()
+    host.attach()
+    agent.finish()
+    assert host.received() and host.outside() == []
+    unit = vtd.read(machine)
+    assert unit.faults == [] and unit.switched() == [True]
+
+
 def attaches(agent: Agent) -> dict[str, int]:
     """What became of what that thread tried."""
     raw = agent.peek("edu0-ram", 0x4000, 80)
@@ -528,7 +569,8 @@ def maps(agent: Agent) -> dict[str, int]:
     number = [int.from_bytes(raw[at:at + 8], "little") for at in range(0, 80, 8)]
     return {"map done": number[0], "unmap done": number[2],
             "refused": number[1] + number[3] + number[5] + number[7],
-            "attached or detached": number[4] + number[6], "other": number[8]}
+            "attached or detached": number[4] + number[6],
+            "not attached": number[5], "other": number[8]}
 
 
 NICS = ("nic0", "nic1", "nic2", "nic3")

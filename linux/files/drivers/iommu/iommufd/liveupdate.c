@@ -5,6 +5,7 @@
 
 #include <linux/iommu_liveupdate.h>
 #include <linux/iommufd.h>
+#include <linux/iopoll.h>
 
 #include "io_pagetable.h"
 #include "iommufd_private.h"
@@ -116,6 +117,50 @@ const char *iommufd_device_freeze_refusal(struct iommufd_device *idev,
 }
 EXPORT_SYMBOL_NS_GPL(iommufd_device_freeze_refusal, "IOMMUFD");
 
+/* For those who map or unmap, or ask what is mapped */
+#define LU_STEP_US	100
+#define LU_WAIT_US	(5 * USEC_PER_SEC)
+
+static bool lu_try_lock(struct rw_semaphore *sem)
+{
+	bool locked;
+
+	return !read_poll_timeout(down_write_trylock, locked, locked, LU_STEP_US, LU_WAIT_US,
+				  false, sem);
+}
+
+/*
+ * Whoever maps holds the first from beginning to end, also while it waits for user space,
+ * which serves the page fault. From here on nobody begins with that, and those who have
+ * are waited for, but not for ever.
+ */
+static bool lu_close_maps(struct io_pagetable *iopt)
+{
+	WRITE_ONCE(iopt->lu_frozen, iopt->lu_frozen + 1);
+	if (lu_try_lock(&iopt->domains_rwsem)) {
+		if (lu_try_lock(&iopt->iova_rwsem))
+			return true;
+		up_write(&iopt->domains_rwsem);
+	}
+	WRITE_ONCE(iopt->lu_frozen, iopt->lu_frozen - 1);
+	return false;
+}
+
+static int lu_freeze(struct iommufd_device *idev, const struct iommu_liveupdate_check *check,
+		     struct pci_liveupdate_iommu_ser *ser, const char **why)
+{
+	int err;
+
+	*why = lu_refusal(idev);
+	if (*why)
+		return -EINVAL;
+	err = iommu_liveupdate_freeze(idev->dev, lu_hwpt(idev)->domain, check, ser, why);
+	/* All others are unfrozen, too */
+	if (err)
+		iommu_liveupdate_unfreeze();
+	return err;
+}
+
 /**
  * iommufd_device_freeze - keep the page table of a device as it is, and hand it over
  * @idev: device that is bound to an iommufd
@@ -128,7 +173,8 @@ EXPORT_SYMBOL_NS_GPL(iommufd_device_freeze_refusal, "IOMMUFD");
  * iommufd_device_unfreeze().
  *
  * Context: process context, while a kexec begins; @idev must stay bound.
- * Return: 0, or an error: then nothing has changed for the device.
+ * Return: 0, or an error: then nothing has changed for the device. -EBUSY if somebody maps
+ * or unmaps, and does not come to an end with it.
  */
 int iommufd_device_freeze(struct iommufd_device *idev,
 			  const struct iommu_liveupdate_check *check,
@@ -146,21 +192,18 @@ int iommufd_device_freeze(struct iommufd_device *idev,
 	}
 	iopt = &find_hwpt_paging(hwpt)->ioas->iopt;
 
-	/* Whoever maps or unmaps holds the first from beginning to end */
-	guard(rwsem_write)(&iopt->domains_rwsem);
-	guard(rwsem_write)(&iopt->iova_rwsem);
-	*why = lu_refusal(idev);
-	if (*why)
-		return -EINVAL;
-	err = iommu_liveupdate_freeze(idev->dev, hwpt->domain, check, ser, why);
-	if (err) {
-		/* All others are unfrozen, too */
-		iommu_liveupdate_unfreeze();
-		return err;
+	if (!lu_close_maps(iopt)) {
+		*why = "memory is being mapped for it, and that does not come to an end";
+		return -EBUSY;
 	}
-	idev->igroup->lu_frozen = true;
-	iopt->lu_frozen++;
-	return 0;
+	err = lu_freeze(idev, check, ser, why);
+	if (err)
+		WRITE_ONCE(iopt->lu_frozen, iopt->lu_frozen - 1);
+	else
+		idev->igroup->lu_frozen = true;
+	up_write(&iopt->iova_rwsem);
+	up_write(&iopt->domains_rwsem);
+	return err;
 }
 EXPORT_SYMBOL_NS_GPL(iommufd_device_freeze, "IOMMUFD");
 
@@ -172,13 +215,15 @@ EXPORT_SYMBOL_NS_GPL(iommufd_device_freeze, "IOMMUFD");
  */
 void iommufd_device_unfreeze(struct iommufd_device *idev)
 {
+	struct io_pagetable *iopt;
+
 	guard(mutex)(&idev->igroup->lock);
 	if (!idev->igroup->lu_frozen)
 		return;
 	iommu_liveupdate_unfreeze();
 	idev->igroup->lu_frozen = false;
-	scoped_guard(rwsem_write, &find_hwpt_paging(lu_hwpt(idev))->ioas->iopt.domains_rwsem)
-		find_hwpt_paging(lu_hwpt(idev))->ioas->iopt.lu_frozen--;
+	iopt = &find_hwpt_paging(lu_hwpt(idev))->ioas->iopt;
+	WRITE_ONCE(iopt->lu_frozen, iopt->lu_frozen - 1);
 }
 EXPORT_SYMBOL_NS_GPL(iommufd_device_unfreeze, "IOMMUFD");
 
