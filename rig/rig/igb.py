@@ -25,6 +25,7 @@ IN_PAGE = PAGE // DESCRIPTOR
 
 # Of the Physical Function
 CTRL, MDIC, RCTL, VFRE, MRQC, VMOLR = 0x0, 0x20, 0x100, 0xC8C, 0x5818, 0x5AD0
+MTA, LONGEST, HASHED = 0x5200, 0x3FFF, 0x2000000    # the last two: in VMOLR
 LINK_UP, RECEIVE, VMDQ, BROADCASTS = 0x40, 0x8002, 0x3, 0x08000000
 NEGOTIATE = 0x04201200      # to register 0 of the only PHY: negotiate, and begin with that
 
@@ -35,8 +36,9 @@ ADVANCED_2K, QUEUE_ON = 0x02000002, 0x02000000
 
 # ... and its mailbox, which has a driver at the other end if the Physical Function has one
 MAILBOX, MESSAGE = 0xC40, 0x800
-REQUEST, TAKEN, OURS, ANSWERED, RESET = 0x1, 0x2, 0x4, 0x10, 0x1
-WITH_ADDRESS, WITHOUT = 0x80000000, 0x40000000      # what is said to RESET
+REQUEST, TAKEN, OURS, ANSWERED = 0x1, 0x2, 0x4, 0x10
+RESET, MULTICASTS = 0x1, 0x3
+DONE, NOT_DONE = 0x80000000, 0x40000000     # said to RESET: with an address, or without
 
 DRIVER = "igb"
 MODULES = ("i2c-core", "i2c-algo-bit", DRIVER)
@@ -124,19 +126,30 @@ class Vf:
             self.offset = 0
             self.ring = iova
 
-    def introduce(self) -> None:
-        """Tell the Physical Function's driver that it is there, which lets it receive then."""
-        self.agent.read(self.id, MAILBOX)       # what was said before is forgotten
-        for register, value in ((MAILBOX, TAKEN), (MAILBOX, OURS), (MESSAGE, RESET),
+    def _ask(self, *words: int) -> int:
+        """What the Physical Function's driver answers to a message."""
+        for register, value in ((MAILBOX, TAKEN), (MAILBOX, OURS),
+                                *((MESSAGE + 4 * n, word) for n, word in enumerate(words)),
                                 (MAILBOX, REQUEST)):
             self.agent.write(self.id, register, value)
         for _ in range(100):
             if self.agent.read(self.id, MAILBOX) & ANSWERED:
                 self.agent.write(self.id, MAILBOX, TAKEN)
-                if self.agent.read(self.id, MESSAGE) in (RESET | WITH_ADDRESS, RESET | WITHOUT):
-                    return
+                answer = self.agent.read(self.id, MESSAGE)
+                if answer & 0xFFFF == words[0] & 0xFFFF and answer & (DONE | NOT_DONE):
+                    return answer
             time.sleep(0.1)
         raise AssertionError("nobody answers")
+
+    def introduce(self) -> None:
+        """Tell the Physical Function's driver that it is there, which lets it receive then."""
+        self.agent.read(self.id, MAILBOX)       # what was said before is forgotten
+        self._ask(RESET)
+
+    def hear(self, *hashes: int) -> None:
+        """Ask for frames to multicast addresses with these hashes, and for no other."""
+        pairs = [low | high << 16 for low, high in zip(hashes[::2], (*hashes[1::2], 0))]
+        assert self._ask(MULTICASTS | len(hashes) << 16, *pairs) & DONE
 
     def receive(self) -> None:
         """Begin."""

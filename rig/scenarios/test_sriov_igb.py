@@ -265,6 +265,46 @@ def test_sriov_functions_that_igb_cannot_keep_are_refused(vm: Lab) -> None:
     assert sriov.links(machine, PF) == []
 
 
+def test_sriov_what_igb_is_asked_for_while_it_shares(vm: Lab) -> None:
+    """Buffers are as long as its own frames may be, and Virtual Functions hear what they want."""
+    host = Host(vm, hw.DRIVER)
+    machine, (one, two) = host.machine, host.rings
+
+    def register(offset: int) -> int:
+        return int(machine.json(f"pci_cfg peek {host.bdf} 0 {offset:#x}")["value"], 16)
+
+    def longest(mtu: int = 0) -> int:
+        if mtu:
+            machine.sh(f"for f in {attribute(machine, PF, 'net')}/*/mtu; do echo {mtu} >$f; done")
+        return register(hw.VMOLR + 4 * VFS) & hw.LONGEST
+
+    def hears(number: int) -> bool:
+        return bool(register(hw.VMOLR + 4 * number) & hw.HASHED)
+
+    short, long = longest(1500), longest(9000)
+    assert 1518 <= short < 2048 and long > 9018
+    # It has been down, and has forgotten them.
+    machine.carrier(PF)
+    for ring in host.rings:
+        ring.introduce()
+        ring.receive()
+    one.hear(33)
+    assert [hears(n) for n in range(2)] == [True, False] and register(hw.MTA + 4) == 0b0010
+    host.sender.start()
+    time.sleep(1)
+    host.update()
+    # This kernel's driver has short ones, and may be told otherwise.
+    assert [longest(), longest(9000), longest(1500)] == [short, long, short]
+    host.tenant.take_back(*host.vfs[:2])
+    two.hear(34, 35, 36)
+    # Control: the hash of the first is known to the hardware alone.
+    assert [hears(n) for n in range(2)] == [True, True] and register(hw.MTA + 4) == 0b11110
+    two.hear()
+    assert [hears(n) for n in range(2)] == [True, False]
+    host.kept()
+    assert host.settle() == [0, 0]
+
+
 def allow(machine: Machine, number: int, what: str, value: int) -> None:
     """What igb lets a Virtual Function do."""
     machine.json(f"vf_set $(ls {attribute(machine, PF, 'net')}) {number} {what} {value}")

@@ -17,8 +17,11 @@
  *   previous one, and is read;
  * - queues of the driver's own are stopped and started one by one. Receive and Transmit Enable
  *   stay on, and so do the link and the modes of the switch;
- * - lists of addresses, VLAN modes and offloads stay as they are. Writing multicast hashes
- *   would forget those of Virtual Functions, which only the hardware knows;
+ * - lists of addresses, VLAN modes and offloads stay as they are. The table of multicast
+ *   hashes is not written anew, which would forget those of Virtual Functions that only the
+ *   hardware knows: what one of them asks for is added to it;
+ * - frames are as long as the buffers of our own queues take them, in each kernel and with
+ *   each MTU;
  * - shutdown stops the driver's queues, timers and interrupts, and leaves it at that.
  *
  * The next kernel's driver finds in registers how many Virtual Functions there are, their MAC
@@ -265,5 +268,60 @@ bool igb_liveupdate_stop_queues(struct igb_adapter *adapter)
 		igb_lu_stop_queue(hw, E1000_RXDCTL(adapter->rx_ring[i]->reg_idx));
 	for (int i = 0; i < adapter->num_tx_queues; i++)
 		igb_lu_stop_queue(hw, E1000_TXDCTL(adapter->tx_ring[i]->reg_idx));
+	return true;
+}
+
+/**
+ * igb_liveupdate_set_rx_mode - are modes and addresses to be left as they are?
+ * @adapter: board private structure
+ *
+ * Our own queues get no frame that is longer than their buffers are now.
+ *
+ * Context: our own queues are stopped, if their buffers are to have another size.
+ * Return: true if so.
+ */
+bool igb_liveupdate_set_rx_mode(struct igb_adapter *adapter)
+{
+	struct e1000_hw *hw = &adapter->hw;
+	u32 own = adapter->vfs_allocated_count, length = MAX_JUMBO_FRAME_SIZE;
+
+	if (!igb_liveupdate_shares(adapter))
+		return false;
+#if (PAGE_SIZE < 8192)
+	if (adapter->max_frame_size <= IGB_MAX_FRAME_BUILD_SKB)
+		length = IGB_MAX_FRAME_BUILD_SKB;
+#endif
+	wr32(E1000_VMOLR(own), (rd32(E1000_VMOLR(own)) & ~E1000_VMOLR_RLPML_MASK) |
+	     length | E1000_VMOLR_LPE);
+	return true;
+}
+
+/**
+ * igb_liveupdate_set_multicasts - let a Virtual Function hear what it has asked for
+ * @adapter: board private structure
+ * @vf: its number; what it has asked for has been noted
+ *
+ * The table is everybody's: what is in it stays.
+ *
+ * Return: false if modes and addresses of all are to be set up anew instead.
+ */
+bool igb_liveupdate_set_multicasts(struct igb_adapter *adapter, unsigned int vf)
+{
+	struct vf_data_storage *data = &adapter->vf_data[vf];
+	struct e1000_hw *hw = &adapter->hw;
+	u32 mode;
+
+	if (!igb_liveupdate_shares(adapter))
+		return false;
+	mode = rd32(E1000_VMOLR(vf)) & ~(E1000_VMOLR_ROMPE | E1000_VMOLR_MPME);
+	if (data->num_vf_mc_hashes > ARRAY_SIZE(data->vf_mc_hashes) ||
+	    data->flags & IGB_VF_FLAG_MULTI_PROMISC) {
+		mode |= E1000_VMOLR_MPME;
+	} else if (data->num_vf_mc_hashes) {
+		for (int i = 0; i < data->num_vf_mc_hashes; i++)
+			igb_mta_set(hw, data->vf_mc_hashes[i]);
+		mode |= E1000_VMOLR_ROMPE;
+	}
+	wr32(E1000_VMOLR(vf), mode);
 	return true;
 }

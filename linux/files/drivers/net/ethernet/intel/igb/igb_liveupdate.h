@@ -17,6 +17,8 @@ int igb_liveupdate_num_vfs(struct igb_adapter *adapter, int num_vfs);
 bool igb_liveupdate_adopt_vf(struct igb_adapter *adapter, unsigned int vf);
 bool igb_liveupdate_reset(struct igb_adapter *adapter);
 bool igb_liveupdate_stop_queues(struct igb_adapter *adapter);
+bool igb_liveupdate_set_rx_mode(struct igb_adapter *adapter);
+bool igb_liveupdate_set_multicasts(struct igb_adapter *adapter, unsigned int vf);
 
 /**
  * igb_liveupdate_holds - are Virtual Functions preserved, or not finished?
@@ -73,6 +75,16 @@ static inline bool igb_liveupdate_reset(struct igb_adapter *adapter)
 }
 
 static inline bool igb_liveupdate_stop_queues(struct igb_adapter *adapter)
+{
+	return false;
+}
+
+static inline bool igb_liveupdate_set_rx_mode(struct igb_adapter *adapter)
+{
+	return false;
+}
+
+static inline bool igb_liveupdate_set_multicasts(struct igb_adapter *adapter, unsigned int vf)
 {
 	return false;
 }
