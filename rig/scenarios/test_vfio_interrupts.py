@@ -124,6 +124,25 @@ def test_vector_that_had_nothing_to_say_is_silent(vm: Lab, variant: str) -> None
     assert heard(Nic(agent, "nic0"))
 
 
+def test_what_nobody_has_listened_to_is_said_after_the_next_update(vm: Lab, variant: str) -> None:
+    """No vector is armed between the first two updates, and one between the others."""
+    agent = nic_with_vectors(vm, "x86_64", variant)
+    machine = agent.machine
+    Nic(agent, "nic0").acknowledge()
+    agent.do("trigger nic0 msix 0", "trigger nic0 msix 2")
+    for told in ([], [1], [0, 0, 1, 0], [0, 0, 0, 0]):
+        agent.preserve("nic0")
+        machine.kexec("next" if machine.boot % 2 else "kernel")
+        agent.take_back("nic0")
+        if told:
+            agent.do(f"arm nic0 msix {len(told)}")
+            assert eventually(agent, "nic0", "msix", told) == told
+    # Control: what has been told is not told again.
+    time.sleep(1)
+    assert agent.do("counts nic0 msix")["counts"] == [0, 0, 0, 0]
+    assert heard(Nic(agent, "nic0"))
+
+
 @pytest.mark.parametrize("broken", [NOT_HELD, NOT_KEPT])
 @pytest.mark.console("No irq handler for")
 def test_control_msix_that_is_not_held_is_lost(vm: Lab, variant: str, broken: str) -> None:

@@ -148,6 +148,18 @@ static bool lu_signalled(struct eventfd_ctx *trigger)
 	return true;
 }
 
+/* What the kernel before said, and nobody has armed an eventfd for since: said again */
+static void lu_save_untold(struct vfio_pci_core_device *vdev,
+			   const struct vfio_pci_liveupdate_parts *parts)
+{
+	unsigned int vector;
+
+	for_each_set_bit(vector, vdev->lu_signalled, parts->nr_vectors) {
+		parts->armed[vector / 64] |= BIT_ULL(vector % 64);
+		parts->signalled[vector / 64] |= BIT_ULL(vector % 64);
+	}
+}
+
 static void lu_save_irqs(struct vfio_pci_core_device *vdev,
 			 struct vfio_pci_liveupdate_ser *ser,
 			 const struct vfio_pci_liveupdate_parts *parts)
@@ -155,11 +167,13 @@ static void lu_save_irqs(struct vfio_pci_core_device *vdev,
 	struct vfio_pci_irq_ctx *ctx;
 	unsigned long vector;
 
-	ser->irq_type = VFIO_PCI_LIVEUPDATE_IRQ_NONE;
-	if (vdev->irq_type == VFIO_PCI_NUM_IRQS)
+	/* None yet, in this kernel: what there was in the one before */
+	ser->irq_type = vdev->irq_type == VFIO_PCI_NUM_IRQS ? vdev->lu_irq_type : vdev->irq_type;
+	if (ser->irq_type == VFIO_PCI_LIVEUPDATE_IRQ_NONE)
 		return;
+	if (ser->irq_type == vdev->lu_irq_type)
+		lu_save_untold(vdev, parts);
 
-	ser->irq_type = vdev->irq_type;
 	xa_for_each(&vdev->ctx, vector, ctx) {
 		if (!ctx->trigger || vector >= parts->nr_vectors)
 			continue;

@@ -59,7 +59,7 @@
 #define VFIO_PCI_LIVEUPDATE_F_TOKEN_NEEDED	0x0020	/* v2: a VF of a PF with a token */
 #define VFIO_PCI_LIVEUPDATE_F_ALL		0x003f
 
-/* Value of irq_type if no interrupts are armed */
+/* Value of irq_type if no interrupts are armed, and nothing is left to be signalled */
 #define VFIO_PCI_LIVEUPDATE_IRQ_NONE		0xffff
 
 /* The most that there can be, in bytes and vectors */
