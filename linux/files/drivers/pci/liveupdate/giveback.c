@@ -23,6 +23,7 @@
 #include <linux/cleanup.h>
 #include <linux/pm_runtime.h>
 #include <linux/sysfs.h>
+#include <linux/workqueue.h>
 
 #include "../pci.h"
 #include "internal.h"
@@ -56,7 +57,10 @@ static bool lu_is_left_out(struct pci_dev *dev)
 	return pci_lu_test(dev, BIT(PCI_LU_LEFT_OUT) | BIT(PCI_LU_ADOPTED));
 }
 
-/* Is a function on the bus behind this bridge still as the last kernel left it? */
+/*
+ * Is a function on the bus behind this bridge still as the last kernel left it? The bridge is
+ * above a device of our caller's, or pci_rescan_remove_lock is held: it is not removed.
+ */
 static bool lu_link_is_needed(struct pci_dev *bridge)
 {
 	struct pci_dev *dev;
@@ -71,11 +75,32 @@ static bool lu_link_is_needed(struct pci_dev *bridge)
 }
 
 /*
- * Manage the links below the root port of @dev that nobody needs as they are, from
- * the top: a link is not managed below one that is not. Those of neighbours that came
- * meanwhile are among them.
+ * Manage the links below a root port, or below all if it is NULL, that nobody needs as they
+ * are, from the top: a link is not managed below one that is not. Those of neighbours that
+ * came meanwhile are among them. Bridges are not removed: pci_rescan_remove_lock is held.
  */
-static void lu_give_back_links(struct pci_dev *dev)
+static void lu_give_back_links(struct pci_dev *root)
+{
+	struct pci_dev *it = NULL;
+
+	lockdep_assert_held(&pci_rescan_remove_lock);
+	/* A bridge comes before what is below it */
+	for_each_pci_dev(it)
+		if (it->subordinate && (!root || pcie_find_root_port(it) == root) &&
+		    !lu_link_is_needed(it))
+			pcie_aspm_init_link_state(it);
+}
+
+static void lu_give_back_links_later(struct work_struct *work)
+{
+	pci_lock_rescan_remove();
+	lu_give_back_links(NULL);
+	pci_unlock_rescan_remove();
+}
+
+static DECLARE_WORK(lu_links_work, lu_give_back_links_later);
+
+static void lu_give_back_path(struct pci_dev *dev)
 {
 	struct pci_dev *root = pcie_find_root_port(dev), *it;
 
@@ -85,12 +110,15 @@ static void lu_give_back_links(struct pci_dev *dev)
 		if (test_and_clear_bit(PCI_LU_LEFT_OUT, &it->lu_flags))
 			pci_lu_init_left_out(it);
 
-	/* A bridge comes before what is below it */
-	it = NULL;
-	for_each_pci_dev(it)
-		if (it->subordinate && root && pcie_find_root_port(it) == root &&
-		    !lu_link_is_needed(it))
-			pcie_aspm_init_link_state(it);
+	if (!root)
+		return;
+	/* Whoever scans or removes may wait for a lock of our caller's: then when he is done */
+	if (!mutex_trylock(&pci_rescan_remove_lock)) {
+		schedule_work(&lu_links_work);
+		return;
+	}
+	lu_give_back_links(root);
+	mutex_unlock(&pci_rescan_remove_lock);
 }
 
 /**
@@ -99,7 +127,7 @@ static void lu_give_back_links(struct pci_dev *dev)
  *	 reset after its user closed it
  *
  * Context: may sleep. Whoever calls keeps drivers and users away. Takes
- * pci_bus_sem for reading.
+ * pci_bus_sem for reading, tries pci_rescan_remove_lock.
  * Return: true if there was anything to do.
  */
 bool pci_liveupdate_give_back(struct pci_dev *dev)
@@ -118,7 +146,7 @@ bool pci_liveupdate_give_back(struct pci_dev *dev)
 		lu_give_back_vfs(dev);
 		pci_doe_sysfs_init(dev);
 	}
-	lu_give_back_links(dev);
+	lu_give_back_path(dev);
 	pm_runtime_put(&dev->dev);
 	pci_info(dev, "is like any other device again\n");
 	return true;
