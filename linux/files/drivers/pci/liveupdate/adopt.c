@@ -99,26 +99,29 @@ void pci_lu_changed(struct pci_dev *dev)
 bool __pci_liveupdate_keeps_path(struct pci_dev *dev, enum pci_lu_keep what)
 {
 	for (; dev; dev = pci_lu_up(dev))
-		if (pci_liveupdate_keeps(dev, what))
+		if (pci_lu_kept(dev) & BIT(what))
 			return true;
 	return false;
 }
 
-bool __pci_liveupdate_adopt_settings(struct pci_dev *dev)
+/**
+ * pci_lu_read_ltr - is Latency Tolerance Reporting on all the way to a function?
+ * @dev: incoming function, which is not configured: what it has stays
+ */
+void pci_lu_read_ltr(struct pci_dev *dev)
 {
 	struct pci_dev *bridge = pci_upstream_bridge(dev);
 	u32 ctl;
 
 	/* Only function 0 of a device has LTR to be enabled, which no Virtual Function is */
 	if (dev->is_virtfn)
-		return true;
+		return;
 
-	/* LTR counts if it is on all the way (PCIe r6.0, sec 6.18) */
+	/* LTR counts if it is on all the way (PCIe r6.0, sec 6.18); what is above comes first */
 	pcie_capability_read_dword(dev, PCI_EXP_DEVCTL2, &ctl);
 	if (ctl & PCI_EXP_DEVCTL2_LTR_EN &&
 	    (pci_pcie_type(dev) == PCI_EXP_TYPE_ROOT_PORT || (bridge && bridge->ltr_path)))
 		dev->ltr_path = 1;
-	return true;
 }
 
 static void lu_find_msi(struct pci_dev *dev)

@@ -94,7 +94,6 @@ extern const struct attribute_group pci_liveupdate_attr_group;
 
 void __pci_liveupdate_match(struct pci_dev *dev);
 bool __pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr, u32 *masks, u32 *rom);
-bool __pci_liveupdate_adopt_settings(struct pci_dev *dev);
 bool __pci_liveupdate_adopt_capabilities(struct pci_dev *dev);
 bool __pci_liveupdate_keeps_path(struct pci_dev *dev, enum pci_lu_keep what);
 enum pci_lu_buses __pci_liveupdate_scan_buses(struct pci_dev *dev, u8 primary,
@@ -134,11 +133,16 @@ DECLARE_STATIC_KEY_FALSE(pci_lu_used_key);
 
 /* --- adopted ------------------------------------------------------------------ */
 
-/* Match a function with its record. In pci_setup_device(), before the first write */
-static inline void pci_liveupdate_match(struct pci_dev *dev)
+/*
+ * Match a function with its record. In pci_setup_device(), before the first write.
+ * Returns what is not to be written to, bits of &enum pci_lu_keep
+ */
+static inline u32 pci_liveupdate_match(struct pci_dev *dev)
 {
-	if (pci_lu_used())
-		__pci_liveupdate_match(dev);
+	if (!pci_lu_used())
+		return 0;
+	__pci_liveupdate_match(dev);
+	return pci_lu_kept(dev);
 }
 
 /**
@@ -149,17 +153,16 @@ static inline void pci_liveupdate_match(struct pci_dev *dev)
  * Context: any.
  * Return: true if @dev is adopted and @what of it is taken over as it is, or if
  * @dev is preserved for the next kernel and not even its neighbours may be a
- * reason to change @what. Which is which is told by a table in adopt.c.
+ * reason to change @what. Which is which is told by a table in adopt.c. Payload
+ * and VGA are a matter of the whole path: one bridge above that keeps it will do.
  */
 static inline bool pci_liveupdate_keeps(struct pci_dev *dev, enum pci_lu_keep what)
 {
-	return pci_lu_used() && pci_lu_kept(dev) & BIT(what);
-}
-
-/* The same for a function or any bridge above it */
-static inline bool pci_liveupdate_keeps_path(struct pci_dev *dev, enum pci_lu_keep what)
-{
-	return pci_lu_used() && __pci_liveupdate_keeps_path(dev, what);
+	if (!pci_lu_used())
+		return false;
+	if (what == PCI_LU_KEEP_PAYLOAD || what == PCI_LU_KEEP_VGA)
+		return __pci_liveupdate_keeps_path(dev, what);
+	return pci_lu_kept(dev) & BIT(what);
 }
 
 /* Are the sizes of @nr BARs, and of the ROM if there can be one, known? */
@@ -168,13 +171,6 @@ static inline bool pci_liveupdate_bar_masks(struct pci_dev *dev, unsigned int nr
 {
 	return pci_liveupdate_keeps(dev, PCI_LU_KEEP_BARS) &&
 	       __pci_liveupdate_bar_masks(dev, nr, masks, rom);
-}
-
-/* Read what pci_configure_device() would set, and return true, if @dev is adopted */
-static inline bool pci_liveupdate_adopt_settings(struct pci_dev *dev)
-{
-	return pci_liveupdate_keeps(dev, PCI_LU_KEEP_REQUESTS) &&
-	       __pci_liveupdate_adopt_settings(dev);
 }
 
 /* Read what others are initialised with, and return true, if @dev is adopted */

@@ -333,6 +333,7 @@ void pci_lu_reset_later(struct pci_dev *dev);
 
 /* adopt.c */
 void pci_lu_changed(struct pci_dev *dev);
+void pci_lu_read_ltr(struct pci_dev *dev);
 void pci_lu_read_capabilities(struct pci_dev *dev);
 void pci_lu_init_left_out(struct pci_dev *dev);
 void pci_lu_end_translation(struct pci_dev *dev);

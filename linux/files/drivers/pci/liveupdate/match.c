@@ -156,6 +156,8 @@ static bool lu_hold(struct pci_dev *dev)
 
 bool __pci_liveupdate_adopt_capabilities(struct pci_dev *dev)
 {
+	/* It has not been configured, also if it is held no more */
+	pci_lu_read_ltr(dev);
 	if (!lu_hold(dev))
 		return false;
 	pci_lu_read_capabilities(dev);

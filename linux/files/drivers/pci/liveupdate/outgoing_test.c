@@ -403,6 +403,25 @@ static void lu_vga_stays(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pci_set_vga_state(&fake->dev, false, 0, 0), -EBUSY);
 }
 
+/* Functions of one device: those of a slot, or all of the bus where it has ARI */
+static void lu_slot_stays(struct kunit *test)
+{
+	struct fake *fake = fake_device(test);
+
+	static_branch_inc(&pci_lu_used_key);
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, lu_used_end, NULL), 0);
+	INIT_LIST_HEAD(&fake->bus.devices);
+	list_add(&fake->dev.bus_list, &fake->bus.devices);
+	fake->dev.devfn = PCI_DEVFN(1, 0);
+	set_bit(PCI_LU_OUTGOING, &fake->dev.lu_flags);
+	fake->bus.self = &fake->pf;
+
+	KUNIT_EXPECT_TRUE(test, __pci_liveupdate_refuses_slot(&fake->bus, 1, "a test"));
+	KUNIT_EXPECT_FALSE(test, __pci_liveupdate_refuses_slot(&fake->bus, 0, "a test"));
+	fake->pf.ari_enabled = 1;
+	KUNIT_EXPECT_TRUE(test, __pci_liveupdate_refuses_slot(&fake->bus, 0, "a test"));
+}
+
 static bool keeps_vga(struct fake *fake, bool outgoing)
 {
 	guard(rwsem_write)(&pci_lu_rwsem);
@@ -499,6 +518,7 @@ static struct kunit_case lu_outgoing_cases[] = {
 	KUNIT_CASE(lu_new_vfs_refused),
 	KUNIT_CASE(lu_refused_for_a_bridge),
 	KUNIT_CASE(lu_bar_sizes_stay),
+	KUNIT_CASE(lu_slot_stays),
 	KUNIT_CASE(lu_vga_stays),
 	KUNIT_CASE(lu_vga_stays_of_what_is_preserved),
 	KUNIT_CASE_PARAM(lu_master_stays, master_gen_params),
