@@ -22,6 +22,7 @@ from rig.topologies import KEPT
 from rig.topology import Topology, downstream, edu, nic, nvme, root_port, switch
 
 PF, VFS = "nvme0", 4
+BREAK, NO_REFUSALS = "/sys/module/pci_liveupdate/parameters/break", 0x20
 MASTER = 0x4                # of Command
 BUS_NUMBERS = 0x18          # of a bridge (PCIe r6.0, sec 7.5.1.3.4)
 
@@ -135,6 +136,40 @@ def test_device_that_is_late_for_its_session_is_like_any_other(vm: Lab, variant:
     before = sriov.resets(machine, KEPT, 2)
     machine.json(f"pci_cfg bind {bdf}")
     assert sriov.resets(machine, KEPT, 2) == before + 1
+    agents["other"].take_back("other")
+
+
+@pytest.mark.parametrize("order", ["comes-then-ends", "ends-then-comes"])
+@pytest.mark.console(console.GONE, console.STOPPED, console.REFUSED)
+def test_device_that_went_before_its_session_ended_is_reset(vm: Lab, variant: str,
+                                                            order: str) -> None:
+    """It was stopped when it was removed, and would go on as soon as somebody sets Bus Master."""
+    machine = vm(Topology(root_port("rp0", nvme(KEPT)), root_port("rp1", edu("other"))),
+                 variant=variant)
+    agents = {id: Agent(machine, id).start().take(id) for id in (KEPT, "other")}
+    agents[KEPT].set_command(KEPT, MASTER)
+    for id, agent in agents.items():
+        agent.preserve(id)
+    machine.kexec()
+    # Control: with nothing refused, somebody can.
+    assert attempt(machine, attribute(machine, KEPT, "remove"), "1")
+    machine.sh(f"echo {NO_REFUSALS:#x} >{BREAK}")
+    assert not attempt(machine, attribute(machine, KEPT, "remove"), "1")
+    machine.sh(f"echo 0 >{BREAK}")
+    assert witness.read(machine).cleared_master(KEPT, 2)
+
+    def ends() -> None:
+        agents[KEPT].start().do(f"retrieve-session s {KEPT}", "finish s", "close s")
+
+    def comes() -> None:
+        machine.json("pci_cfg rescan")
+        assert [state(machine, id) for id in (KEPT, "other")] == ["none", "incoming"]
+        before = sriov.resets(machine, KEPT, 2)
+        machine.json(f"pci_cfg bind {machine.topology.bdf[KEPT]}")
+        assert sriov.resets(machine, KEPT, 2) == before + 1
+
+    for step in (comes, ends) if order == "comes-then-ends" else (ends, comes):
+        step()
     agents["other"].take_back("other")
 
 

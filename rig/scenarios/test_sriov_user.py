@@ -204,6 +204,10 @@ def test_sriov_user_leaves_before_the_kexec(vm: Lab, variant: str) -> None:
     assert control_writes(machine, PF, 1)[-1] & sriov.ENABLE == 0
     assert sriov.links(machine, PF) == []
     assert state(machine, PF) == "none"
+    # The reset that could not be when he left comes before the next driver.
+    assert resets(machine, PF, 1) == host.before[1][1]
+    assert host.bind(PF, STUB)
+    assert resets(machine, PF, 1) == host.before[1][1] + 1
 
 
 def end(agent: Agent) -> None:
@@ -260,6 +264,25 @@ def test_sriov_user_does_not_come_back(vm: Lab, variant: str) -> None:
     assert resets(host.machine, PF, 2) == 0
     assert host.bind(PF, STUB)
     await_reset(host)
+
+
+@pytest.mark.console(console.STOPPED, console.REFUSED)
+def test_sriov_user_comes_back_too_late(vm: Lab, variant: str) -> None:
+    """He has it, and does not use it when he finishes: it is stopped, and not his to go on with."""
+    host = Host(vm, variant=variant)
+    owner = host.owner
+    host.preserve()
+    host.update()
+    assert host.bind(PF)
+    owner.start().do("retrieve-session s owner", f"retrieve s 1 memory {PF}-ram",
+                     f"retrieve s 2 device {PF}", "finish s", f"token {PF} {TOKEN}")
+    assert not host.goes_on(PF)
+    assert owner.refused(f"bind {PF}") == "EBUSY"
+    host.tenant.take_back(host.kept, token=TOKEN)
+    host.undisturbed(2)
+    # Control: when nobody needs it as it is he gets it, and gets it reset.
+    owner.do(f"bind {PF}")
+    assert resets(host.machine, PF, 2) == 1
 
 
 @pytest.mark.parametrize("first", ["owner", "tenant"])

@@ -105,6 +105,7 @@ bool pci_liveupdate_stop_dma(struct pci_dev *dev);
 int pci_liveupdate_can_stop(u32 domain, u16 bdf);
 int pci_liveupdate_stop(u32 domain, u16 bdf);
 int pci_liveupdate_reset(struct pci_dev *dev);
+void pci_liveupdate_owe_reset(struct pci_dev *dev);
 int pci_liveupdate_may_leave(void);
 void pci_liveupdate_finish(u32 domain, u16 bdf);
 bool pci_liveupdate_give_back(struct pci_dev *dev);
@@ -210,6 +211,10 @@ static inline int pci_liveupdate_stop(u32 domain, u16 bdf)
 static inline int pci_liveupdate_reset(struct pci_dev *dev)
 {
 	return -EOPNOTSUPP;
+}
+
+static inline void pci_liveupdate_owe_reset(struct pci_dev *dev)
+{
 }
 
 static inline int pci_liveupdate_may_leave(void)

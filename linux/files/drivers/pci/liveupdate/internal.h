@@ -27,6 +27,7 @@ struct kho_block_set;
  *		Function; NULL if nothing does
  * @users:	preserved devices at or below this function that are not
  *		finished yet; with the last of them it is gone
+ * @replaced:	@dev has been removed, and something has come to its place
  * @untranslated: one of its Virtual Functions has DMA going on without translation
  * @reserved:	addresses that nobody may be given, because the device that
  *		has them is missing or lost
@@ -39,6 +40,7 @@ struct pci_lu_incoming {
 	struct pci_dev *dev;
 	struct pci_lu_incoming *up;
 	u32 users;
+	bool replaced;
 	bool untranslated;
 	struct pci_lu_reservation *reserved;
 };
@@ -71,6 +73,7 @@ u32 pci_lu_abi_of_set(struct kho_block_set *set);
 
 /* record.c */
 void pci_lu_record_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec);
+const char *pci_lu_record_check(const struct pci_liveupdate_record_ser *rec, u32 version);
 const char *pci_lu_record_take(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec);
 const char *pci_lu_record_changed(struct pci_dev *dev,
 				  const struct pci_liveupdate_record_ser *rec);

@@ -22,7 +22,7 @@ static const int lu_incoming_flags[] = {
 	PCI_LU_ADOPTED, PCI_LU_CLAIMED, PCI_LU_LOST, PCI_LU_DEAD, PCI_LU_STOPPED,
 };
 
-/* Stopped at the end of their sessions, and not found until then: what comes there is reset */
+/* Stopped at the end of their sessions, and not there: what comes there is reset */
 static DEFINE_XARRAY(lu_unreset);
 
 static void lu_note_unreset(struct pci_dev *dev)
@@ -98,9 +98,15 @@ void __pci_liveupdate_match(struct pci_dev *dev)
 	guard(rwsem_write)(&pci_lu_rwsem);
 	in = xa_load(&pci_lu_entries, pci_lu_key(pci_domain_nr(dev->bus), pci_dev_id(dev)));
 	if (!in || in->dev) {
-		/* Nobody but a new kernel adds Virtual Functions to what is adopted */
-		if (dev->is_virtfn && test_bit(PCI_LU_PF, &pci_physfn(dev)->lu_flags))
+		/*
+		 * What was removed was stopped, and may be what comes again. And nobody but a
+		 * new kernel adds Virtual Functions to what is adopted.
+		 */
+		if ((in && dev->hdr_type == PCI_HEADER_TYPE_NORMAL) ||
+		    (dev->is_virtfn && test_bit(PCI_LU_PF, &pci_physfn(dev)->lu_flags)))
 			set_bit(PCI_LU_UNRESET, &dev->lu_flags);
+		if (in)
+			in->replaced = true;
 		return;
 	}
 
@@ -234,10 +240,10 @@ void pci_liveupdate_finish(u32 domain, u16 bdf)
 	if (in->dev) {
 		trace_pci_liveupdate_finish(in->dev, "finished");
 		pci_info(in->dev, "finished\n");
-	} else {
+	}
+	if (!in->dev || (test_bit(PCI_DEV_REMOVED, &in->dev->priv_flags) && !in->replaced))
 		xa_store(&lu_unreset, pci_lu_key(domain, bdf), xa_mk_value(1),
 			 GFP_KERNEL | __GFP_NOFAIL);
-	}
 	for (; in; in = up) {
 		up = in->up;
 		if (--in->users)

@@ -319,6 +319,15 @@ lu_take(struct pci_dev *dev, struct pci_dev *it,
 	return ERR_PTR(-EIO);
 }
 
+static const char *lu_iov_take(struct pci_dev *pf, struct pci_liveupdate_record_ser *rec)
+{
+	const char *why = pci_lu_iov_take(pf, rec);
+
+	if (why || pci_lu_break & PCI_LU_BREAK_CHECKS)
+		return why;
+	return pci_lu_record_check(rec, PCI_LIVEUPDATE_ABI_VERSION);
+}
+
 /* What is handed over of a Physical Function beside its record */
 static int lu_pf_get(struct pci_dev *dev, struct pci_dev *pf)
 {
@@ -327,7 +336,7 @@ static int lu_pf_get(struct pci_dev *dev, struct pci_dev *pf)
 
 	if (err)
 		return err;
-	rec = lu_take(dev, pf, pci_lu_iov_take);
+	rec = lu_take(dev, pf, lu_iov_take);
 	if (IS_ERR(rec)) {
 		pm_runtime_put(&pf->dev);
 		return PTR_ERR(rec);
@@ -369,6 +378,7 @@ static void lu_path_put(struct pci_dev *dev, struct pci_dev *end)
 		clear_bit(PCI_LU_OUTGOING, &dev->lu_flags);
 		clear_bit(PCI_LU_DEAD, &dev->lu_flags);
 		pci_lu_changed(dev);
+		pci_lu_reset_later(dev);
 		pci_dev_put(dev);
 	}
 }
@@ -721,7 +731,11 @@ int pci_lu_outgoing_freeze(struct liveupdate_flb_op_args *args)
 
 	guard(rwsem_read)(&pci_lu_rwsem);
 	err = pci_lu_set_check(lu_out.header, &lu_out.set, &slots, &nr, &bad);
-	if (err)
+	if (err && bad.rec)
+		pr_err("no kexec: the record of %04x:%02x:%02x.%d cannot be handed over: %s\n",
+		       bad.rec->domain, PCI_BUS_NUM(bad.rec->bdf), PCI_SLOT(bad.rec->bdf),
+		       PCI_FUNC(bad.rec->bdf), bad.why);
+	else if (err)
 		pr_err("no kexec: the records of preserved devices cannot be handed over: %s\n",
 		       bad.why ?: "no memory to check them");
 	return err;

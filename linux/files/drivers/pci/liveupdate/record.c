@@ -349,7 +349,14 @@ static const char *record_check_bridge(const struct pci_liveupdate_record_ser *r
 	return NULL;
 }
 
-static const char *record_check(const struct pci_liveupdate_record_ser *rec, u32 version)
+/**
+ * pci_lu_record_check - would the next kernel take this record by itself?
+ * @rec: record that was filled in here, or handed over
+ * @version: of the hand-over
+ *
+ * Return: NULL if so, or why not.
+ */
+const char *pci_lu_record_check(const struct pci_liveupdate_record_ser *rec, u32 version)
 {
 	const char *why;
 
@@ -466,7 +473,7 @@ const char *pci_lu_record_take(struct pci_dev *dev, struct pci_liveupdate_record
 	if (!record_is_answered(dev, rec))
 		return "it does not answer";
 
-	why = record_check(rec, PCI_LIVEUPDATE_ABI_VERSION);
+	why = pci_lu_record_check(rec, PCI_LIVEUPDATE_ABI_VERSION);
 	if (!why)
 		why = record_doubt_bars(dev, rec);
 	return why ?: record_doubt_buses(dev, rec);
@@ -677,7 +684,7 @@ int pci_lu_records_check(const struct pci_liveupdate_header_ser *hdr,
 			err->why = "free slot with content";
 			return -EINVAL;
 		}
-		err->why = record_check(slots[i], hdr->version);
+		err->why = pci_lu_record_check(slots[i], hdr->version);
 		if (!err->why && slots[i]->dma == PCI_LIVEUPDATE_DMA_TRANSLATED && !hdr->iommu)
 			err->why = "frozen IOMMU domain that was not handed over";
 		if (err->why)

@@ -185,7 +185,23 @@ void pci_lu_reset_later(struct pci_dev *dev)
 }
 
 /**
- * pci_lu_reset_unreset - nobody gets a function as the previous kernel has left it
+ * pci_liveupdate_owe_reset - its user has left a function that cannot be reset now
+ * @dev: function that is kept with its Virtual Functions, and does no DMA
+ *
+ * It is reset when they need it no more, or before it gets its next driver.
+ *
+ * Context: any.
+ */
+void pci_liveupdate_owe_reset(struct pci_dev *dev)
+{
+	set_bit(PCI_LU_UNRESET, &dev->lu_flags);
+	/* They may have ended meanwhile */
+	pci_lu_reset_later(dev);
+}
+EXPORT_SYMBOL_GPL(pci_liveupdate_owe_reset);
+
+/**
+ * pci_lu_reset_unreset - nobody gets a function as its last user has left it
  * @dev: function that is about to get a driver, or that its user has closed
  *
  * Context: process context; device_lock(&dev->dev) held if it is about to get a driver.
@@ -194,13 +210,13 @@ void pci_lu_reset_unreset(struct pci_dev *dev)
 {
 	int err;
 
-	if (!lu_is_owed(dev) || !test_and_clear_bit(PCI_LU_UNRESET, &dev->lu_flags))
-		return;
-	/* Its driver has, when the device was opened */
+	/* Its driver resets it whenever it is opened */
 	if (device_is_bound(&dev->dev))
+		return;
+	if (!lu_is_owed(dev) || !test_and_clear_bit(PCI_LU_UNRESET, &dev->lu_flags))
 		return;
 	err = pci_reset_function_locked(dev);
 	if (err)
-		pci_warn(dev, "is as the previous kernel has left it, and cannot be reset: %pe\n",
+		pci_warn(dev, "is as its last user has left it, and cannot be reset: %pe\n",
 			 ERR_PTR(err));
 }

@@ -562,6 +562,15 @@ int pci_liveupdate_stop(u32 domain, u16 bdf)
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_stop);
 
+/* Also if it should not be any more */
+static bool lu_is_master(struct pci_dev *dev)
+{
+	u16 cmd;
+
+	pci_read_config_word(dev, PCI_COMMAND, &cmd);
+	return !PCI_POSSIBLE_ERROR(cmd) && cmd & PCI_COMMAND_MASTER;
+}
+
 /**
  * pci_liveupdate_pause - a device cannot go on with its frozen domain
  * @domain: PCI domain (segment) number
@@ -584,7 +593,7 @@ void pci_liveupdate_pause(u32 domain, u16 bdf, const char *why)
 	       domain, PCI_BUS_NUM(bdf), PCI_SLOT(bdf), PCI_FUNC(bdf), why);
 	if (dev)
 		drained = pci_liveupdate_stop_dma(dev);
-	else if (lu_stop_or_ask(domain, bdf, false))
+	if (dev ? lu_is_master(dev) : lu_stop_or_ask(domain, bdf, false))
 		liveupdate_fatal("PCI",
 				 "%04x:%02x:%02x.%d is running on behalf of the previous kernel, its IOMMU cannot be taken over (%s), and it cannot be stopped",
 				 domain, PCI_BUS_NUM(bdf), PCI_SLOT(bdf), PCI_FUNC(bdf), why);

@@ -52,7 +52,7 @@ static inline bool vfio_pci_liveupdate_bars_reset(struct vfio_device_set *dev_se
 
 /**
  * struct vfio_pci_liveupdate_parts - where what is handed over has its parts
- * @armed:	bit n is set if vector n had an eventfd
+ * @armed:	bit n is set if vector n had an eventfd, in this kernel or when its signal came
  * @signalled:	bit n is set if nobody had read that since it was signalled
  * @nr_vectors:	bits in each of these
  * @vconfig:	version 1: virtualised configuration space
@@ -204,7 +204,28 @@ static inline bool vfio_pci_liveupdate_awaits_pf(struct vfio_pci_core_device *vd
 	       pci_liveupdate_pf_has_user(pci_physfn(vdev->pdev), NULL);
 }
 
+/**
+ * vfio_pci_liveupdate_awaits_vfs - may this device not be opened before its Virtual Functions end?
+ * @vdev: device that is being opened
+ *
+ * Its last user has gone, and it cannot be reset for the next: only who retrieves it gets
+ * it as it is.
+ *
+ * Context: the device set is locked.
+ * Return: true if so.
+ */
+static inline bool vfio_pci_liveupdate_awaits_vfs(struct vfio_pci_core_device *vdev)
+{
+	return pci_liveupdate_keeps_vfs(vdev->pdev) &&
+	       !(vfio_pci_liveupdate_adopt(vdev) && vdev->lu_ser);
+}
+
 #else /* CONFIG_VFIO_PCI_LIVEUPDATE */
+
+static inline bool vfio_pci_liveupdate_awaits_vfs(struct vfio_pci_core_device *vdev)
+{
+	return pci_liveupdate_keeps_vfs(vdev->pdev);
+}
 
 static inline void vfio_pci_liveupdate_init(struct pci_driver *driver)
 {
