@@ -10,6 +10,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -41,8 +42,10 @@ static int listen_at(const char *name)
 	if (err)
 		return err;
 	mkdir(FOLDER, 0700);
-	unlink(a.sun_path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && !connect(fd, (struct sockaddr *)&a, sizeof(a)))
+		return fail(-EADDRINUSE, "there is a VMM of the name %s", name);
+	unlink(a.sun_path);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) ||
 	    listen(fd, 4))
 		return fail(-errno, "%s", a.sun_path);
@@ -59,10 +62,13 @@ void control_answer(const struct vmm *v, int fd, int err)
 /* Returns whether to go on */
 static bool command(struct vmm *v, int from)
 {
+	const struct timeval patience = { .tv_sec = 1 };
 	char word[16] = "";
 	bool end = false;
 	int err = 0;
 
+	/* Who says nothing does not keep all others waiting */
+	setsockopt(from, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	if (read(from, word, sizeof(word) - 1) < 0)
 		return true;
 	if (!strcmp(word, "save"))

@@ -313,6 +313,17 @@ static int tell_of_pause(const struct machine *m)
 	return 0;
 }
 
+/* Ticks of the TSC since the state was saved */
+static int passed_since(const struct vm_state *vm, uint64_t *passed)
+{
+	uint64_t now = __rdtsc();
+
+	if (now < vm->host_tsc)
+		return fail(-ERANGE, "the host's TSC has begun anew: nobody can tell the guest the time");
+	*passed = now - vm->host_tsc;
+	return 0;
+}
+
 int machine_restore(struct machine *m, const struct state *s, bool stand_still)
 {
 	struct vm_state vm;
@@ -324,22 +335,25 @@ int machine_restore(struct machine *m, const struct state *s, bool stand_still)
 		COMMAND(KVM_SET_PIT2, &vm.pit),
 		COMMAND(KVM_SET_CLOCK, &clock),
 	};
-	uint64_t passed;
+	uint64_t passed = 0;
 	unsigned int n;
 	int err;
 
 	err = state_get(s, STATE_VM, &vm, sizeof(vm));
-	if (err)
-		return err;
-	passed = __rdtsc() - vm.host_tsc;
+	if (!err)
+		err = passed_since(&vm, &passed);
 	for (n = 0; n < m->nr_cpus && !err; n++)
 		err = restore_cpu(m, &m->cpus[n], s, stand_still ? passed : 0);
+	/* Which took its time, too */
+	if (!err)
+		err = passed_since(&vm, &passed);
+	if (err)
+		return err;
 	if (stand_still)
 		passed = 0;
 	clock.clock = vm.clock.clock +
 		      (unsigned __int128)passed * 1000000 / vm.tsc_khz;
-	if (!err)
-		err = all(m->vm, set, ARRAY_SIZE(set));
+	err = all(m->vm, set, ARRAY_SIZE(set));
 	if (!err)
 		err = tell_of_pause(m);
 	if (!err)

@@ -175,8 +175,8 @@ static int run(struct vmm *v, const struct options *o, bool may_boot)
 		err = restore_inherited(v, o->inherit, &answer);
 	else if (!err)
 		err = restore_session(v);
-	else if (may_boot)
-		err = 1; /* it will be an ordinary VM */
+	else if (may_boot && err == -ENOENT)
+		err = 1; /* there is no such thing here: it will be an ordinary VM */
 
 	if (err == 1 && may_boot)
 		err = boot(v, o);

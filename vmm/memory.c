@@ -102,16 +102,22 @@ static size_t run_length(const struct memory *m, size_t first, uint64_t *size)
 	return n - first;
 }
 
+/* The first MiB is, however small its piece: the guest boots there */
+static bool is_shown(const struct segment *s, uint64_t size, uint64_t least)
+{
+	return size >= least || !s->gpa;
+}
+
 /* The least size of pieces of which there are not too many */
 static uint64_t least_run(const struct memory *m)
 {
 	uint64_t least, size;
-	size_t n, runs;
+	size_t n, count, runs;
 
 	for (least = LEAST_RUN;; least *= 2) {
-		for (n = 0, runs = 0; n < m->nr_segments;) {
-			n += run_length(m, n, &size);
-			runs += size >= least;
+		for (n = 0, runs = 0; n < m->nr_segments; n += count) {
+			count = run_length(m, n, &size);
+			runs += is_shown(&m->segments[n], size, least);
 		}
 		if (runs <= MAX_RUNS)
 			return least;
@@ -151,7 +157,7 @@ int memory_map(struct memory *m, struct machine *machine)
 
 	for (n = 0; n < m->nr_segments; n += count) {
 		count = run_length(m, n, &size);
-		if (size < least)
+		if (!is_shown(&m->segments[n], size, least))
 			continue;
 		err = map_run(m, &m->segments[n], count, size);
 		if (!err)

@@ -35,18 +35,20 @@ struct routes {
 /* Where the capability is, and what it says; eventfds for all vectors */
 int msix_setup(struct device *d)
 {
-	uint8_t where = 0, id;
+	uint8_t where = 0, id = 0;
 	uint16_t control;
 	uint32_t table;
 	unsigned int n;
 
 	device_read(d, CONFIG, PCI_CAPABILITY_LIST, &where, 1);
-	for (; where; device_read(d, CONFIG, where + 1, &where, 1)) {
+	/* No list is longer */
+	for (n = 0; where && n < PCI_CFG_SPACE_SIZE / 4; n++) {
 		device_read(d, CONFIG, where, &id, 1);
-		if (id == PCI_CAP_ID_MSIX || id == 0xff)
+		if (id == PCI_CAP_ID_MSIX)
 			break;
+		device_read(d, CONFIG, where + 1, &where, 1);
 	}
-	if (!where || id == 0xff)
+	if (!where || id != PCI_CAP_ID_MSIX)
 		return 0; /* it is polled, then */
 
 	device_read(d, CONFIG, where + PCI_MSIX_FLAGS, &control, 2);

@@ -6,11 +6,15 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "vmm.h"
+
+/* For a line; then it is lost */
+#define PATIENCE_MS 100
 
 enum { DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR };
 
@@ -31,8 +35,11 @@ int serial_open(struct serial *s, const char *path)
 
 void serial_flush(struct serial *s)
 {
-	/* A console that nobody reads is no reason to stop the guest */
-	if (s->length && write(s->out, s->line, s->length) < 0)
+	struct pollfd out = { .fd = s->out, .events = POLLOUT };
+
+	/* A console that nobody reads is no reason to stop the guest, nor one that is slow */
+	if (s->length && poll(&out, 1, PATIENCE_MS) == 1 &&
+	    write(s->out, s->line, s->length) < 0)
 		errno = 0;
 	s->length = 0;
 }

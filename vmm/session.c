@@ -51,9 +51,11 @@ int session_prepare(struct vmm *v)
 	if (err)
 		return fail(err, "no session %s", v->name);
 	v->phase = PREPARED;
+	v->complete = false;
 	err = preserve(v, v->memory.fd, TOKEN_MEMORY, "the guest's memory");
 	if (err)
 		session_abort(v);
+	v->complete = !err;
 	return err;
 }
 
@@ -93,12 +95,17 @@ int session_save(struct vmm *v)
 		return err;
 	machine_pause(&v->machine);
 	v->phase = SAVED;
+	v->complete = false;
 	err = preserve_rest(v);
-	if (err)
+	if (err) {
 		session_abort(v);
-	else
-		say("saved in %.0f ms", now_ms() - began);
-	return err;
+		return err;
+	}
+	v->complete = true;
+	say("saved in %.0f ms", now_ms() - began);
+	if (!pcilu_is_daemon(v->lu))
+		say("pcilud is not there: only this process keeps what is saved");
+	return 0;
 }
 
 /*
@@ -113,7 +120,8 @@ int session_abort(struct vmm *v)
 	if (v->phase == RUNNING)
 		return 0;
 	err = pcilu_session_release(v->lu, v->session);
-	v->calling_off = err && err != -ENOENT;
+	/* Without pcilud it ends with its descriptor */
+	v->calling_off = err && err != -ENOENT && err != -EOPNOTSUPP;
 	if (v->calling_off)
 		return again ? err :
 			       fail(err, "session %s is not given up yet",
@@ -126,9 +134,16 @@ int session_abort(struct vmm *v)
 	return 0;
 }
 
-/* The command `save`: it stays so until the command `resume`, whoever calls off what */
+/*
+ * The command `save`: it stays so until the command `resume`, whoever calls off what. But
+ * if a part could not be preserved, and could not be given up either, that comes first.
+ */
 int session_by_hand(struct vmm *v)
 {
+	if (v->calling_off && !v->complete)
+		session_abort(v);
+	if (v->calling_off && !v->complete)
+		return fail(-EBUSY, "session %s is not given up yet", v->name);
 	v->asked = false;
 	v->calling_off = false;
 	return session_save(v);
@@ -284,13 +299,20 @@ int session_iommu(struct vmm *v)
 /* When all is restored and mapped: from here on the kernel holds nothing for us */
 int session_finish(struct vmm *v)
 {
-	int err = pcilu_session_finish(NULL, v->session);
+	unsigned int tries;
+	int err = -EBUSY;
 
+	/* Then nothing has changed, and what is in the way may be over in a moment */
+	for (tries = 0; tries < 50 && err == -EBUSY; tries++) {
+		if (tries)
+			poll(NULL, 0, 100);
+		err = pcilu_session_finish(NULL, v->session);
+	}
 	if (err)
 		return fail(err, "session %s is not finished", v->name);
 	/* No reason to stop a guest that lives: `pcilu finish` takes it off the list */
 	err = pcilu_session_release(v->lu, v->session);
-	if (err && err != -ENOENT)
+	if (err && err != -ENOENT && err != -EOPNOTSUPP)
 		fail(err, "pcilud still lists session %s", v->name);
 	pcilu_session_close(v->session);
 	v->session = NULL;

@@ -322,6 +322,7 @@ struct vmm {
 
 	enum vmm_phase phase;
 	bool asked; /* prepared or saved since pcilud has asked for it */
+	bool complete; /* all that is preserved in this phase is in the session */
 	bool calling_off; /* it is to be given up, and pcilud is not there */
 	struct pcilu *lu;
 	struct pcilu_session *session;
