@@ -62,6 +62,16 @@ class Run:
         found = re.search(pattern, self.said)
         return float(found[1]) if found else float("nan")
 
+    def behind(self) -> float:
+        """Seconds that passed here and not for the guest; a line of it may be one late."""
+        return ((self.marks["end"] - self.marks["save"]) -
+                (self.after["uptime"] - self.before["uptime"]))
+
+    def clocks_went_on(self) -> bool:
+        """From each line of the guest to the next."""
+        return all([line[clock] for line in self.lines] ==
+                   sorted({line[clock] for line in self.lines}) for clock in ("uptime", "clock"))
+
     def seen(self) -> list[tuple[float, int]]:
         """The frames that the guest had counted, at host times: its clock is set by those before
         the update, of which it counts each as soon as it is written."""
@@ -162,7 +172,8 @@ def summarise(kept: Run, control: Run) -> dict[str, Any]:
     away = (kept.marks["kexec"], kept.marks["user space"])
     return {
         "kernels": kept.releases, "dma": kept.dma,
-        "guest": {"before": kept.before, "after": kept.after, "phases_ms": phases(kept)},
+        "guest": {"before": kept.before, "after": kept.after, "phases_ms": phases(kept),
+                  "behind_s": kept.behind(), "clocks_went_on": kept.clocks_went_on()},
         "frames": {"sent": kept.sent, "refused": kept.refused,
                    "lowest_rate": lowest_rate(kept.sent_at),
                    "written": len(kept.trace.dma()),
@@ -231,6 +242,9 @@ def verdict(report: dict[str, Any]) -> list[str]:
         (frames["written_while_away"] > 0, "no frame was written while the kernel was replaced"),
         (guest["after"]["uptime"] > guest["before"]["uptime"]
          and guest["after"]["tick"] > guest["before"]["tick"], "it is not the same guest"),
+        (guest["clocks_went_on"], "a clock of the guest went back"),
+        (abs(guest["behind_s"]) < report["stood_still_s"] / 2 + 1,
+         "time stood still for the guest"),
         (nic["config_writes_freeze"] <= 1 and nic["config_writes"] == 0,
          "the NIC's configuration was written"),
         (nic["bus_master_cleared"] == 0, "Bus Master of the NIC was cleared"),

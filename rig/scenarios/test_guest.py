@@ -21,6 +21,7 @@ from rig.lab import Lab
 from rig.machine import Result
 
 KILLED = 128 + 9
+RESET = "e1000e_core_ctrl_sw_reset"     # QEMU's word for what a driver does
 LATE = 10.0     # seconds that a busy machine may be late with a line of the guest
 
 
@@ -37,10 +38,15 @@ def receiving(host: GuestHost, options: str = "", words: str = "") -> Guest:
     return guest
 
 
-def assert_went_on(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """The same guest: not booted again, and nothing lost."""
+def assert_went_on(guest: Guest, before: dict[str, Any]) -> None:
+    """The same guest: not booted again, nothing lost, and no clock of it has ever gone back."""
+    lines = guest.wait(2)
+    after = lines[-1]
     assert after["tick"] > before["tick"] and after["uptime"] > before["uptime"]
     assert after["lost"] == before["lost"] == after["again"] == 0
+    for clock in ("tick", "uptime", "clock"):
+        values = [line[clock] for line in lines]
+        assert values == sorted(set(values)), (clock, values)
 
 
 def assert_all_arrived(guest: Guest) -> None:
@@ -81,7 +87,7 @@ def assert_unchanged(guest: Guest) -> None:
     assert state(host, "nic0") == "none"
     assert host.sessions() == {} and not host.pcilu("status")["kernel_loaded"]
     before = guest.printed()[-1]
-    assert_went_on(before, guest.wait(2)[-1])
+    assert_went_on(guest, before)
 
 
 def test_pcilu_update_alone_carries_a_guest_through_the_kexec(vm: Lab) -> None:
@@ -128,7 +134,7 @@ def test_pcilu_update_alone_carries_a_guest_through_the_kexec(vm: Lab) -> None:
     guest.restore()
     away = time.time() - stopped
     assert state(host, "nic0") == "none"
-    assert_went_on(before, guest.wait(2)[-1])
+    assert_went_on(guest, before)
     assert abs(missing(guest, started)) < away / 2
     assert_all_arrived(guest)
     trace = witness.read(host)
@@ -147,7 +153,7 @@ def test_guest_with_a_nic_lives_through_the_kexec(vm: Lab) -> None:
     guest = receiving(host)
     first, started = guest.do("status")["pid"], clocks(guest)
     assert guest.do("replace")["phase"] == "running"
-    assert_went_on(guest.printed()[-1], guest.wait(2)[-1])
+    assert_went_on(guest, guest.printed()[-1])
     assert abs(missing(guest, started)) < LATE
     assert first == guest.do("status")["pid"]       # of the same process, by exec
     guest.do("save")
@@ -167,7 +173,7 @@ def test_guest_with_a_nic_lives_through_the_kexec(vm: Lab) -> None:
     guest.restore(bind=False)
     away = time.time() - stopped
     assert state(host, "nic0") == "none"
-    assert_went_on(before, guest.wait(2)[-1])
+    assert_went_on(guest, before)
     assert abs(missing(guest, started)) < away / 2
     assert_all_arrived(guest)
     trace = witness.read(host)
@@ -189,7 +195,7 @@ def test_two_guests_of_which_the_one_that_is_saved_lives_through_the_kexec(vm: L
     host.kexec()
     assert host.sessions() == {"vm-1": "incoming"}
     kept.restore()
-    assert_went_on(before, kept.wait(2)[-1])
+    assert_went_on(kept, before)
     assert kept.printed()[-1]["cpus"] == 2
     assert host.run("pcilu-vmm restore vm-2 2>&1").out.endswith("vm-2 was not handed over\n")
 
@@ -241,7 +247,7 @@ def test_guest_whose_vmm_is_killed_before_the_jump_and_after_it(vm: Lab) -> None
         assert died.rc == KILLED, died
         assert state(host, "nic0") == "claimed"
     guest.restore(bind=False)
-    assert_went_on(before, guest.wait(2)[-1])
+    assert_went_on(guest, before)
     assert_all_arrived(guest)
 
     # The control: with nobody who keeps the iommufd
@@ -263,5 +269,28 @@ def test_busy_guest_lives_through_three_live_updates(vm: Lab) -> None:
         guest.leave()
         host.kexec()
         guest.restore()
-        assert_went_on(before, guest.wait(2)[-1])
+        assert_went_on(guest, before)
     assert_all_arrived(guest)
+
+
+def test_guest_resets_its_nic_up_to_the_save_and_goes_on_with_that(vm: Lab) -> None:
+    """What is handed over is a device at whatever point that has come to."""
+    host: GuestHost = vm(topology.plain(), kind=GuestHost, trace=[RESET])
+    guest = Guest(host, nic="nic0").start(words="resets=60")
+    before = guest.printed()[-1]
+    guest.do("save")
+    stopped = time.time()
+    guest.leave()
+    host.kexec()
+    guest.bind()
+    claimed = time.time()
+    guest.restore(bind=False)
+    host.sh(f"until grep -q 'resets are over' /tmp/{guest.name}.log; do sleep 1; done")
+    assert_went_on(guest, before)
+    host.senders["nic0"].start()
+    guest.wait(2)
+    assert_all_arrived(guest)
+    resets = witness.read(host).events(RESET)
+    # Control: the guest does that, before and afterwards, and nobody does it meanwhile.
+    assert [t for t in resets if stopped - 10 < t < stopped] and [t for t in resets if t > claimed]
+    assert [t for t in resets if stopped < t < claimed] == []
