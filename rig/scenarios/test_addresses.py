@@ -210,12 +210,14 @@ def test_other_device_in_its_place_is_left_alone(vm: Lab, variant: str) -> None:
     assert_lost(machine, *lose(machine, ""))
 
 
-@pytest.mark.console(console.LOST, console.MISSED, "pci-host-generic", *console.KEPT)
+@pytest.mark.console(console.LOST, console.MISSED, "pci-host-generic", *console.KEPT,
+                     "Live Update: no kexec while a device is running that cannot be stopped")
 def test_device_below_a_host_bridge_that_fails_on_arm64_is_left_alone(vm: Lab) -> None:
     """A window that is not free makes a generic host bridge give up: nothing is enumerated."""
     machine = vm(topology.plain(), arch="arm64")
     start, _ = bar(machine, machine.topology.bdf["nic0"])
     receiver, _ = lose(machine, TAKEN["early"].format(start))
+    ring = receiver.ring
     trace = witness.read(machine)
     # To the trace there is but one kernel: the second one never looks at the host bridge.
     assert trace.boots() == 1
@@ -224,6 +226,15 @@ def test_device_below_a_host_bridge_that_fails_on_arm64_is_left_alone(vm: Lab) -
     assert len([t for t in trace.dma() if t > machine.booted_at[1]]) > 100
     refused = receiver.try_resume("--retrieve device")
     assert refused.rc != 0 and refused.json()["errno"] == "EAGAIN", refused.out
+    # Nobody can stop it: its memory stays, and is left to no other kernel.
+    receiver.resume("--retrieve none", bind=False)
+    assert receiver.try_ctl("finish")["errno"] == "EBUSY"
+    since = time.time()
+    machine.sh("sleep 1")
+    assert [t for t in witness.read(machine).descriptors(ring) if t > since]
+    assert machine.load().rc == 0
+    stays = machine.jump()
+    assert stays is not None and stays.json()["errno"] == "EBUSY"
 
 
 @pytest.mark.parametrize("by", TAKEN)

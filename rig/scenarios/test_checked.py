@@ -111,8 +111,11 @@ def test_jumping_while_its_owner_resets_it(vm: Lab, variant: str) -> None:
     count = {"reset done": 0, "reset refused": 0}
     for _ in range(JUMPS):
         make_deaf(machine, "nvme0")
-        agent.preserve("nvme0")
         agent.do("hammer nvme0 nvme0-ram 0x1000 reset")
+        for _ in range(BATCH // 10):
+            agent.preserve("nvme0")
+            agent.do("close s")
+        agent.preserve("nvme0")
         machine.kexec()
         assert state(machine, "nvme0") == "incoming"
         agent.take_back("nvme0")
