@@ -141,8 +141,8 @@ def test_check_of_a_device_that_was_opened_through_its_group(host: Host) -> None
     assert blockers(host, NIC) == ["group"]
 
 
-@pytest.mark.parametrize("word, dma", [("untranslated", "goes on"), ("paused", "paused"),
-                                       ("paused-pending", "paused"),
+@pytest.mark.parametrize("word, dma", [("untranslated", "goes on"), ("translated", "goes on"),
+                                       ("paused", "paused"), ("paused-pending", "paused"),
                                        ("none", "goes on")])
 def test_check_asks_the_kernel_about_dma(host: Host, word: str, dma: str) -> None:
     host.write(f"sys/bus/pci/devices/{NIC}/liveupdate/dma", word + "\n")

@@ -22,6 +22,7 @@ struct platform {
 	bool feature;
 	bool enabled;
 	bool always_pauses; /* an IOMMU that the next kernel may switch on */
+	bool can_freeze; /* one whose page tables are handed over */
 };
 
 struct probe {
@@ -295,6 +296,8 @@ static void look_at_platform(struct platform *platform)
 	platform->feature = config &&
 			    kconfig_is(config, "CONFIG_PCI_LIVEUPDATE", "y");
 	platform->enabled = exists("/dev/liveupdate");
+	/* VT-d, whose page tables the kernel hands over */
+	platform->can_freeze = exists("/sys/firmware/acpi/tables/DMAR");
 	for (i = 0; i < ARRAY_SIZE(tables); i++) {
 		snprintf(path, sizeof(path), "/sys/firmware/acpi/tables/%s",
 			 tables[i]);
@@ -331,7 +334,8 @@ static const char *dma_verdict(const struct device *dev,
 		return "paused";
 	if (!group || (dev->cdev && !strncmp(dev->cdev, "noiommu-", 8)))
 		return "goes on";
-	return "paused";
+	/* What its owner has mapped for it decides, and that is not to be seen */
+	return platform->can_freeze ? "unknown" : "paused";
 }
 
 /* It has DMA that somebody has decided about, or it is kept for others */
