@@ -111,15 +111,16 @@ def test_dma_pauses_where_an_iommu_may_come(host: Host) -> None:
 
 
 def test_dma_behind_vtd_is_known_when_it_is_preserved(host: Host) -> None:
-    folder = host.root / "sys/bus/pci/devices" / NIC
+    behind = "0000:05:00.0"
+    host.config(behind, nic(), driver="vfio-pci", cdev="vfio7")
+    folder = host.root / "sys/bus/pci/devices" / behind
     (folder / "iommu_group").symlink_to("../../../kernel/iommu_groups/5")
-    told = f"sys/bus/pci/devices/{NIC}/liveupdate/dma"
     # Control: of another IOMMU it is known at once.
-    assert devices(host.json("list"))[NIC]["dma"] == "paused"
+    assert devices(host.json("list"))[behind]["dma"] == "paused"
     host.write("sys/firmware/acpi/tables/DMAR", b"")
     for word, dma in (("none", "unknown"), ("translated", "goes on"), ("paused", "paused")):
-        host.write(told, word + "\n")
-        assert devices(host.json("list"))[NIC]["dma"] == dma
+        host.write(f"sys/bus/pci/devices/{behind}/liveupdate/dma", word + "\n")
+        assert devices(host.json("list"))[behind]["dma"] == dma
 
 
 def test_kernel_that_does_not_tell_states(host: Host) -> None:
