@@ -319,7 +319,9 @@ static int passed_since(const struct vm_state *vm, uint64_t *passed)
 	uint64_t now = __rdtsc();
 
 	if (now < vm->host_tsc)
-		return fail(-ERANGE, "the host's TSC has begun anew: nobody can tell the guest the time");
+		return fail(
+			-ERANGE,
+			"the host's TSC has begun anew: nobody can tell the guest the time");
 	*passed = now - vm->host_tsc;
 	return 0;
 }
