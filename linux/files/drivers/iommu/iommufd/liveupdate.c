@@ -131,8 +131,8 @@ static bool lu_try_lock(struct rw_semaphore *sem)
 
 /*
  * Whoever maps holds the first from beginning to end, also while it waits for user space,
- * which serves the page fault. From here on nobody begins with that, and those who have
- * are waited for, but not for ever.
+ * which serves the page fault. Whoever begins from here on is told -EBUSY at once, and
+ * those who have begun are waited for, but not for ever.
  */
 static bool lu_close_maps(struct io_pagetable *iopt)
 {
