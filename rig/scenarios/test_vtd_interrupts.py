@@ -87,3 +87,48 @@ def test_vtd_message_of_before_interrupts_nobody(vm: Lab) -> None:
     assert [text for since, text in happened(machine, "vtd_ir_remap_msi")
             if left < since < taken] == []
     assert [on for _, on in vtd.read(machine).remaps] == [True]
+
+
+# Of the table DMAR (VT-d 4.1, sec 8): its checksum, and in the first scope of its first unit what it
+# is, and the number of that.
+CHECKSUM, SCOPE, NUMBER, IOAPIC = 9, 64, 68, 3
+
+
+def change_ioapic(machine: Reachable, by: int) -> None:
+    """Firmware's table names another I/O APIC than there is, or the right one again."""
+    found = re.search(r"ACPI: DMAR 0x([0-9A-F]+)", machine.sh("dmesg").out)
+    assert found
+    start = int(found[1], 16)
+    table = bytearray.fromhex(machine.sh(
+        "hexdump -v -e '1/1 \"%02x\"' /sys/firmware/acpi/tables/DMAR").out)
+    assert table[SCOPE] == IOAPIC
+    for at, more in ((NUMBER, by), (CHECKSUM, -by)):
+        table[at] = (table[at] + more) % 256
+        word = at // 4 * 4
+        machine.write(start + word, int.from_bytes(table[word:word + 4], "little"))
+
+
+@pytest.mark.console("Kernel panic|Call Trace", "ioapic 0 has no mapping iommu")
+def test_vtd_boot_stops_where_interrupts_cannot_be_remapped(vm: Lab) -> None:
+    """A device that goes on could raise any."""
+    machine = vm(Topology(root_port("rp0", edu("edu0"))), kind=Reachable, iommu=True,
+                 trace=[*vtd.EVENTS, *EVENTS], cmdline=f"{LIVE_UPDATE} {ON}")
+    # Control: with nothing preserved it goes on without, as ever.
+    change_ioapic(machine, 1)
+    machine.kexec()
+    assert [on for _, on in vtd.read(machine).remaps] == [True, False]
+    change_ioapic(machine, -1)
+    machine.kexec()
+
+    agent = Agent(machine).start().take("edu0", iova=IOVA["edu0"])
+    agent.set_command("edu0", MASTER | MEMORY)
+    agent.preserve("edu0")
+    change_ioapic(machine, 1)
+    assert machine.load().rc == 0
+    machine.leave()
+    machine.wait_exit()
+    log = (machine.folder / "console.log").read_text(errors="replace")
+    assert "VT-d: interrupt remapping cannot be set up" in log and "Kernel panic" in log
+    unit = vtd.read(machine)
+    assert [on for _, on in unit.remaps] == [True, False, True]
+    assert unit.switched()[-1]
