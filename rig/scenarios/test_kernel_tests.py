@@ -52,7 +52,7 @@ def test_kunit_suites_pass(vm: Lab) -> None:
                    "lu_guard_bypass", "lu_guard_pf_claimed", "lu_guard_pf_stopped",
                    "about to sleep", "held CardBus", "pci_liveupdate_iov", "lu_vfs_of_a_user",
                    "lu_new_vfs_refused",
-                   "pci_liveupdate_fuzz", "lu_fuzz",
+                   "pci_liveupdate_fuzz", "lu_fuzz", "pci_liveupdate_fuzz_iov", "lu_fuzz_vfs",
                    "intel_liveupdate", "a page of a large one missing", "first stage, read only",
                    "second stage, dirty", "pasid, passes", "vtd_switches", "vtd_runs",
                    "intel_liveupdate_refusals", "parent of nested tables", "behind a VMD",

@@ -8,6 +8,8 @@
  * a quirk could. Devices are preserved the way outgoing.c does it. Then registers
  * are changed once more, or not, before the kexec is asked for. Everything that all
  * this accepts is given to the code of the incoming kernel, which must not refuse.
+ *
+ * fuzz_iov_test.c, which has all of this in it, goes on with Virtual Functions.
  */
 
 #include <kunit/test.h>
@@ -15,6 +17,7 @@
 #include <linux/pci.h>
 #include <linux/prandom.h>
 #include <linux/random.h>
+#include <linux/sched.h>
 #include <linux/string.h>
 
 #include "../pci.h"
@@ -32,19 +35,46 @@ static u64 fuzz_seed;
 module_param_named(seed, fuzz_seed, ullong, 0400);
 MODULE_PARM_DESC(seed, "of the first of them, 0 for one that nobody has had yet");
 
-#define FUZZ_FUNCS	8
+#define FUZZ_FUNCS	32
+#define FUZZ_TREE	8	/* functions of a topology without Virtual Functions, at most */
 #define FUZZ_BUSES	16	/* below a root port, at most */
 
 /**
  * struct fuzz_func - a function and, if it is a bridge, the bus below it
- * @bytes: its configuration space
+ * @bytes: its configuration space; what follows reads as zero
  * @dev:   what the kernel knows of it
  * @below: the bus below
+ * @rec:   its record
+ * @sriov: what the kernel knows of its Virtual Functions
+ * @iov:   the record of these
  */
 struct fuzz_func {
-	u8 bytes[PCI_CFG_SPACE_SIZE];
+	u8 bytes[PCI_CFG_SPACE_SIZE + SZ_128];
 	struct pci_dev dev;
 	struct pci_bus below;
+	struct pci_liveupdate_record_ser rec;
+	struct pci_sriov sriov;
+	struct pci_liveupdate_record_ser iov;
+};
+
+/**
+ * struct fuzz_kind - of topologies
+ * @vfs:      they have Virtual Functions, and a control is without the checks of these
+ * @topology: makes up a sound one
+ * @damage:   damages it, as long as nothing is preserved
+ * @touch:    ... and then
+ * @wanted:   is there anybody who asks for this function to be preserved?
+ * @found:    what the next kernel finds wrong with a function that is preserved
+ * @accepted: told of each one that it takes on; may be NULL
+ */
+struct fuzz_kind {
+	bool vfs;
+	void (*topology)(void);
+	void (*damage)(void);
+	void (*touch)(void);
+	bool (*wanted)(struct pci_dev *dev);
+	const char *(*found)(struct fuzz_func *f);
+	void (*accepted)(void);
 };
 
 static struct fuzz {
@@ -57,8 +87,7 @@ static struct fuzz {
 	unsigned int nr;
 	struct fuzz_func func[FUZZ_FUNCS];
 	struct pci_liveupdate_header_ser header;
-	struct pci_liveupdate_record_ser recs[FUZZ_FUNCS];
-	struct pci_liveupdate_record_ser *slots[FUZZ_FUNCS];
+	struct pci_liveupdate_record_ser *slots[2 * FUZZ_FUNCS];
 } *fz;
 
 static struct fuzz_func *fuzz_find(struct pci_bus *bus, unsigned int devfn)
@@ -72,7 +101,8 @@ static struct fuzz_func *fuzz_find(struct pci_bus *bus, unsigned int devfn)
 static int fuzz_read(struct pci_bus *bus, unsigned int devfn, int where, int size, u32 *val)
 {
 	*val = 0;
-	memcpy(val, fuzz_find(bus, devfn)->bytes + where, size);
+	if (where + size <= sizeof(fz->func->bytes))
+		memcpy(val, fuzz_find(bus, devfn)->bytes + where, size);
 	return PCIBIOS_SUCCESSFUL;
 }
 
@@ -122,8 +152,6 @@ static int fuzz_bar(struct fuzz_func *f, int i, int last)
 
 static void fuzz_func(struct fuzz_func *f, struct pci_bus *bus, unsigned int devfn, bool bridge)
 {
-	int last = bridge ? 1 : PCI_STD_NUM_BARS - 1;
-
 	memset(f, 0, sizeof(*f));
 	f->dev.bus = bus;
 	list_add_tail(&f->dev.bus_list, &bus->devices);
@@ -137,6 +165,12 @@ static void fuzz_func(struct fuzz_func *f, struct pci_bus *bus, unsigned int dev
 	put(f, PCI_CLASS_REVISION, f->dev.class << 8 | any(256), 4);
 	if (!bridge)
 		put(f, PCI_SUBSYSTEM_VENDOR_ID, prandom_u32_state(&fz->rnd), 4);
+}
+
+static void fuzz_bars(struct fuzz_func *f)
+{
+	bool bridge = f->dev.hdr_type == PCI_HEADER_TYPE_BRIDGE;
+	int last = bridge ? 1 : PCI_STD_NUM_BARS - 1;
 
 	for (int i = 0; i <= last; i++)
 		if (any(2))
@@ -165,11 +199,8 @@ static void fuzz_bridge(struct fuzz_func *f, unsigned int secondary, unsigned in
 	f->dev.pref_64_window = any(2);
 }
 
-/* Root ports with FUZZ_BUSES bus numbers each, switches and devices below them */
-static void fuzz_topology(void)
+static void fuzz_root(void)
 {
-	unsigned int free_bus[FUZZ_FUNCS];	/* next number below each bridge */
-
 	fz->root.ops = &fuzz_ops;
 	fz->root.sysdata = fz->sysdata;
 	fz->root.bridge = &fz->host.dev;
@@ -178,8 +209,15 @@ static void fuzz_topology(void)
 	fz->root.busn_res.end = 0xff;
 	fz->next_mem = SZ_1M;
 	fz->next_io = 0x1000;
-	fz->nr = 2 + any(FUZZ_FUNCS - 1);
+}
 
+/* Root ports with FUZZ_BUSES bus numbers each, switches and devices below them */
+static void fuzz_tree(void)
+{
+	unsigned int free_bus[FUZZ_TREE];	/* next number below each bridge */
+
+	fuzz_root();
+	fz->nr = 2 + any(FUZZ_TREE - 1);
 	for (unsigned int i = 0; i < fz->nr; i++) {
 		struct fuzz_func *f = &fz->func[i];
 		unsigned int up = any(i + 1);
@@ -188,6 +226,7 @@ static void fuzz_topology(void)
 		bool bridge = any(2);
 
 		fuzz_func(f, above ? &above->below : &fz->root, PCI_DEVFN(i, 0), bridge);
+		fuzz_bars(f);
 		if (!bridge)
 			continue;
 		if (!above) {
@@ -275,103 +314,170 @@ static void fuzz_damage(void)
 	}
 }
 
-/* As pci_liveupdate_preserve() does; with @blindly, as it did once */
-static bool fuzz_preserve(struct pci_dev *dev, bool blindly)
+static bool fuzz_is_device(struct pci_dev *dev)
 {
-	struct pci_dev *it, *undo = NULL;
-
-	for (it = dev; it; it = pci_upstream_bridge(it)) {
-		struct fuzz_func *f = container_of(it, struct fuzz_func, dev);
-		struct pci_liveupdate_record_ser *rec = &fz->recs[f - fz->func];
-
-		if (it->lu_outgoing) {
-			rec->use_count++;
-			continue;
-		}
-		if (blindly) {
-			pci_lu_record_fill(it, rec);
-			rec->use_count = 1;
-		} else if (pci_lu_record_take(it, rec)) {
-			memset(rec, 0, sizeof(*rec));
-			undo = it;
-			break;
-		}
-		it->lu_outgoing = rec;
-		fz->header.nr_records++;
-	}
-	if (!undo)
-		return true;
-
-	for (it = dev; it != undo; it = pci_upstream_bridge(it)) {
-		if (--it->lu_outgoing->use_count)
-			continue;
-		memset(it->lu_outgoing, 0, sizeof(*it->lu_outgoing));
-		it->lu_outgoing = NULL;
-		fz->header.nr_records--;
-	}
-	return false;
+	return dev->hdr_type == PCI_HEADER_TYPE_NORMAL;
 }
 
-/*
- * What freeze asks of the hardware, of which something may be gone by then; NULL if it
- * lets all of it pass.
- */
-static const char *fuzz_freeze(void)
+/* As lu_take() and lu_pf_get() do; with @blindly, as they did once */
+static const char *fuzz_take(struct fuzz_func *f, bool vfs, bool blindly)
 {
-	for (unsigned int i = 0; i < fz->nr; i++) {
-		struct pci_dev *dev = &fz->func[i].dev;
-		const char *changed;
+	const char *why = NULL;
 
-		if (!dev->lu_outgoing || pci_lu_is_gone(dev))
-			continue;
-		changed = pci_lu_record_changed(dev, dev->lu_outgoing);
-		if (changed)
-			return changed;
+	if (blindly && !vfs) {
+		pci_lu_record_fill(&f->dev, &f->rec);
+		f->rec.use_count = 1;
+	} else {
+		why = pci_lu_record_take(&f->dev, &f->rec);
 	}
+	if (why || !pci_lu_is_pf(&f->rec))
+		return why;
+	*pci_lu_iov_slot(&f->dev) = &f->iov;
+	why = pci_lu_iov_take(&f->dev, &f->iov) ?:
+	      pci_lu_record_check(&f->iov, PCI_LIVEUPDATE_ABI_VERSION);
+	return blindly ? NULL : why;
+}
+
+static void fuzz_drop(struct fuzz_func *f)
+{
+	memset(&f->rec, 0, sizeof(f->rec));
+	memset(&f->iov, 0, sizeof(f->iov));
+	f->sriov.lu_outgoing = NULL;
+	f->dev.lu_outgoing = NULL;
+}
+
+/* As lu_path_put() does */
+static void fuzz_path_put(struct pci_dev *dev, struct pci_dev *end)
+{
+	for (; dev != end; dev = pci_lu_up(dev))
+		if (!--dev->lu_outgoing->use_count)
+			fuzz_drop(container_of(dev, struct fuzz_func, dev));
+}
+
+/* As lu_path_get() does; returns why not */
+static const char *fuzz_preserve(struct pci_dev *dev, bool vfs, bool blindly)
+{
+	for (struct pci_dev *it = dev; it; it = pci_lu_up(it)) {
+		struct fuzz_func *f = container_of(it, struct fuzz_func, dev);
+		const char *why;
+
+		if (it->lu_outgoing) {
+			f->rec.use_count++;
+			continue;
+		}
+		why = fuzz_take(f, vfs, blindly);
+		if (why) {
+			fuzz_drop(f);
+			fuzz_path_put(dev, it);
+			return why;
+		}
+		it->lu_outgoing = &f->rec;
+	}
+	dev->lu_outgoing->flags |= PCI_LIVEUPDATE_F_ENDPOINT;
+	dev->lu_outgoing->dma = any(PCI_LIVEUPDATE_DMA_TRANSLATED);
 	return NULL;
 }
 
-/*
- * Everything that freeze, and then the next kernel, asks of what is handed over in a
- * version; NULL if they are content.
- */
-static const char *fuzz_incoming(u32 version)
+/* What both kernels ask of what is handed over, in a version; NULL if they are content */
+static const char *fuzz_check(u32 version)
 {
 	struct pci_lu_error err;
+	unsigned int nr = 0;
 
-	fz->header.version = version;
+	for (unsigned int i = 0; i < 2 * fz->nr; i++) {
+		struct fuzz_func *f = &fz->func[i / 2];
+		struct pci_liveupdate_record_ser *rec = i % 2 ? &f->iov : &f->rec;
+
+		if (!pci_lu_slot_is_free(rec))
+			fz->slots[nr++] = rec;
+	}
+	fz->header = (struct pci_liveupdate_header_ser) {
+		.version = version,
+		.record_size = sizeof(struct pci_liveupdate_record_ser),
+		.nr_records = nr,
+		.records = PAGE_SIZE,
+	};
 	if (pci_lu_header_check(&fz->header, &err) ||
-	    pci_lu_records_check(&fz->header, fz->slots, FUZZ_FUNCS, &err))
-		return err.why;
+	    pci_lu_records_check(&fz->header, fz->slots, nr, &err))
+		return err.why ?: "no memory";
+	return NULL;
+}
+
+/* The oldest version that can say all of this, which is the one that is written */
+static u32 fuzz_version(void)
+{
+	u32 version = PCI_LIVEUPDATE_ABI_OLDEST;
 
 	for (unsigned int i = 0; i < fz->nr; i++) {
 		struct fuzz_func *f = &fz->func[i];
-		struct pci_liveupdate_record_ser *rec = f->dev.lu_outgoing;
-		struct pci_lu_bridge_view view = { .held = true };
+
+		if (f->dev.lu_outgoing)
+			version = max(version, pci_lu_abi_of(&f->rec));
+	}
+	return version;
+}
+
+/*
+ * What freeze asks of the hardware, of which something may be gone by then, and of the set;
+ * NULL if it lets all of it pass.
+ */
+static const char *fuzz_freeze(bool blindly)
+{
+	for (unsigned int i = 0; i < fz->nr; i++) {
+		struct pci_dev *dev = &fz->func[i].dev;
+		const struct pci_lu_refusal *refusal = NULL;
 		const char *why;
 
-		/* What is gone is missed, and nothing else comes of it */
-		if (!rec || pci_lu_is_gone(&f->dev))
+		if (!dev->lu_outgoing || pci_lu_is_gone(dev))
 			continue;
-		/* Enumeration reads it anew */
-		f->dev.vendor = get(f, PCI_VENDOR_ID);
-		f->dev.device = get(f, PCI_VENDOR_ID) >> 16;
-		f->dev.class = get(f, PCI_CLASS_REVISION) >> 8;
-		why = pci_lu_record_mismatch(&f->dev, rec);
+		if (pci_lu_has_owner(dev->lu_outgoing))
+			refusal = pci_lu_refusal(dev, PCI_LU_FREEZE);
+		why = refusal ? refusal->reason : pci_lu_record_changed(dev, dev->lu_outgoing);
+		if (!why && pci_lu_is_pf(dev->lu_outgoing) && !blindly)
+			why = pci_lu_iov_changed(dev);
 		if (why)
 			return why;
-		if (!f->dev.subordinate)
-			continue;
-
-		/* A Primary Bus Number that is hard-wired to 0 is mended by the scan */
-		view.bus = f->dev.bus->number;
-		view.primary = f->bytes[PCI_PRIMARY_BUS] ?: view.bus;
-		view.secondary = f->bytes[PCI_SECONDARY_BUS];
-		view.subordinate = f->bytes[PCI_SUBORDINATE_BUS];
-		if (pci_lu_judge_buses(&view) != PCI_LU_BUSES_KEEP)
-			return "bus numbers that are not kept";
 	}
-	return NULL;
+	return blindly ? NULL : fuzz_check(fuzz_version());
+}
+
+static const char *fuzz_is_found(struct fuzz_func *f)
+{
+	/* A Primary Bus Number that is hard-wired to 0 is mended by the scan */
+	struct pci_lu_bridge_view view = {
+		.held = true,
+		.bus = f->dev.bus->number,
+		.primary = f->bytes[PCI_PRIMARY_BUS] ?: f->dev.bus->number,
+		.secondary = f->bytes[PCI_SECONDARY_BUS],
+		.subordinate = f->bytes[PCI_SUBORDINATE_BUS],
+	};
+	const char *why;
+
+	/* Enumeration reads it anew */
+	f->dev.vendor = get(f, PCI_VENDOR_ID);
+	f->dev.device = get(f, PCI_VENDOR_ID) >> 16;
+	f->dev.class = get(f, PCI_CLASS_REVISION) >> 8;
+	why = pci_lu_record_mismatch(&f->dev, &f->rec);
+	if (!why && f->dev.subordinate && pci_lu_judge_buses(&view) != PCI_LU_BUSES_KEEP)
+		why = "bus numbers that are not kept";
+	return why;
+}
+
+/* All that the next kernel asks; NULL if it is content */
+static const char *fuzz_incoming(const struct fuzz_kind *kind)
+{
+	const char *why = NULL;
+
+	/* In each version from that which all of this takes on */
+	for (u32 version = fuzz_version(); !why && version <= PCI_LIVEUPDATE_ABI_VERSION;
+	     version++)
+		why = fuzz_check(version);
+
+	/* What is gone is missed, and nothing else comes of it */
+	for (unsigned int i = 0; !why && i < fz->nr; i++)
+		if (fz->func[i].dev.lu_outgoing && !pci_lu_is_gone(&fz->func[i].dev))
+			why = kind->found(&fz->func[i]);
+	return why;
 }
 
 struct fuzz_count {
@@ -382,94 +488,103 @@ struct fuzz_count {
 	unsigned int stopped;
 };
 
-static void fuzz_round(struct kunit *test, u64 seed, bool blindly, struct fuzz_count *count)
+/* The next to look for a capability has to read */
+static void fuzz_forget_capabilities(void)
 {
-	const char *why, *held_back = NULL;
-	unsigned int refused = 0;
+	for (unsigned int i = 0; i < fz->nr; i++)
+		pci_forget_capabilities(&fz->func[i].dev);
+}
+
+static void fuzz_round(struct kunit *test, const struct fuzz_kind *kind, u64 seed, bool blindly,
+		       struct fuzz_count *count)
+{
+	const char *why, *held_back = NULL, *refused = NULL;
 	bool damaged, touched;
-	u32 version;
 
-	memset(fz, 0, sizeof(*fz));
 	prandom_seed_state(&fz->rnd, seed);
-	fuzz_topology();
-	fz->header.record_size = sizeof(fz->recs[0]);
-	fz->header.records = PAGE_SIZE;
-	for (int i = 0; i < FUZZ_FUNCS; i++)
-		fz->slots[i] = &fz->recs[i];
-
+	kind->topology();
 	damaged = any(8);
 	for (unsigned int i = 0, nr = damaged ? 1 + any(3) : 0; i < nr; i++)
-		fuzz_damage();
+		kind->damage();
 
 	for (unsigned int i = 0; i < fz->nr; i++) {
-		struct pci_dev *dev = &fz->func[i].dev;
-
-		if (dev->hdr_type != PCI_HEADER_TYPE_NORMAL)
+		if (!kind->wanted(&fz->func[i].dev))
 			continue;
-		if (fuzz_preserve(dev, blindly))
-			count->preserved++;
-		else
-			refused++;
+		why = fuzz_preserve(&fz->func[i].dev, kind->vfs, blindly);
+		count->preserved += !why;
+		count->refused += !!why;
+		refused = refused ?: why;
 	}
-	count->refused += refused;
 
 	/* Between preserve and the kexec */
 	touched = !any(4);
 	for (unsigned int i = 0, nr = touched ? 1 + any(2) : 0; i < nr; i++)
-		fuzz_damage_registers();
-	if (!blindly)
-		held_back = fuzz_freeze();
+		kind->touch();
+	fuzz_forget_capabilities();
+	if (!blindly || kind->vfs)
+		held_back = fuzz_freeze(blindly);
 
-	/* In each version from that which all of this takes on */
-	version = PCI_LIVEUPDATE_ABI_OLDEST;
-	for (int i = 0; i < FUZZ_FUNCS; i++)
-		if (!pci_lu_slot_is_free(&fz->recs[i]))
-			version = max(version, pci_lu_abi_of(&fz->recs[i]));
-	for (why = NULL; !why && version <= PCI_LIVEUPDATE_ABI_VERSION; version++)
-		why = fuzz_incoming(version);
-
+	fuzz_forget_capabilities();
+	why = fuzz_incoming(kind);
+	fuzz_forget_capabilities();
 	if (held_back) {
 		count->held_back++;
 		count->rightly += !!why;
-	} else {
-		count->stopped += !!why;
+	} else if (why) {
+		count->stopped++;
 		if (!blindly)
-			KUNIT_EXPECT_NULL_MSG(test, why,
-					      "seed %llu is accepted here and stops the next kernel: %s",
-					      seed, why);
+			KUNIT_FAIL(test, "seed %llu is accepted here and stops the next kernel: %s",
+				   seed, why);
+	} else if (kind->accepted) {
+		kind->accepted();
 	}
 	if (!damaged)
-		KUNIT_EXPECT_EQ_MSG(test, refused, 0, "seed %llu is sound and is refused", seed);
+		KUNIT_EXPECT_NULL_MSG(test, refused, "seed %llu is sound and is refused: %s",
+				      seed, refused);
 	if (!touched)
 		KUNIT_EXPECT_NULL_MSG(test, held_back,
 				      "seed %llu is as it was preserved, and is held back: %s",
 				      seed, held_back);
+	cond_resched();
 }
 
-static void lu_fuzz(struct kunit *test)
+static void fuzz_run(struct kunit *test, const struct fuzz_kind *kind, unsigned int rounds)
 {
 	u64 seed = fuzz_seed ?: get_random_u32();
 	struct fuzz_count count = {}, blind = {};
 
 	fz = kunit_kzalloc(test, sizeof(*fz), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, fz);
-	kunit_info(test, "pci_liveupdate_fuzz.seed=%llu, %u topologies\n", seed, fuzz_rounds);
+	kunit_info(test, "pci_liveupdate_fuzz.seed=%llu, %u topologies\n", seed, rounds);
 
-	for (unsigned int i = 0; i < fuzz_rounds && test->status == KUNIT_SUCCESS; i++)
-		fuzz_round(test, seed + i, false, &count);
+	for (unsigned int i = 0; i < rounds && test->status == KUNIT_SUCCESS; i++)
+		fuzz_round(test, kind, seed + i, false, &count);
 	kunit_info(test, "%u devices preserved, %u refused\n", count.preserved, count.refused);
 	kunit_info(test, "%u topologies held back, %u of which the next kernel would refuse\n",
 		   count.held_back, count.rightly);
 	KUNIT_EXPECT_GT(test, count.preserved, count.refused);
-	KUNIT_EXPECT_GT(test, count.refused, fuzz_rounds / 20);
-	KUNIT_EXPECT_GT(test, count.rightly, fuzz_rounds / 100);
+	KUNIT_EXPECT_GT(test, count.refused, rounds / 20);
+	KUNIT_EXPECT_GT(test, count.rightly, rounds / 100);
 
 	/* Control: without the checks there is something for the next kernel to find */
-	for (unsigned int i = 0; i < fuzz_rounds / 10; i++)
-		fuzz_round(test, seed + i, true, &blind);
+	for (unsigned int i = 0; i < rounds / 10; i++)
+		fuzz_round(test, kind, seed + i, true, &blind);
 	kunit_info(test, "control: %u of %u topologies stop the next kernel\n", blind.stopped,
-		   fuzz_rounds / 10);
+		   rounds / 10);
 	KUNIT_EXPECT_GT(test, blind.stopped, 0);
+}
+
+static void lu_fuzz(struct kunit *test)
+{
+	static const struct fuzz_kind tree = {
+		.topology = fuzz_tree,
+		.damage = fuzz_damage,
+		.touch = fuzz_damage_registers,
+		.wanted = fuzz_is_device,
+		.found = fuzz_is_found,
+	};
+
+	fuzz_run(test, &tree, fuzz_rounds);
 }
 
 static struct kunit_case lu_fuzz_cases[] = {

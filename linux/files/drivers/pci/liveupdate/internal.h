@@ -98,6 +98,7 @@ static inline u64 pci_lu_bar_bytes(const struct pci_liveupdate_bar_ser *bar)
 #ifdef CONFIG_PCI_LIVEUPDATE_VFS
 u16 pci_lu_vf_index(struct pci_dev *dev);
 u32 pci_lu_vf_subsystem(struct pci_dev *dev);
+const char *pci_lu_vf_doubt(struct pci_dev *dev, const struct pci_liveupdate_record_ser *rec);
 const char *pci_lu_iov_take(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec);
 const char *pci_lu_iov_changed(struct pci_dev *dev);
 const char *pci_lu_iov_mismatch(struct pci_dev *dev,
@@ -122,6 +123,12 @@ static inline u16 pci_lu_vf_index(struct pci_dev *dev)
 static inline u32 pci_lu_vf_subsystem(struct pci_dev *dev)
 {
 	return 0;
+}
+
+static inline const char *pci_lu_vf_doubt(struct pci_dev *dev,
+					  const struct pci_liveupdate_record_ser *rec)
+{
+	return NULL;
 }
 
 static inline const char *pci_lu_iov_take(struct pci_dev *dev,

@@ -141,17 +141,19 @@ void pci_lu_adopt_iov(struct pci_dev *dev)
  * __pci_liveupdate_vf_config - what all Virtual Functions have in common
  * @pf: Physical Function, of whose first Virtual Function that has been read
  *
- * Which may be in a reset that its owner began, and answers all ones.
+ * Which may be in a reset that its owner began, and answers all ones, or zeroes a little
+ * later. What it has said to the previous kernel is in the record, all but the revision.
  */
 void __pci_liveupdate_vf_config(struct pci_dev *pf)
 {
 	const struct pci_liveupdate_iov_ser *iov;
 
 	guard(rwsem_read)(&pci_lu_rwsem);
-	if (!PCI_POSSIBLE_ERROR(pf->sriov->class) || !pci_lu_record(pf) || !pf->lu_incoming->iov)
+	if (!pci_lu_record(pf) || !pf->lu_incoming->iov)
 		return;
 	iov = &pf->lu_incoming->iov->iov;
-	pf->sriov->class = iov->vf_class << 8 | pf->revision;
+	if (pf->sriov->class >> 8 != iov->vf_class)
+		pf->sriov->class = iov->vf_class << 8 | pf->revision;
 	pf->sriov->hdr_type = PCI_HEADER_TYPE_NORMAL;
 	pf->sriov->subsystem_vendor = iov->vf_subvendor;
 	pf->sriov->subsystem_device = iov->vf_subdevice;

@@ -70,6 +70,21 @@ static enum pci_liveupdate_pf_owner lu_owner(struct pci_dev *dev)
 						  PCI_LIVEUPDATE_PF_USER;
 }
 
+/*
+ * TotalVFs may be more than there are bus numbers for. Virtual Functions beyond the range of
+ * the bridge above are not enabled, and those of a bridge beside it do not get to it.
+ */
+static u8 lu_last_bus(struct pci_dev *dev)
+{
+	u8 last = min(max(dev->sriov->max_VF_buses, dev->bus->number), dev->bus->busn_res.end);
+	struct pci_dev *other;
+
+	list_for_each_entry(other, &dev->bus->devices, bus_list)
+		if (other->subordinate && other->subordinate->number > dev->bus->number)
+			last = min(last, other->subordinate->number - 1);
+	return last;
+}
+
 static void lu_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec)
 {
 	struct pci_liveupdate_iov_ser *iov = &rec->iov;
@@ -85,17 +100,30 @@ static void lu_fill(struct pci_dev *dev, struct pci_liveupdate_record_ser *rec)
 	iov->vf_class = sriov->class >> 8;
 	iov->vf_subvendor = sriov->subsystem_vendor;
 	iov->vf_subdevice = sriov->subsystem_device;
-	iov->last_bus = max(sriov->max_VF_buses, dev->bus->number);
+	iov->last_bus = lu_last_bus(dev);
 	iov->owner = lu_owner(dev);
 	iov->flags = sriov->drivers_autoprobe ? PCI_LIVEUPDATE_IOV_AUTOPROBE : 0;
+}
+
+/* The next kernel looks for the capability, which this one has done long ago */
+static bool lu_is_there(struct pci_dev *dev)
+{
+	u32 header;
+
+	pci_read_config_dword(dev, dev->sriov->pos, &header);
+	return PCI_EXT_CAP_ID(header) == PCI_EXT_CAP_ID_SRIOV;
 }
 
 static const char *lu_doubt(struct pci_dev *dev, const struct pci_liveupdate_record_ser *rec)
 {
 	struct pci_sriov *sriov = dev->sriov;
+	u16 vendor;
 
+	/* Virtual Functions have their Vendor ID from here */
+	pci_read_config_word(dev, PCI_VENDOR_ID, &vendor);
 	if (rec->iov.num != sriov->num_VFs || rec->iov.offset != sriov->offset ||
-	    rec->iov.stride != sriov->stride)
+	    rec->iov.stride != sriov->stride || rec->iov.vf_device != sriov->vf_device ||
+	    vendor != dev->vendor || !lu_is_there(dev))
 		return "its Virtual Functions are not those that this kernel knows";
 
 	for (int i = 0; i < PCI_SRIOV_NUM_BARS; i++) {
@@ -139,6 +167,30 @@ u32 pci_lu_vf_subsystem(struct pci_dev *dev)
 	struct pci_sriov *sriov = pci_physfn(dev)->sriov;
 
 	return (u32)sriov->subsystem_device << 16 | sriov->subsystem_vendor;
+}
+
+/**
+ * pci_lu_vf_doubt - is a Virtual Function what its Physical Function says?
+ * @dev: it
+ * @rec: its record, filled in
+ *
+ * The next kernel looks for it where the SR-IOV capability says that it is by now, and takes
+ * it for a function like all others of this device.
+ *
+ * Context: neither @dev nor its Physical Function must be reset.
+ * Return: NULL if so, or what is wrong.
+ */
+const char *pci_lu_vf_doubt(struct pci_dev *dev, const struct pci_liveupdate_record_ser *rec)
+{
+	struct pci_dev *pf = pci_physfn(dev);
+	u16 index = rec->vf.index;
+
+	if (index >= pci_num_vf(pf) || dev->bus->number != pci_iov_virtfn_bus(pf, index) ||
+	    dev->devfn != pci_iov_virtfn_devfn(pf, index))
+		return "it is not where its Physical Function has Virtual Functions";
+	if (rec->class != pf->sriov->class >> 8)
+		return "its class code is not that of all Virtual Functions";
+	return NULL;
 }
 
 /**
@@ -203,6 +255,8 @@ static const char *lu_differs(struct pci_dev *dev, int pos,
  */
 const char *pci_lu_iov_changed(struct pci_dev *dev)
 {
+	if (!lu_is_there(dev))
+		return "SR-IOV capability";
 	return lu_differs(dev, dev->sriov->pos, dev->sriov->lu_outgoing);
 }
 

@@ -437,6 +437,13 @@ static const char *record_doubt_buses(struct pci_dev *dev,
 	return NULL;
 }
 
+/* All that the next kernel looks for in a Virtual Function, see pci_lu_record_mismatch() */
+static bool record_is_express(struct pci_dev *dev)
+{
+	return !dev->is_virtfn || dev->pcie_cap ==
+	       pci_bus_find_capability(dev->bus, dev->devfn, PCI_CAP_ID_EXP);
+}
+
 static bool record_is_answered(struct pci_dev *dev, const struct pci_liveupdate_record_ser *rec)
 {
 	u32 id;
@@ -444,7 +451,7 @@ static bool record_is_answered(struct pci_dev *dev, const struct pci_liveupdate_
 	/* No class is all ones, which an ID of a Virtual Function always is */
 	pci_read_config_dword(dev, dev->is_virtfn ? PCI_CLASS_REVISION : PCI_VENDOR_ID, &id);
 	return !PCI_POSSIBLE_ERROR(id) && !PCI_POSSIBLE_ERROR(rec->vendor) &&
-	       !(dev->is_virtfn && rec->class == 0xffffff);
+	       !(dev->is_virtfn && rec->class == 0xffffff) && record_is_express(dev);
 }
 
 /**
@@ -476,6 +483,8 @@ const char *pci_lu_record_take(struct pci_dev *dev, struct pci_liveupdate_record
 	why = pci_lu_record_check(rec, PCI_LIVEUPDATE_ABI_VERSION);
 	if (!why)
 		why = record_doubt_bars(dev, rec);
+	if (!why && dev->is_virtfn)
+		why = pci_lu_vf_doubt(dev, rec);
 	return why ?: record_doubt_buses(dev, rec);
 }
 
@@ -493,6 +502,8 @@ const char *pci_lu_record_changed(struct pci_dev *dev,
 	struct pci_liveupdate_record_ser now = {};
 
 	pci_lu_record_fill(dev, &now);
+	if (!record_is_express(dev))
+		return "PCI Express Capability";
 	return record_differs(rec, &now);
 }
 
