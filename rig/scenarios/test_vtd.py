@@ -196,11 +196,11 @@ def test_control_vtd_sees_what_a_device_reaches_outside(vm: Lab) -> None:
 WORDS = {"same": "", "off": "intel_iommu=off", "iommu-off": "iommu=off", "pt": "iommu=pt",
          "scalable": "intel_iommu=sm_on", "not-scalable": "intel_iommu=sm_off",
          "nointremap": "nointremap", "small-pages": "intel_iommu=sp_off iommu.strict=1",
-         "poison": "init_on_alloc=1 init_on_free=1"}
+         "poison": "init_on_alloc=1 init_on_free=1", "page-poison": "page_poison=1"}
 
 
-@pytest.mark.matrix([*itertools.product(MODES, WORDS),
-                     *((mode, "same", "debug") for mode in MODES)], 2)
+@pytest.mark.matrix([*itertools.product(MODES, [*WORDS][:-1]),
+                     *((mode, "page-poison", "debug") for mode in MODES)], 2)
 @pytest.mark.console(console.UNIT_ON)
 def test_vtd_devices_go_on_translated(vm: Lab, case: tuple[str, ...]) -> None:
     """The whole way: what they reach, that nothing is lost, and that translation never ends."""
@@ -253,9 +253,10 @@ def test_vtd_devices_go_on_translated(vm: Lab, case: tuple[str, ...]) -> None:
     assert not trace.cleared_master("nic0", 1, shutdown=True) + trace.cleared_master("nic0", 2)
 
 
-def test_vtd_other_devices_of_the_unit_start_afresh(vm: Lab) -> None:
+@pytest.mark.matrix([("legacy",), ("scalable",), ("first-stage",)], 1)
+def test_vtd_other_devices_of_the_unit_start_afresh(vm: Lab, case: tuple[str]) -> None:
     """A disk of the host works in both kernels, and has no entry in between."""
-    host = Host(vm, beside=Device(
+    host = Host(vm, mode=case[0], beside=Device(
         "virtio-blk-pci", "disk0", {"drive": "disk", "disable-legacy": "on",
                                     "iommu_platform": "on"},
         needs=["-drive", "if=none,id=disk,driver=null-co,size=1048576,read-zeroes=on"]))
@@ -273,6 +274,9 @@ def test_vtd_other_devices_of_the_unit_start_afresh(vm: Lab) -> None:
         at = [access.time for access in host.accesses(id)]
         assert [t for t in at if first < t < gap] and [t for t in at if t > second]
         assert bool([t for t in at if gap < t < second]) == goes_on
+    # Each domain has a tag of its own in what the unit remembers, whoever gave it.
+    disk, *others = (unit.tags[machine.topology.bdf[id][-7:]] for id in ("disk0", "nic0", "edu0"))
+    assert disk and not disk & set.union(*others)
     assert unit.faults == [] and unit.switched() == [True] and host.outside() == []
     assert host.received()
 
@@ -356,8 +360,11 @@ def test_vtd_memory_outside_of_the_session_is_refused(vm: Lab) -> None:
     agent.preserve("edu0", "nic0")
     assert host.verdicts() == {"translated"}
     assert machine.load().rc == 0
-    # Not in the session; in it, but a hole has been punched in what is mapped.
+    # Not in a session; in another; in it, but a hole has been punched in what is mapped.
     assert (refused := machine.jump()) and refused.rc
+    agent.do("session t vm1", "preserve t 1 other")
+    assert (refused := machine.jump()) and refused.rc
+    agent.do("close t")
     agent.do("punch other 0x1000 4096", "preserve s 9 other")
     assert (refused := machine.jump()) and refused.rc
     agent.do("unmap edu0")
