@@ -105,7 +105,9 @@ class DebianMachine(Machine):
         self._disk = _disk(*self.suite)
 
     def kernel_cmdline(self, boot: int, extra: str = "") -> str:
+        # On a busy host what starts in a second may take minutes.
         return " ".join([f"console=ttyS0 {LEVELS} root=/dev/vda rw panic=-1 no_timer_check",
+                         "systemd.default_timeout_start_sec=600",
                          "systemd.getty_auto=no vfio.enable_unsafe_noiommu_mode=1",
                          "pcilu.channel=ttyS1", self.cmdline, self.first, extra])
 
