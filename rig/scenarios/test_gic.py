@@ -142,7 +142,7 @@ def test_gic_is_stopped_before_its_memory_is_given_away(vm: Lab, smp: int, firmw
 
 @pytest.mark.parametrize("kept", ["memory", "nothing"])
 def test_gic_is_stopped_where_no_device_is_preserved(vm: Lab, kept: str) -> None:
-    """Memory that is handed over is in no less danger; nor is that of a kernel that gets nothing."""
+    """Memory that is handed over is in no less danger, nor is that of a kernel that gets none."""
     agent = start(vm, 2)
     where = tables(gic.events(agent.machine), 2)
     if kept == "memory":

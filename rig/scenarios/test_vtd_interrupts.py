@@ -89,8 +89,8 @@ def test_vtd_message_of_before_interrupts_nobody(vm: Lab) -> None:
     assert [on for _, on in vtd.read(machine).remaps] == [True]
 
 
-# Of the table DMAR (VT-d 4.1, sec 8): its checksum, and in the first scope of its first unit what it
-# is, and the number of that.
+# Of the table DMAR (VT-d 4.1, sec 8): its checksum, and in the first scope of its first unit what
+# it is, and the number of that.
 CHECKSUM, SCOPE, NUMBER, IOAPIC = 9, 64, 68, 3
 
 
