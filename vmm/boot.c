@@ -86,9 +86,11 @@ static int find_place(struct place *p, const struct memory *m,
 		round_up(p->kernel, align > LARGE_PAGE ? align : LARGE_PAGE);
 	p->initrd = (r->gpa + r->size - initrd) & ~(PAGE - 1);
 	if (initrd > r->size || p->initrd < p->kernel + h->init_size)
-		return fail(-ENOMEM,
-			    "no %llu MiB in one piece for the guest's kernel",
-			    (unsigned long long)(h->init_size + initrd) >> 20);
+		return fail(
+			-ENOMEM,
+			"no %llu MiB in one piece for the guest's kernel, the largest of %zu has %llu",
+			(unsigned long long)(h->init_size + initrd) >> 20,
+			m->nr_runs, (unsigned long long)r->size >> 20);
 	return 0;
 }
 

@@ -11,6 +11,7 @@ import lzma
 import os
 import re
 import stat
+import struct
 import subprocess
 import tempfile
 import time
@@ -21,9 +22,9 @@ import pytest
 
 from . import initrd, paths
 from .agent import Agent
-from .machine import LIVE_UPDATE, MachineError
+from .machine import LIVE_UPDATE, Machine, MachineError
 from .tools import ToolsMachine, linked
-from .topology import Topology
+from .topology import Device, Topology
 
 VMM = paths.BUILD / "vmm"
 # With nested page tables and without XSAVE: QEMU 7.2 cannot intercept XSETBV, so that KVM and its
@@ -37,12 +38,40 @@ MODULES = ("kvm.ko", "kvm-amd.ko")
 PATIENCE = 600      # seconds; a guest boots in 10, or in 60 if the machine has other work
 BOOT = 240          # the same before a guest that spins is started again
 STUCK = 3
-DRIVERS = ("e1000e", "igbvf")       # of Debian's, for what a guest may have
+DRIVERS = ("e1000e", "igbvf", "nvme")       # of Debian's, for what a guest may have
 WORDS = "console=ttyS0 quiet no_timer_check panic=-1 random.trust_cpu=on mitigations=off"
 
 
 class Stuck(MachineError):
     """A guest runs and does not get on."""
+
+
+def _add_module(found: dict[str, bytes], tree: Path, name: str) -> None:
+    """A module, after those that it needs."""
+    if name in found:
+        return
+    path = next(tree.rglob(f"{name}.ko*"))
+    code = path.read_bytes()
+    if path.suffix == ".xz":
+        code = lzma.decompress(code)
+    needs = re.search(rb"\bdepends=([^\0]*)\0", code)
+    assert needs, path
+    for other in needs[1].decode().split(","):
+        if other:
+            _add_module(found, tree, other)
+    found[name] = code
+
+
+def _modules(tree: Path) -> tuple[dict[str, bytes], str]:
+    """The drivers and what they need, by file name, and depmod's file about them."""
+    files, dep = {}, ""
+    for driver in DRIVERS:
+        found: dict[str, bytes] = {}
+        _add_module(found, tree, driver)
+        names = [f"{name}.ko" for name in found]
+        files |= dict(zip(names, found.values()))
+        dep += f"{names[-1]}: {' '.join(reversed(names[:-1]))}\n"
+    return files, dep
 
 
 def _package() -> Path:
@@ -56,42 +85,93 @@ def _package() -> Path:
     name = re.match(r"linux-image-[\w.+-]+", depends)
     assert name, depends
     folder = paths.BUILD / name[0]
-    parts = [f"{driver}.ko" for driver in DRIVERS]
-    if all((folder / part).exists() for part in parts):
+    last = folder / "modules.dep"
+    if last.exists() and all(f"{driver}.ko:" in last.read_text() for driver in DRIVERS):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", fetch(name[0])],
                               stdout=subprocess.PIPE) as whole:
-            subprocess.run(["tar", "-x", "-C", tmp, "--wildcards", "./boot/vmlinuz-*",
-                            *(f"*/{part}*" for part in parts)], check=True, stdin=whole.stdout)
-        image = next(Path(tmp).glob("boot/vmlinuz-*")).read_bytes()
-        (Path(tmp) / "vmlinuz").write_bytes(image)
-        for part in parts:
-            module = next(Path(tmp).rglob(f"{part}*"))
-            code = module.read_bytes()
-            (Path(tmp) / part).write_bytes(
-                lzma.decompress(code) if module.suffix == ".xz" else code)
+            subprocess.run(["tar", "-x", "-C", tmp, "--wildcards", "./boot/vmlinuz-*", "*.ko*"],
+                           check=True, stdin=whole.stdout)
+        files, dep = _modules(Path(tmp))
+        files["vmlinuz"] = next(Path(tmp).glob("boot/vmlinuz-*")).read_bytes()
+        files[last.name] = dep.encode()     # the last one, for others who look for it
         folder.mkdir(exist_ok=True)
-        for part in ("vmlinuz", *parts):    # the modules last, for others who look for them
+        for part, content in files.items():
+            (Path(tmp) / part).write_bytes(content)
             os.replace(Path(tmp) / part, folder / part)
     return folder
 
 
-def _initrd(folder: Path, kernel: Path) -> Path:
-    """The guest's whole user space."""
+def _initrd(folder: Path, kernel: Path, drives: bool) -> Path:
+    """The guest's whole user space. It is small: where no IOMMU translates, it takes memory in one
+    piece, so that what only drives need is left out where there is none."""
+    without = {"vmlinuz"}
+    if not drives:
+        _, _, names = next(line.partition(":") for line in
+                           (kernel / "modules.dep").read_text().splitlines()
+                           if line.startswith("nvme.ko:"))
+        without |= {"nvme.ko", *names.split()}
     archive = initrd.Archive()
-    for name in ("bin", "dev", "proc", "sys"):
+    modules = f"lib/modules/{kernel.name.removeprefix('linux-image-')}"
+    for name in ("bin", "dev", "proc", "sys", "lib", "lib/modules", modules):
         archive.add(name, stat.S_IFDIR | 0o755)
     archive.add("dev/console", stat.S_IFCHR | 0o600, rdev=(5, 1))
     archive.add("bin/sh", stat.S_IFLNK | 0o777, b"busybox")
     for name, path in (("init", paths.GUEST / "vm-init"), ("bin/receive", VMM / "receive"),
-                       *((f"{driver}.ko", kernel / f"{driver}.ko") for driver in DRIVERS),
+                       *((f"{modules}/{path.name}", path)
+                         for path in sorted(kernel.iterdir()) if path.name not in without),
                        ("bin/busybox", initrd.program("x86_64", "bin/busybox"))):
         archive.add(name, stat.S_IFREG | 0o755, path.read_bytes())
     out = folder / "guest.cpio"
     out.write_bytes(archive.close())
     return out
+
+
+class Drive:
+    """An NVMe drive each of whose blocks holds its own number, as vmm/guest/read.c expects.
+
+    It is as slow as a disk, so that who reads always waits for it.
+    """
+
+    BLOCK, BLOCKS = 4096, 256
+    MAGIC = 0x50434C55 << 32
+    RATE = 50       # reads a second
+    DEPTH = 4       # of them each CPU waits for so many, says vmm/guest/read.c
+
+    def __init__(self, folder: Path, id: str) -> None:
+        self.id = id
+        self.path = folder / f"{id}.img"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path.write_bytes(b"".join(self._block(n) for n in range(self.BLOCKS)))
+        self.device = Device("nvme", id, {"serial": id, "drive": f"drive-{id}",
+                                          "max_ioqpairs": "8", "msix_qsize": "9"})
+        # For QEMU, before the device
+        self.args = ["-drive", f"if=none,id=drive-{id},format=raw,file={self.path},"
+                     f"throttling.iops-total={self.RATE}"]
+
+    def _block(self, number: int) -> bytes:
+        return struct.pack("<Q", self.MAGIC | number) * (self.BLOCK // 8)
+
+    def spoil(self, number: int) -> None:
+        """A block holds the number of the next one."""
+        with open(self.path, "r+b") as file:
+            file.seek(number * self.BLOCK)
+            file.write(self._block(number + 1))
+
+    def _throttle(self, machine: Machine, **limits: int) -> None:
+        machine.qmp("block_set_io_throttle", device=f"drive-{self.id}",
+                    **dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
+                    | limits)
+
+    def hold(self, machine: Machine) -> None:
+        """After one more it completes no command until it is released."""
+        self._throttle(machine, bps=1)
+
+    def release(self, machine: Machine) -> None:
+        """What waits is completed at once."""
+        self._throttle(machine, iops=self.RATE)
 
 
 class GuestHost(ToolsMachine):
@@ -105,10 +185,12 @@ class GuestHost(ToolsMachine):
         if not (VMM / "pcilu-vmm").exists():
             pytest.skip(f"no {VMM / 'pcilu-vmm'}: make vmm")
         kernel = _package()
+        drives = any(device.driver == "nvme" for device in self.topology.walk())
         modules = {f"lib/modules/{path.parts[-6]}/{path.name}": path for path in
                    sorted((self._kernel / "modules").rglob("kvm*.ko"))}
         return (super().files() | linked(VMM / "pcilu-vmm") | modules |
-                {"boot/guest": kernel / "vmlinuz", "boot/guest.cpio": _initrd(self.folder, kernel)})
+                {"boot/guest": kernel / "vmlinuz",
+                 "boot/guest.cpio": _initrd(self.folder, kernel, drives)})
 
     def daemon(self) -> None:
         """At every boot: KVM, too."""
@@ -124,16 +206,18 @@ class GuestHost(ToolsMachine):
 
 
 IN_PIECES = "in one piece for the guest's kernel"     # there is no memory
-TRIES = 5
+TRIES, STEP = 5, 128    # MiB
 
 
 class Guest:
     """One virtual machine. What it prints is a line of JSON a second, see vmm/guest/receive.c."""
 
-    def __init__(self, host: GuestHost, name: str = "vm-1", nic: str = "") -> None:
+    def __init__(self, host: GuestHost, name: str = "vm-1", nic: str = "",
+                 drive: str = "") -> None:
         self.host = host
         self.name = name
         self.nic = nic
+        self._devices = [id for id in (nic, drive) if id]
         self.past: list[dict[str, Any]] = []    # what it printed in the kernels before
 
     def _launch(self, verb: str, options: str) -> None:
@@ -141,17 +225,18 @@ class Guest:
                      f">/tmp/{self.name}.err 2>&1 &")
 
     def bind(self) -> None:
-        """Give the device to vfio-pci; both kernels need that."""
-        self.host.json(f"pci_cfg bind {self.host.topology.bdf[self.nic]}")
+        """Give its devices to vfio-pci; both kernels need that."""
+        for id in self._devices:
+            self.host.json(f"pci_cfg bind {self.host.topology.bdf[id]}")
 
     def start(self, memory: int = 128, options: str = "", words: str = "") -> "Guest":
         """Boot it, and wait until it lives. The words are for its kernel and its init."""
-        if self.nic:
-            self.bind()
-            options += f" --device {self.host.topology.bdf[self.nic]}"
+        self.bind()
+        for id in self._devices:
+            options += f" --device {self.host.topology.bdf[id]}"
         command = ("--kernel /boot/guest --initrd /boot/guest.cpio "
-                   f"--append '{WORDS} {words}' --memory {memory} {options}")
-        self._launch("start", command)
+                   f"--append '{WORDS} {words}' {options} --memory ")
+        self._launch("start", f"{command}{memory}")
         try:
             self.wait(2, BOOT)
         except Stuck:
@@ -160,30 +245,29 @@ class Guest:
             self.host.note_where_it_stands()
             self.kill()
             self.host.sh(f"rm /tmp/{self.name}.log")
-            self._launch("start", command)
+            self._launch("start", f"{command}{memory}")
             self.wait(2)
         except MachineError:
             if IN_PIECES not in self.complaints():
                 raise
-            self._start_in_other_memory(command)
+            self._start_in_more_memory(command, memory)
         return self
 
-    def _start_in_other_memory(self, command: str) -> None:
-        """Where no IOMMU translates, it takes what pieces there are: leave it others."""
-        for n in range(TRIES):
-            self.host.sh(f"dd if=/dev/zero of=/tmp/taken-{n} bs=1M count=100 2>&1")
-            self._launch("start", command)
+    def _start_in_more_memory(self, command: str, memory: int) -> None:
+        """Where no IOMMU translates, it takes what pieces there are. The more it takes, the larger
+        is the largest; of as much that is elsewhere, five times, none was large enough once."""
+        for more in range(1, TRIES + 1):
+            self._launch("start", f"{command}{memory + STEP * more}")
             try:
                 self.wait(2)
-                break
+                return
             except MachineError:
-                if n + 1 == TRIES or IN_PIECES not in self.complaints():
+                if more == TRIES or IN_PIECES not in self.complaints():
                     raise
-        self.host.sh("rm /tmp/taken-*")
 
     def restore(self, options: str = "", bind: bool = True) -> None:
         """In the next kernel, until it has told that it is back."""
-        if self.nic and bind:
+        if bind:
             self.bind()
         self._launch("restore", options)
         self.status()
@@ -227,6 +311,11 @@ class Guest:
         return self.past + [json.loads(line) for line in text.splitlines()
                             if line.startswith("{") and line.endswith("}")]
 
+    def kernel_said(self) -> list[str]:
+        """What the guest's kernel has printed of the drive while its host had this kernel."""
+        text = self.host.run(f"cat /tmp/{self.name}.log").out
+        return [line for line in text.splitlines() if "nvme" in line and line[:1] != "{"]
+
     def wait(self, more: int, patience: int = PATIENCE) -> list[dict[str, Any]]:
         """Until it has printed so many lines more. It is asked there: each question from here
         would cost the guest the one CPU that it has."""
@@ -247,6 +336,24 @@ class Guest:
         until = time.monotonic() + 60
         while ((last := self.wait(1)[-1])["frames"] + last["lost"] < sent
                and time.monotonic() < until):
+            pass
+        return last
+
+    def until_held(self) -> dict[str, Any]:
+        """What it has printed last, when all of its reads wait for a drive that is held. Of two
+        lines that say the same a busy machine may have given it no time between."""
+        until = time.monotonic() + PATIENCE
+        while (lines := self.wait(1)[-3:])[0]["reads"] != lines[-1]["reads"]:
+            if time.monotonic() > until:
+                raise MachineError(f"{self.name} reads on: {lines}")
+        return lines[-1]
+
+    def read_on(self, before: dict[str, Any]) -> dict[str, Any]:
+        """What it has printed last, as soon as each of its CPUs has had what it waited for, and
+        more; or a long time later."""
+        until = time.monotonic() + PATIENCE
+        while ((last := self.wait(1)[-1]) and time.monotonic() < until and not
+               min(now - then for now, then in zip(last["reads"], before["reads"])) > Drive.DEPTH):
             pass
         return last
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What runs in the guest of the rig: `receive [INTERFACE]` prints a line of JSON each
- * second, with the guest's clocks and what has become of the frames that come to the
- * interface. They have a sequence number (rig/rig/frames.py), from which it is told
- * whether one is missing. Nothing here knows of live updates.
+ * What runs in the guest of the rig: `receive [--drive DRIVE] [INTERFACE]` prints a line
+ * of JSON each second, with the guest's clocks, what has become of the frames that come to
+ * the interface, and of the reads of the drive. Frames have a sequence number
+ * (rig/rig/frames.py), from which it is told whether one is missing. Nothing here knows of
+ * live updates.
  */
 #include <arpa/inet.h>
 #include <endian.h>
@@ -21,6 +22,8 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "read.h"
 
 #define PROTOCOL 0x88b5
 #define MAGIC 0x50434c55
@@ -105,6 +108,35 @@ static void take(struct counts *c, int s)
 	}
 }
 
+/* [] without a drive */
+static void print_reads(const struct reads *r)
+{
+	unsigned int n;
+
+	printf("\"reads\": [");
+	for (n = 0; n < r->nr_cpus; n++)
+		printf("%s%llu", n ? ", " : "",
+		       (unsigned long long)r->count[n]);
+	printf("], \"wrong\": %llu, \"failed\": %llu, \"longest_read\": %.3f",
+	       (unsigned long long)r->wrong, (unsigned long long)r->failed,
+	       r->longest);
+}
+
+static void print(const struct counts *c, unsigned int tick)
+{
+	struct reads r = reads_up_to_now();
+
+	printf("{\"tick\": %u, \"cpus\": %ld, \"uptime\": %.3f, \"clock\": %.3f, \"frames\": %llu, "
+	       "\"lost\": %llu, \"again\": %llu, \"longest\": %.3f, ",
+	       tick, sysconf(_SC_NPROCESSORS_ONLN), now(CLOCK_BOOTTIME),
+	       now(CLOCK_REALTIME), (unsigned long long)c->frames,
+	       (unsigned long long)c->lost, (unsigned long long)c->again,
+	       c->longest);
+	print_reads(&r);
+	printf("}\n");
+	fflush(stdout);
+}
+
 int main(int argc, char **argv)
 {
 	struct counts c = { 0 };
@@ -112,6 +144,16 @@ int main(int argc, char **argv)
 	unsigned int tick = 0;
 	double next;
 
+	/* A line is written in one piece, as others write to the console, too */
+	setvbuf(stdout, NULL, _IOFBF, BUFSIZ);
+	if (argc > 2 && !strcmp(argv[1], "--drive")) {
+		if (reads_start(argv[2])) {
+			perror(argv[2]);
+			return 1;
+		}
+		argc -= 2;
+		argv += 2;
+	}
 	if (argc > 1) {
 		p.fd = open_interface(argv[1]);
 		if (p.fd < 0) {
@@ -127,13 +169,7 @@ int main(int argc, char **argv)
 			take(&c, p.fd);
 			continue;
 		}
-		printf("{\"tick\": %u, \"cpus\": %ld, \"uptime\": %.3f, \"clock\": %.3f, \"frames\": %llu, "
-		       "\"lost\": %llu, \"again\": %llu, \"longest\": %.3f}\n",
-		       tick++, sysconf(_SC_NPROCESSORS_ONLN),
-		       now(CLOCK_BOOTTIME), now(CLOCK_REALTIME),
-		       (unsigned long long)c.frames, (unsigned long long)c.lost,
-		       (unsigned long long)c.again, c.longest);
-		fflush(stdout);
+		print(&c, tick++);
 		next = now(CLOCK_MONOTONIC) + 1;
 	}
 }
