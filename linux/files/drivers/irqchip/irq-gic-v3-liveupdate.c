@@ -25,8 +25,9 @@
  * Virtual CPUs have gone with the CPUs that they ran on; their table, which
  * GICv4.1 redistributors share with the ITS, is taken from them then, too.
  *
- * All this is for the time in which something is preserved, and only then does
- * a kexec differ from one without Live Update.
+ * All this is for every kexec of a kernel that can hand memory over (``kho=on``),
+ * whether or not a device is preserved: memory that is, a guest's for instance, is no
+ * less in danger.
  */
 
 #define pr_fmt(fmt) "GICv3 Live Update: " fmt
@@ -44,6 +45,7 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/panic.h>
+#include <linux/pci_liveupdate.h>
 #include <linux/percpu.h>
 #include <linux/pfn.h>
 #include <linux/sizes.h>
@@ -58,21 +60,22 @@ static struct {
 
 /**
  * struct kept_table - memory that the next kernel finds reserved
- * @list:  in &kept
- * @at:	   where it is
- * @pages: how many
+ * @list: in &kept
+ * @at:	  where it is
  */
 struct kept_table {
 	struct list_head list;
 	phys_addr_t at;
-	unsigned long pages;
 };
 
 static LIST_HEAD(kept);
 static DEFINE_MUTEX(kept_lock);
 
-/* Is invoked for CPUs that come up while tables are to be handed over */
-static int cpuhp_state = CPUHP_INVALID;
+/* Tables are handed over */
+static bool keeping __ro_after_init;
+
+/* Why they cannot be */
+static int keep_error;
 
 /* How the walk that has just ended went: what it calls cannot tell */
 static int walk_error;
@@ -120,8 +123,7 @@ static int keep_table(phys_addr_t at, u64 size)
 	if (!table)
 		return -ENOMEM;
 	table->at = at;
-	table->pages = ALIGN(size, SZ_64K) >> PAGE_SHIFT;
-	err = kho_preserve_pages(phys_to_page(at), table->pages);
+	err = kho_preserve_pages(phys_to_page(at), ALIGN(size, SZ_64K) >> PAGE_SHIFT);
 	if (err) {
 		kfree(table);
 		return err;
@@ -165,62 +167,42 @@ static int preserve_cpu(unsigned int cpu)
 	return keep_tables(per_cpu_ptr(gic.rdists->rdist, cpu)->rd_base);
 }
 
-/**
- * gic_liveupdate_preserve - have the next kernel inherit the hardware's tables
- *
- * Undo with gic_liveupdate_unpreserve().
- *
- * Context: process context, as the first PCI device is preserved. The caller
- * sees to it that this and its counterpart run one at a time.
- * Return: 0, also if there is nothing to keep; -EOPNOTSUPP if the interrupt
- * controller is one that cannot be taken over by the next kernel, after a
- * message; -ENOMEM, -ENOSPC.
- */
-int gic_liveupdate_preserve(void)
+static int __init gic_liveupdate_keep(void)
 {
-	int state;
+	if (!gic.stop_its || !kho_is_enabled() || pci_liveupdate_leaves_out(PCI_LIVEUPDATE_GIC))
+		return 0;
 
+	/* CPUs that come up later */
+	keep_error = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN,
+					       "irqchip/arm/gicv3/liveupdate:online",
+					       preserve_cpu, NULL);
+	if (keep_error >= 0) {
+		gic.for_each_rdist(preserve_one);
+		keep_error = walk_error;
+	}
+	if (keep_error)
+		pr_err("tables cannot be handed over, and no PCI device be preserved: %pe\n",
+		       ERR_PTR(keep_error));
+	keeping = true;
+	return 0;
+}
+late_initcall(gic_liveupdate_keep);
+
+/**
+ * gic_liveupdate_may_preserve - can the next kernel take the interrupt controller over?
+ *
+ * Context: any, after boot.
+ * Return: 0, also if there is nothing to take over; -EOPNOTSUPP if the interrupt
+ * controller is one that cannot be, after a message; -ENOMEM or -ENOSPC, after a message
+ * at boot, if its tables could not be handed over.
+ */
+int gic_liveupdate_may_preserve(void)
+{
 	if (!gic.rdists && cpus_have_final_cap(ARM64_HAS_GICV5_CPUIF)) {
 		pr_err("PCI devices cannot be preserved: a GICv5 keeps its tables, and the next kernel does not take them over; use a machine with GICv3 or GICv4\n");
 		return -EOPNOTSUPP;
 	}
-	if (!gic.stop_its)
-		return 0;
-
-	state = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN,
-					  "irqchip/arm/gicv3/liveupdate:online",
-					  preserve_cpu, NULL);
-	if (state < 0)
-		return state;
-	cpuhp_state = state;
-
-	walk_error = 0;
-	gic.for_each_rdist(preserve_one);
-	if (walk_error)
-		gic_liveupdate_unpreserve();
-	return walk_error;
-}
-
-/**
- * gic_liveupdate_unpreserve - undo gic_liveupdate_preserve()
- *
- * Context: process context, as the last preserved PCI device is given up.
- */
-void gic_liveupdate_unpreserve(void)
-{
-	struct kept_table *table, *next;
-
-	if (cpuhp_state == CPUHP_INVALID)
-		return;
-	cpuhp_remove_state_nocalls(cpuhp_state);
-	cpuhp_state = CPUHP_INVALID;
-
-	guard(mutex)(&kept_lock);
-	list_for_each_entry_safe(table, next, &kept, list) {
-		kho_unpreserve_pages(phys_to_page(table->at), table->pages);
-		list_del(&table->list);
-		kfree(table);
-	}
+	return keep_error;
 }
 
 /**
@@ -233,7 +215,7 @@ void gic_liveupdate_unpreserve(void)
  */
 void gic_liveupdate_shutdown(void)
 {
-	if (cpuhp_state == CPUHP_INVALID)
+	if (!keeping)
 		return;
 	if (gic.stop_its(NULL))
 		panic("GICv3: an ITS does not stop, and would write to memory of the next kernel; boot through firmware");

@@ -43,6 +43,7 @@ int iommu_liveupdate_hand_over(u64 *pa);
 /* Incoming */
 bool iommu_liveupdate_is_frozen(struct device *dev);
 void iommu_liveupdate_release(u32 segment, u16 rid);
+void iommu_liveupdate_settle(struct device *dev);
 
 #else
 
@@ -83,6 +84,10 @@ static inline bool iommu_liveupdate_is_frozen(struct device *dev)
 }
 
 static inline void iommu_liveupdate_release(u32 segment, u16 rid)
+{
+}
+
+static inline void iommu_liveupdate_settle(struct device *dev)
 {
 }
 

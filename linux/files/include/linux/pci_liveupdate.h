@@ -60,12 +60,14 @@ static inline void pci_liveupdate_release_irqs(struct pci_dev *dev,
 
 /**
  * enum pci_liveupdate_part - what a test can have left out, by its bit of pci_liveupdate.break
+ * @PCI_LIVEUPDATE_GIC: handing the tables of a GIC over
  * @PCI_LIVEUPDATE_LEAVES: looking at what a frozen page table leads to
  * @PCI_LIVEUPDATE_COVER: comparing what is attached with what is frozen
  * @PCI_LIVEUPDATE_SWITCH: replacing an entry at once: it is gone for 300 ms
  * @PCI_LIVEUPDATE_PF_FIRST: binding a user's Physical Function before its Virtual Functions
  */
 enum pci_liveupdate_part {
+	PCI_LIVEUPDATE_GIC	= 27,
 	PCI_LIVEUPDATE_LEAVES	= 30,
 	PCI_LIVEUPDATE_COVER	= 31,
 	PCI_LIVEUPDATE_SWITCH	= 62,

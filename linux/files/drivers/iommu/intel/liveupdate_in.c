@@ -37,6 +37,7 @@
 #include <linux/dmar.h>
 #include <linux/iommu_liveupdate.h>
 #include <linux/kexec_handover.h>
+#include <linux/liveupdate.h>
 #include <linux/pci.h>
 #include <linux/pci_liveupdate.h>
 #include <linux/slab.h>
@@ -287,16 +288,11 @@ bool intel_lu_adopts(struct intel_iommu *iommu)
 	return test_bit(iommu->seq_id, vtd_adopted);
 }
 
-/**
- * intel_lu_keeps_remapping - must interrupt remapping be on?
- *
- * If it was, a unit that translates has been left with a table in which there is nothing, and
- * devices that could write what is an interrupt where remapping is off.
- *
- * Context: early at boot.
- * Return: true if so, after a message.
+/*
+ * If interrupt remapping was on, a unit that translates has been left with a table in which
+ * there is nothing, and devices that could write what is an interrupt where it is off.
  */
-bool __init intel_lu_keeps_remapping(void)
+static bool __init vtd_needs_remapping(void)
 {
 	const u32 both = DMA_GSTS_TES | DMA_GSTS_IRES;
 	struct dmar_drhd_unit *drhd;
@@ -304,13 +300,38 @@ bool __init intel_lu_keeps_remapping(void)
 
 	if (!is_kho_boot() || is_kdump_kernel() || dmar_table_init() < 0)
 		return false;
-	for_each_iommu(iommu, drhd) {
-		if ((readl(iommu->reg + DMAR_GSTS_REG) & both) != both)
-			continue;
-		pr_warn("Interrupt remapping is on despite the command line: devices go on behind it since before the live update\n");
-		return true;
-	}
+	for_each_iommu(iommu, drhd)
+		if ((readl(iommu->reg + DMAR_GSTS_REG) & both) == both)
+			return true;
 	return false;
+}
+
+/**
+ * intel_lu_keeps_remapping - must interrupt remapping be on, whatever the command line says?
+ *
+ * Context: early at boot.
+ * Return: true if so, after a message.
+ */
+bool __init intel_lu_keeps_remapping(void)
+{
+	if (!vtd_needs_remapping())
+		return false;
+	pr_warn("Interrupt remapping is on despite the command line: devices go on behind it since before the live update\n");
+	return true;
+}
+
+/**
+ * intel_lu_loses_remapping - interrupt remapping cannot be set up, and is about to be off
+ *
+ * Nobody can stop a device as early as this.
+ *
+ * Context: early at boot.
+ */
+void __init intel_lu_loses_remapping(void)
+{
+	if (vtd_needs_remapping())
+		liveupdate_fatal("VT-d",
+				 "interrupt remapping cannot be set up, and devices that go on since before the live update could raise any interrupt without it");
 }
 
 /* --- units ------------------------------------------------------------------------ */
@@ -569,35 +590,52 @@ EXPORT_SYMBOL_GPL(iommu_liveupdate_is_frozen);
  * @rid: its Requester ID
  *
  * Whether it is there or not. When this returns nothing that the hardware has
- * cached leads to the memory that was mapped.
+ * cached leads to the memory that was mapped. It gets the domain of its group with
+ * its next driver.
  *
  * Context: process context, without locks of the IOMMU core held.
  */
 void iommu_liveupdate_release(u32 segment, u16 rid)
 {
 	struct pci_dev *pdev __free(pci_dev_put) = NULL;
+	bool found = false;
 	struct vtd_in *in;
 
 	if (!intel_lu_used)
 		return;
 	pdev = pci_get_domain_bus_and_slot(segment, PCI_BUS_NUM(rid), rid & 0xff);
-	scoped_guard(mutex, &vtd_in_lock) {
-		bool found = false;
-
-		list_for_each_entry(in, &vtd_ins, list) {
-			if (in->segment != segment || in->rid != rid || !in->domain || !in->in_use)
-				continue;
-			vtd_tear_down(in);
-			found = true;
-		}
-		if (!found || !pdev || !pdev->dev.iommu)
-			return;
-		vtd_set_up(&pdev->dev);
+	guard(mutex)(&vtd_in_lock);
+	list_for_each_entry(in, &vtd_ins, list) {
+		if (in->segment != segment || in->rid != rid || !in->domain || !in->in_use)
+			continue;
+		vtd_tear_down(in);
+		found = true;
 	}
+	/* One that is removed has lost it before, or loses it after this: see __intel_lu_end() */
+	if (found && pdev && pdev->dev.iommu)
+		vtd_set_up(&pdev->dev);
+}
 
-	/* What its next driver expects has been put off */
-	if (pdev->dev.iommu_group)
-		iommu_deferred_attach(&pdev->dev, iommu_get_domain_for_dev(&pdev->dev));
+/**
+ * iommu_liveupdate_settle - a device that was released gets a driver
+ * @dev: device
+ *
+ * The domain of its group was not attached while its DMA went on.
+ *
+ * Context: process context; the device is not removed meanwhile.
+ */
+void iommu_liveupdate_settle(struct device *dev)
+{
+	scoped_guard(mutex, &vtd_in_lock) {
+		struct vtd_in *in;
+
+		if (!intel_lu_used || !dev->iommu || dev_iommu_ops(dev) != &intel_iommu_ops)
+			return;
+		in = vtd_find_dev(dev);
+		if (!in || in->in_use)
+			return;
+	}
+	iommu_deferred_attach(dev, iommu_get_domain_for_dev(dev));
 }
 
 /**

@@ -21,6 +21,7 @@
 #define dev_fmt(fmt) "Live Update: " fmt
 
 #include <linux/cleanup.h>
+#include <linux/iommu_liveupdate.h>
 #include <linux/pm_runtime.h>
 #include <linux/sysfs.h>
 #include <linux/workqueue.h>
@@ -132,6 +133,7 @@ static void lu_give_back_path(struct pci_dev *dev)
  */
 bool pci_liveupdate_give_back(struct pci_dev *dev)
 {
+	iommu_liveupdate_settle(&dev->dev);
 	pci_lu_reset_unreset(dev);
 	pci_lu_lend(dev);
 	if (!pci_lu_test(dev, BIT(PCI_LU_LEFT_OUT)) ||

@@ -420,7 +420,6 @@ static inline unsigned long pci_lu_key(u32 domain, u16 bdf)
 #define PCI_LU_BREAK_IRQS		BIT(24)	/* neither mask MSIs nor turn them off */
 #define PCI_LU_BREAK_CHECKS		BIT(25)	/* hand over records that nobody checked */
 #define PCI_LU_BREAK_STOP		BIT(26)	/* free memory of devices that may be running */
-#define PCI_LU_BREAK_GIC		BIT(27)	/* give a GIC's tables away */
 #define PCI_LU_BREAK_VERDICT		BIT(28)	/* say what only version 2 can */
 #define PCI_LU_BREAK_DOMAIN		BIT(29)	/* hand over another Domain ID */
 

@@ -101,19 +101,14 @@ static void slot_put(struct pci_liveupdate_record_ser *rec)
 int pci_lu_outgoing_create(struct liveupdate_flb_op_args *args)
 {
 	struct pci_liveupdate_header_ser *header;
-	int err;
+	int err = gic_liveupdate_may_preserve();
 
-	if (!(pci_lu_break & PCI_LU_BREAK_GIC)) {
-		err = gic_liveupdate_preserve();
-		if (err)
-			return err;
-	}
+	if (err)
+		return err;
 
 	header = kho_alloc_preserve(sizeof(*header));
-	if (IS_ERR(header)) {
-		gic_liveupdate_unpreserve();
+	if (IS_ERR(header))
 		return PTR_ERR(header);
-	}
 
 	header->record_size = sizeof(struct pci_liveupdate_record_ser);
 	pci_lu_look_for_cardbus();
@@ -147,7 +142,6 @@ void pci_lu_outgoing_destroy(struct liveupdate_flb_op_args *args)
 	}
 	kvfree(old.free);
 	kho_unpreserve_free(old.header);
-	gic_liveupdate_unpreserve();
 }
 
 /* Is any device preserved for the next kernel? */

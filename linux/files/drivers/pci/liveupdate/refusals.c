@@ -8,6 +8,8 @@
 #include <linux/acpi.h>
 #include <linux/cleanup.h>
 #include <linux/of_pci.h>
+#include <linux/sysfb.h>
+#include <linux/vgaarb.h>
 
 #include "../pci.h"
 #include "internal.h"
@@ -219,6 +221,22 @@ static bool lu_has_no_extended_config(struct pci_dev *dev)
 	return false;
 }
 
+/*
+ * kexec passes the mode of the screen on, and the text console of the next kernel writes to
+ * the screen's memory and registers before anybody there knows of what was handed over. The
+ * driver for it does nothing in these two modes, and is left out on other architectures.
+ */
+static bool lu_is_text_screen(struct pci_dev *dev)
+{
+#ifdef CONFIG_X86
+	unsigned int mode = sysfb_primary_display.screen.orig_video_isVGA;
+
+	return dev == vga_default_device() && mode != VIDEO_TYPE_VLFB && mode != VIDEO_TYPE_EFI;
+#else
+	return false;
+#endif
+}
+
 /* What may have changed when the kexec comes is asked again at freeze */
 #define LU_BOTH		(PCI_LU_PRESERVE | PCI_LU_FREEZE)
 
@@ -266,6 +284,9 @@ static const struct pci_lu_refusal lu_refusals[] = {
 	{ lu_has_cardbus, LU_BOTH, -EOPNOTSUPP,
 	  "the machine has a CardBus bridge, which is given bus numbers that may be in use",
 	  "take it out, or boot a kernel without CONFIG_CARDBUS" },
+	{ lu_is_text_screen, PCI_LU_PRESERVE, -EOPNOTSUPP,
+	  "it is the screen that the machine has booted on, in text mode",
+	  "boot through UEFI, or make another adapter the firmware's first" },
 	{ lu_is_unfinished, PCI_LU_PRESERVE, -EBUSY,
 	  "it is not finished from the previous live update",
 	  "finish its session first" },

@@ -18,8 +18,7 @@ typedef int (*gic_rdist_fn)(struct redist_region *region, void __iomem *rd);
 void gic_liveupdate_init(struct rdists *rdists, int (*for_each_rdist)(gic_rdist_fn fn),
 			 gic_rdist_fn reset_vpes);
 void gic_liveupdate_init_its(int (*stop_its)(void *unused));
-int gic_liveupdate_preserve(void);
-void gic_liveupdate_unpreserve(void);
+int gic_liveupdate_may_preserve(void);
 void gic_liveupdate_shutdown(void);
 
 #else
@@ -34,13 +33,9 @@ static inline void gic_liveupdate_init_its(int (*stop_its)(void *unused))
 {
 }
 
-static inline int gic_liveupdate_preserve(void)
+static inline int gic_liveupdate_may_preserve(void)
 {
 	return 0;
-}
-
-static inline void gic_liveupdate_unpreserve(void)
-{
 }
 
 static inline void gic_liveupdate_shutdown(void)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <linux/iommufd.h>
 #include <linux/pci_regs.h>
 
 #include "agent.h"
@@ -176,6 +178,26 @@ static int cmd_map(struct agent_call *c)
 	if (!ret)
 		json_hex(c->reply, "iova", v->iova);
 	return ret;
+}
+
+/* By its addresses in this process, and not by its file */
+static int cmd_map_user(struct agent_call *c)
+{
+	struct agent_thing *mem = agent_find(c->agent, c->argv[0], AGENT_MEMORY);
+	const struct vfio_noiommu *v = &c->thing->v;
+	struct iommu_ioas_map map = {
+		.size = sizeof(map),
+		.flags = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE |
+			 IOMMU_IOAS_MAP_FIXED_IOVA,
+		.ioas_id = v->ioas_id,
+		.iova = agent_number(c, 1, 0),
+	};
+
+	if (!mem)
+		return -EBADF;
+	map.user_va = (uintptr_t)mem->map;
+	map.length = mem->size;
+	return ioctl(v->iommufd, IOMMU_IOAS_MAP, &map) ? -errno : 0;
 }
 
 static int cmd_unmap(struct agent_call *c)
@@ -426,6 +448,7 @@ const struct agent_command agent_device_commands[] = {
 	  "DEV [ioas|hwpt]; to a new IOAS, the last one, or the last page table" },
 	{ "detach", cmd_detach, AGENT_DEVICE, 0, "DEV" },
 	{ "map", cmd_map, AGENT_DEVICE, 1, "DEV MEM [IOVA]; MEM may be a dma-buf" },
+	{ "map-user", cmd_map_user, AGENT_DEVICE, 2, "DEV MEM IOVA; what this process has mapped" },
 	{ "unmap", cmd_unmap, AGENT_DEVICE, 0, "DEV; what was mapped last" },
 	{ "pa", cmd_pa, AGENT_DEVICE, 1, "DEV OFFSET; physical address of mapped memory" },
 	{ "config-read", cmd_config_read, AGENT_DEVICE, 2, "DEV OFFSET LENGTH" },
