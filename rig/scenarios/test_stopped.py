@@ -44,6 +44,14 @@ DESCRIPTOR = struct.Struct("<QHHBBH")       # buffer, length, _, status, errors,
 DONE = 1
 
 
+class Host(Reachable, ToolsMachine):
+    """pcilud has /dev/liveupdate alone, and is started when its turn comes."""
+
+    def start(self) -> Host:
+        Machine.start(self)
+        return self
+
+
 class Owner(Receiver):
     """A driver whose memory is looked at when it is gone."""
 
@@ -52,6 +60,16 @@ class Owner(Receiver):
     def preserve(self) -> None:
         super().preserve()
         self.memory = self.ring
+
+
+class Client(Owner, Borrower):
+    """The same, with its session from a pcilud of its own: after all others."""
+
+    machine: Host
+
+    def command(self, verb: str, *options: str) -> str:
+        self.machine.daemon()
+        return super().command(verb, *options)
 
 
 # --- how a session ends -------------------------------------------------------------------------
@@ -75,8 +93,18 @@ def kill(receiver: Owner) -> str:
     return ""
 
 
-ENDS: dict[str, Callable[[Owner], str]] = {"finish": finish, "close": close, "kill": kill}
-ALL = (*ENDS, "leave")
+def daemon(client: Client) -> str:
+    """Its holder has died before; pcilud dies, and has no time to do anything, either."""
+    kill(client)
+    # Control: pcilud holds it still.
+    assert written(client)
+    client.machine.kill_daemon()
+    return ""
+
+
+ENDS: dict[str, Callable[..., str]] = {"finish": finish, "close": close, "kill": kill,
+                                       "daemon": daemon}
+ALL = ("leave", *ENDS)
 
 
 # --- why it cannot be had -----------------------------------------------------------------------
@@ -138,6 +166,7 @@ class Reason:
     stopped: bool = True        # or its session stays
     splat: str = ""
     native: bool = False        # hot-plug: without, QEMU's ports tell of no link after a reset
+    ends: tuple[str, ...] = ALL
 
 
 # Those that differ in kind come first: a default run has each of them.
@@ -149,7 +178,8 @@ REASONS = {
     "failed-without-a-reset": Reason("dead", "pci_liveupdate_hostile.no_reset=1", then=failed,
                                      splat="AER: subordinate device reset failed", native=True),
     "not-retrieved": Reason("incoming"),
-    "bar-taken-early": Reason("lost", "reserve={start:#x},4096"),
+    "bar-taken-early": Reason("lost", "reserve={start:#x},4096",
+                              ends=(*ENDS,)),   # the kernel takes no more than four
     "not-to-be-verified": Reason("lost", "pci=nommconf"),
     "other-identity": Reason("lost", first=f"pci_liveupdate.break={NO_IDENTITY}"),
     "other-bar": Reason("lost", gap=other_bars),
@@ -162,16 +192,19 @@ def nics() -> list[str]:
     return [f"nic-{end}" for end in ALL]
 
 
-def machine_for(vm: Lab, reason: Reason, variant: str = "release", extra: str = "") -> list[Owner]:
+def machine_for(vm: Lab, reason: Reason, variant: str = "release",
+                extra: str = "") -> dict[str, Owner]:
     """Preserve one NIC for each end, and let the reason have its way."""
     if reason.splat:
         vm.expect_splat(reason.splat)
     for line in () if reason.stopped else (*console.KEPT, NO_KEXEC):
         vm.expect_splat(line)
-    ports = [root_port(f"rp-{end}", nic(f"nic-{end}")) for end in ALL]
-    machine: Reachable = vm(Topology(*ports), kind=Reachable, variant=variant, first=reason.first,
-                            rate=100, args=NATIVE_HOTPLUG if reason.native else [])
-    receivers = [Owner(machine, id) for id in nics()]
+    ports = [root_port(f"rp-{end}", nic(f"nic-{end}")) for end in reason.ends]
+    machine: Host = vm(Topology(*ports), kind=Host, variant=variant, first=reason.first,
+                       rate=100, args=NATIVE_HOTPLUG if reason.native else [])
+    ends = {end: (Client if end == "daemon" else Owner)(machine, f"nic-{end}")
+            for end in reason.ends}
+    receivers = ends.values()
     for receiver in receivers:
         receiver.start()
         receiver.sender.start()
@@ -195,12 +228,12 @@ def machine_for(vm: Lab, reason: Reason, variant: str = "release", extra: str = 
     for receiver in receivers:
         exists = machine.run(f"test -e /sys/bus/pci/devices/{receiver.bdf}").rc == 0
         assert (state(machine, receiver.nic) if exists else "") == reason.state
-    return receivers
+    return ends
 
 
 # --- what came of it ----------------------------------------------------------------------------
 
-def command(receiver: Owner | Client) -> int:
+def command(receiver: Owner) -> int:
     """The Command register, as far as anybody has written to it since the jump."""
     machine = receiver.machine
     writes = [w for w in witness.read(machine).writes(receiver.nic, None, None)
@@ -208,17 +241,17 @@ def command(receiver: Owner | Client) -> int:
     return writes[-1].value if writes else DECODE | witness.BUS_MASTER
 
 
-def master(receiver: Owner | Client) -> bool:
+def master(receiver: Owner) -> bool:
     """Is Bus Master on?"""
     return bool(command(receiver) & witness.BUS_MASTER)
 
 
-def decodes(receiver: Owner | Client) -> bool:
+def decodes(receiver: Owner) -> bool:
     """Does it answer at the addresses that it had?"""
     return bool(command(receiver) & DECODE)
 
 
-def written(receiver: Owner | Client) -> int:
+def written(receiver: Owner) -> int:
     """How many descriptors in the ring's memory the NIC has written back. In memory that was freed,
     they are of no frame: the zeroes that it reads there tell of no buffer."""
     machine, ring = receiver.machine, receiver.memory
@@ -261,7 +294,7 @@ def assert_kept(receiver: Owner, how: str) -> None:
     assert late and written(receiver) > 100
     if how == "finish":
         receiver.ctl("close-session")
-    if how != "kill":
+    if how in ("finish", "close"):
         receiver.ctl("quit")
     receiver.resume("--retrieve none", bind=False)
     assert finish(receiver) == "EBUSY"
@@ -282,13 +315,17 @@ def leave(receiver: Owner, reason: Reason) -> None:
 
 
 def stops_in_time(vm: Lab, reason: Reason, variant: str) -> None:
-    *receivers, last = machine_for(vm, reason, variant)
-    for how, receiver in zip(ENDS, receivers):
+    receivers = machine_for(vm, reason, variant)
+    # What is removed, or fails, is stopped there and then.
+    assert [master(receiver) for receiver in receivers.values()] == \
+        [reason.then is None] * len(receivers)
+    for how in ENDS:
         if reason.stopped:
-            assert_stopped(receiver, how, given=reason.state in ("lost", ""))
+            assert_stopped(receivers[how], how, given=reason.state in ("lost", ""))
         else:
-            assert_kept(receiver, how)
-    leave(last, reason)
+            assert_kept(receivers[how], how)
+    if "leave" in receivers:
+        leave(receivers["leave"], reason)
 
 
 @pytest.mark.matrix([(name,) for name in REASONS], 1, always=KINDS, named=True)
@@ -302,52 +339,47 @@ def test_device_is_stopped_before_its_memory_is_freed_on_debug(vm: Lab, case: tu
     stops_in_time(vm, REASONS[case[0]], "debug")
 
 
-class Client(Borrower):
-    """The same, with its session from pcilud."""
-
-    memory = range(0)
-
-    def preserve(self) -> None:
-        super().preserve()
-        self.memory = self.ring
-
-
-def test_device_is_stopped_when_the_daemon_that_holds_its_session_dies(vm: Lab,
-                                                                       variant: str) -> None:
-    """Its owner has died before. The daemon has had no time to do anything, either."""
-    machine = vm(topology.plain(), variant=variant, kind=ToolsMachine)
-    receiver = Client(machine).receive()
-    start, _ = bar(machine, receiver.bdf)
-    machine.update(f"init_on_free=1 memmap=4K#{start:#x}", "--accept cmdline")
-    assert state(machine, "nic0") == "lost"
-    receiver.resume("--retrieve none", bind=False)
-    machine.end("e1000e_rx")
-    # Control: the daemon holds it still.
-    assert master(receiver) and written(receiver)
-    machine.sh("kill -9 $(pidof pcilud); while pidof pcilud; do sleep 0.1; done; sleep 1")
-    assert (master(receiver), written(receiver)) == (False, 0)
-
-
-@pytest.mark.matrix([(how,) for how in ENDS], 1, named=True)
-def test_control_device_that_is_not_stopped_writes_to_freed_memory(vm: Lab,
-                                                                   case: tuple[str]) -> None:
-    """One end in each machine: in what has been freed a NIC finds orders to write anywhere."""
-    how = case[0]
-    receivers = machine_for(vm, REASONS["bar-in-a-firmware-table"],
-                            extra=f"pci_liveupdate.break={NO_STOP}")
-    receiver = receivers[list(ENDS).index(how)]
+@pytest.mark.matrix([(how, reason) for how in ENDS for reason in
+                     ("bar-in-a-firmware-table", "removed-by-software")], 1, named=True)
+def test_control_device_that_is_not_stopped_writes_to_freed_memory(vm: Lab, case: tuple[str, str]
+                                                                   ) -> None:
+    """In what has been freed a NIC finds orders to write anywhere: it gets its frames when the
+    guest has nothing to do any more, which is looked at from outside and goes no further."""
+    how, reason = case
+    receiver = machine_for(vm, REASONS[reason], extra=f"pci_liveupdate.break={NO_STOP}")[how]
+    receiver.sender.stop()
     errno, _ = end(receiver, how)
-    assert errno == "" and written(receiver) > 100
+    assert (errno, written(receiver)) == ("", 0)
+    receiver.sender.start()
+    time.sleep(1)
+    assert written(receiver) > 100
     assert master(receiver) and decodes(receiver)
+    receiver.machine.close()
+
+
+def test_control_device_that_is_not_stopped_writes_to_the_next_kernels_memory(vm: Lab) -> None:
+    """Neither when it is removed, nor on the way out."""
+    receivers = machine_for(vm, REASONS["removed-by-software"],
+                            extra=f"pci_liveupdate.break={NO_STOP}")
+    receiver = receivers.pop("leave")
+    machine = receiver.machine
+    assert master(receiver) and receiver.receives()
+    for other in receivers.values():
+        other.sender.stop()
+    assert machine.load().rc == 0
+    machine.leave()
+    machine.wait_for_next_kernel()
+    assert master(receiver) and receiver.receives()
+    machine.close()
 
 
 @pytest.mark.parametrize("variant", ["debug"])
 def test_control_kernel_tells_of_writes_to_freed_memory(vm: Lab, variant: str) -> None:
     """Nothing of the rig looks at that memory."""
-    for line in (CORRUPTED, r"\(____ptrval____\): ", "Call Trace", *console.PAGE):
+    for line in (CORRUPTED, r"(\(____ptrval____\)|[\da-f]{16}): ", "Call Trace", *console.PAGE):
         vm.expect_splat(line)
-    receiver, *_ = machine_for(vm, REASONS["bar-in-a-firmware-table"], variant,
-                               extra=f"pci_liveupdate.break={NO_STOP}")
+    receiver = machine_for(vm, REASONS["bar-in-a-firmware-table"], variant,
+                           extra=f"pci_liveupdate.break={NO_STOP}")["finish"]
     machine = receiver.machine
     console_log = machine.folder / "console.log"
     assert not re.search(CORRUPTED, console_log.read_text(errors="replace"))
