@@ -11,7 +11,7 @@ export LINUX_SRC REFRESH VERIFY FULL CONFIG CONFIG_ONLY SIZES QEMU
 .PHONY: help demo demo-driver test test-full soak test-host kernel guest tools vmm fuzz deb deb-kernel shell check bench series clean
 
 help:
-	@echo 'make demo             the main job: a live update under a virtual machine with a network card'
+	@echo 'make demo             the main job: a live update under a virtual machine with a NIC and a drive'
 	@echo 'make demo-driver      the same under a driver in user space, faster'
 	@echo 'make test [T=expr]    all tests, or the scenarios that match the pytest expression'
 	@echo 'make test-full        the same with every combination, not a sample'
