@@ -154,6 +154,10 @@ def test_blackout_is_from_the_snapshot_to_the_end_of_the_session(host: Host) -> 
     assert not any(b["over"] for b in host.json("status")["blackouts"])
     waiting = subprocess.Popen([str(TOOLS / "pcilu"), "wait", "--timeout", "60"], env=host.env,
                                stdout=subprocess.DEVNULL)
+    asleep = Path(f"/proc/{waiting.pid}/wchan")
+    while "nanosleep" not in asleep.read_text():        # it has looked once
+        assert time.time() - start < 60
+        time.sleep(0.1)
     time.sleep(1)
     state(host, NIC, "claimed")         # its owner has it, and goes on with its work
     time.sleep(0.5)
