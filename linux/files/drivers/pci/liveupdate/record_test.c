@@ -192,6 +192,12 @@ static void lu_header(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, check(fake, &err), -EINVAL);
 	hdr->reserved[ARRAY_SIZE(hdr->reserved) - 1] = 0;
 	KUNIT_EXPECT_EQ(test, check(fake, &err), 0);
+
+	/* All devices may be gone, but not only what is said of them */
+	hdr->records = 0;
+	KUNIT_EXPECT_EQ(test, pci_lu_header_check(hdr, &err), -EINVAL);
+	hdr->nr_records = 0;
+	KUNIT_EXPECT_EQ(test, pci_lu_header_check(hdr, &err), 0);
 }
 
 /* One way to damage the set, and what must be said about it */
