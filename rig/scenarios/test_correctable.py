@@ -54,3 +54,17 @@ def test_correctable_error_before_the_claim_is_acknowledged(vm: Lab, variant: st
         express + EXPRESS_STATUS}
     assert state(machine, KEPT) == "incoming"
     keeper.take_back()
+
+
+def test_control_acknowledgement_by_another_is_dropped(vm: Lab) -> None:
+    """The same register, and nobody who handles an error of the device: the guard counts."""
+    vm.expect_drops()
+    machine = vm(Topology(root_port("rp0", nic(KEPT))))
+    keeper = Keeper(machine)
+    keeper.preserve()
+    machine.kexec()
+    errors = config.read(machine, keeper.bdf).extended(ERRORS)
+    assert errors is not None and not machine.drops()
+    config.write(machine, keeper.bdf, errors + COR_STATUS, BAD_TLP.to_bytes(4, "little"))
+    assert machine.drops() == {keeper.bdf: 1}
+    assert errors + COR_STATUS not in {w.offset for w in witness.read(machine).writes(KEPT, 2)}
