@@ -41,7 +41,7 @@ AT_ONCE = "earlycon=uart8250,io,0x2e8 keep_bootcon"
 TELL = "/proc/sys/kernel/tracepoint_printk"
 OUT = "notifier:notifier_run workqueue:workqueue_queue_work"
 OURS = "pci_liveupdate:pci_liveupdate_drain"
-# A timer that runs out meanwhile, as many do on a busy machine, gives work that is not the freeze's.
+# A timer that runs out meanwhile, as many do on a busy machine, gives work: not the freeze's.
 # These are the bits of an interrupt and of a softirq.
 QUEUE = "/sys/kernel/tracing/events/workqueue/workqueue_queue_work"
 NO_TIMER = f"echo '!(common_flags & 0x18)' >{QUEUE}/filter"
@@ -395,14 +395,25 @@ def measure_functions(start: Callable[..., Machine], kind: str, n: int) -> Funct
 ABI = paths.BUILD / "src" / "include" / "linux" / "kho" / "abi"
 
 
+def _size(include: Path, header: str, name: str) -> int:
+    """Of a structure, in bytes, as the kernel's header asserts it."""
+    found = re.search(rf"static_assert\(sizeof\(struct {name}\) == (\d+)\)",
+                      (include / header).read_text())
+    assert found, f"{header} does not assert the size of {name}"
+    return int(found[1])
+
+
 def handed_over(include: Path = ABI) -> dict[str, int]:
     """Bytes for each function, from the sizes that the kernel's headers assert."""
-    def size(header: str, name: str) -> int:
-        found = re.search(rf"static_assert\(sizeof\(struct {name}\) == (\d+)\)",
-                          (include / header).read_text())
-        assert found, f"{header} does not assert the size of {name}"
-        return int(found[1])
+    return {"pci record": _size(include, "pci.h", "pci_liveupdate_record_ser"),
+            "vfio-pci file, version 1": _size(include, "vfio_pci.h", "vfio_pci_liveupdate_v1_ser"),
+            "header, once": _size(include, "pci.h", "pci_liveupdate_header_ser")}
 
-    return {"pci record": size("pci.h", "pci_liveupdate_record_ser"),
-            "vfio-pci file, version 1": size("vfio_pci.h", "vfio_pci_liveupdate_v1_ser"),
-            "header, once": size("pci.h", "pci_liveupdate_header_ser")}
+
+def frozen(include: Path = ABI) -> dict[str, int]:
+    """Bytes of what goes on translated. Each domain has a device at least, and of units there is
+    one at least, which the header is counted with."""
+    size = {name: _size(include, "iommu.h", f"iommu_liveupdate{name}_ser")
+            for name in ("_page", "_domain", "_unit", "")}
+    return {"table page": size["_page"], "device": size["_domain"],
+            "unit": size["_unit"] + size[""]}
