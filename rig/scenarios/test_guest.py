@@ -263,14 +263,25 @@ def test_guest_whose_vmm_is_killed_before_the_jump_and_after_it(vm: Lab) -> None
 def test_busy_guest_lives_through_three_live_updates(vm: Lab) -> None:
     host: GuestHost = vm(topology.plain(), kind=GuestHost, needs="busy-guest")
     guest = receiving(host, words="busy")
-    for _ in range(3):
+    for options in ("", "", "--leave-out devices"):
         before = guest.printed()[-1]
         guest.do("save")
         guest.leave()
         host.kexec()
-        guest.restore()
+        guest.restore(options)
         assert_went_on(guest, before)
     assert_all_arrived(guest)
+
+    # The control: a fourth, by the VMM that was told to leave the NIC out
+    stopped = time.time()
+    guest.do("save")
+    assert state(host, "nic0") == "none"
+    guest.leave()
+    host.kexec()
+    guest.bind()
+    lost = host.run(f"pcilu-vmm restore {guest.name} 2>&1")
+    assert lost.rc and "does not come back" in lost.out
+    assert [w for w in witness.read(host).cleared_master("nic0") if w.time > stopped]
 
 
 def test_guest_resets_its_nic_up_to_the_save_and_goes_on_with_that(vm: Lab) -> None:
