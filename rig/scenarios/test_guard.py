@@ -250,6 +250,45 @@ def test_guard_holds_where_adoption_fails(vm: Lab, case: tuple[str, str, str]) -
     assert "-byte write of" in machine.sh("dmesg | grep 'needs it as it is'").out
 
 
+# --- who arbitrates legacy VGA -------------------------------------------------------------------
+
+def lock_vga(machine: Machine, id: str) -> bool:
+    """Ask the arbiter for legacy I/O and memory of a display: has it got them? Then let go.
+
+    Not with trylock: stock Linux tells of success as a failure, and then keeps it locked.
+    """
+    told = machine.run("(exec 4<>/dev/vga_arbiter; "
+                       f"echo -n 'target PCI:{machine.topology.bdf[id]}' | cat >&4; "
+                       "echo -n 'lock io+mem' | cat >&4; dd bs=1024 count=1 <&4)").out
+    assert f"PCI:{machine.topology.bdf[id]}" in told
+    return "owns=io+mem,locks=io+mem(1:1)" in told
+
+
+def forwards_vga(control: int) -> bool:
+    """VGA Enable, bit 3 of Bridge Control."""
+    return bool(control & 8)
+
+
+def test_preserved_display_is_no_party_to_vga_arbitration(vm: Lab, variant: str) -> None:
+    """Neither turned on nor off: nothing is written, so that there is nothing to drop, either."""
+    machine = vm(two_displays(), variant=variant)
+    keeper = Keeper(machine)
+    # First legacy VGA is the other's, and the preserved one is to have it; then the other way.
+    for id in ("kept", "other"):
+        keeper.preserve()
+        before = len(reached(machine, "rp0")), len(reached(machine, "kept"))
+        assert forwards_vga(space(machine, "rp0").get(CONTROL, 2)) == (id == "other")
+        assert not lock_vga(machine, id)
+        assert (len(reached(machine, "rp0")), len(reached(machine, "kept"))) == before
+        keeper.unpreserve()
+        # Control: with nothing preserved the port is told, and last (its user has it reset, too).
+        since = len(reached(machine, "rp0"))
+        assert lock_vga(machine, id)
+        told = [w.value for w in reached(machine, "rp0", since) if w.offset == CONTROL]
+        assert told and forwards_vga(told[-1]) == (id == "kept")
+        assert forwards_vga(space(machine, "rp0").get(CONTROL, 2)) == (id == "kept")
+
+
 # --- what hostile code in the kernel writes ------------------------------------------------------
 
 # Who is among those that are named: the code itself, and the core where it asks that to write.

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from rig import topology
 from rig.lab import Lab
 from rig.machine import Machine
@@ -27,7 +29,8 @@ def zones(machine: Machine) -> dict[str, range]:
     return {name: where for name, where in found.items() if where}
 
 
-def test_movable_memory_begins_above_what_was_handed_over(vm: Lab) -> None:
+@pytest.mark.parametrize("asks", [f"movablecore={SHARE:.0%}", f"kernelcore={1 - SHARE:.0%}"])
+def test_movable_memory_begins_above_what_was_handed_over(vm: Lab, asks: str) -> None:
     """A debug machine has memory above 4 GiB, and gives only that away: the NIC's is below."""
     machine = vm(topology.plain())
     # Memory is given out from its lower end.
@@ -37,7 +40,7 @@ def test_movable_memory_begins_above_what_was_handed_over(vm: Lab) -> None:
     receiver.sender.start()
     receiver.preserve()
     end = max(where.stop for where in zones(machine).values())
-    machine.kexec(extra=f"movablecore={SHARE:.0%}")
+    machine.kexec(extra=asks)
     told = TOLD.search(machine.sh("dmesg").out)
     assert told
     start, asked = (int(address, 16) for address in told.groups())
