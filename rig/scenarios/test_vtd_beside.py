@@ -30,7 +30,7 @@ VARIANTS = ("release", "debug")
 SEED = "seq 100000 | head -c 1048576"       # what is in the file, in the guest
 BLOCK = 1024
 # What stock Linux says of a disk that is shut down while there is something to write to it.
-SHUT_DOWN = (r"(Buffer )?I/O error,? (dev|on dev) vda", "Aborting journal on device vda",
+SHUT_DOWN = (r"I/O error,? (on )?dev(ice)? vda", "Aborting journal on device vda",
              r"EXT4-fs( error| warning)? \(device vda\)", r"EXT4-fs \(vda\)", "JBD2: .*vda")
 
 
