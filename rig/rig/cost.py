@@ -41,10 +41,12 @@ AT_ONCE = "earlycon=uart8250,io,0x2e8 keep_bootcon"
 TELL = "/proc/sys/kernel/tracepoint_printk"
 OUT = "notifier:notifier_run workqueue:workqueue_queue_work"
 OURS = "pci_liveupdate:pci_liveupdate_drain"
-# A timer that runs out meanwhile, as many do on a busy machine, gives work: not the freeze's.
-# These are the bits of an interrupt and of a softirq.
+# Work that whoever calls kexec gives away. The kernel's housekeeping, of which there is more on a
+# busy machine, is not the freeze's: timers (flags of an interrupt and of a softirq), other tasks.
 QUEUE = "/sys/kernel/tracing/events/workqueue/workqueue_queue_work"
-NO_TIMER = f"echo '!(common_flags & 0x18)' >{QUEUE}/filter"
+ITS_OWN = f"echo '!(common_flags & 0x18) && comm == \"kexec_try\"' >{QUEUE}/filter"
+# One such, so that what the trace does not tell of was not there
+SEEN = "sh -c 'printf kexec_try >/proc/$$/comm; echo 1 >/proc/sys/vm/stat_refresh'"
 IDS = {"pvpanic-pci": "1b36 0011", "e1000e": "8086 10d3", "nvme": "1b36 0010"}
 
 # Initcalls that read what was handed over, enumerate, assign and fix up. ACPI's contains the scan
@@ -253,6 +255,7 @@ def count_outgoing(machine: Machine, outcome: Outcome) -> None:
     log = (machine.folder / "console.log").read_text(errors="replace")
     # One that was refused may have been told before.
     way = log[log.rindex("kexec_try: exec"):log.index("kexec_core: Starting new kernel")]
+    assert "function=refresh_vm_stats" in log, "the trace does not tell of works"
     outcome.works = works(way.partition("notifier_run: ")[0])
     began, frozen, ended = (
         [int("".join(found)) for found in re.findall(rf"\[ *(\d+)\.(\d+)\] {what}", log)]
@@ -323,8 +326,9 @@ def measure(start: Callable[..., Machine], topology: Topology, kind: str, n: int
         outcome.steps["freeze"] = freeze(machine, n)
     # The marks of the way out
     events = f"{OUT} {OURS}" if variant == "release" else OUT
-    machine.sh(NO_TIMER)
+    machine.sh(ITS_OWN)
     machine.sh(f"echo 1 >{TELL}; echo '{events}' >/sys/kernel/tracing/set_event; dmesg -n 6")
+    machine.sh(SEEN)
     machine.qmp("trace-event-set-state", name=witness.SAID, enable=True)
     machine.kexec(extra=f"{EVENTS} {extra}")
     machine.qmp("trace-event-set-state", name=witness.SAID, enable=False)
