@@ -11,13 +11,11 @@ from typing import Any
 
 import pytest
 
-from rig import paths, topology, vtd, witness
+from rig import topology, vtd, witness
 from rig.guest import BEHIND_VTD, Guest, GuestHost
 from rig.keeper import attribute, state
 from rig.lab import Lab
 from rig.machine import MachineError
-
-from conftest import FULL
 
 COUNTERS = "/sys/kernel/debug/kvm"      # a folder for each VM, by its VMM's process
 LISTEN = 2.0                            # seconds
@@ -148,42 +146,3 @@ def test_control_vmm_that_ends_without_a_successor_takes_its_guest_along(vm: Lab
     trace = witness.read(host)
     assert [t for t in trace.dma() if t < killed] and [t for t in trace.dma() if t > killed] == []
     assert trace.no_master()
-
-
-# --- debug kernels --------------------------------------------------------------------------------
-
-def needs_kvm() -> None:
-    """linux/configs/debug.config may leave KVM out, which makes that kernel cheaper to build."""
-    modules = paths.kernel_dir("x86_64", "debug") / "modules"
-    if not list(modules.rglob("kvm-amd.ko")):
-        pytest.skip(f"no kvm-amd.ko in {modules}: linux/configs/debug.config switches KVM off")
-
-
-# Not of those on the debug kernel of which a default run draws some: it would draw nothing.
-@pytest.mark.skipif(not FULL, reason="a guest on a debug kernel takes minutes: make test-full")
-@pytest.mark.parametrize("behind", ["vtd", "no-iommu"],
-                         ids=lambda behind: f"debug-{behind}" if FULL else behind)
-def test_guest_lives_through_the_kexec_under_every_check(vm: Lab, behind: str) -> None:
-    """KASAN, lockdep and kmemleak look at what a VM makes of VFIO, iommufd and KVM. Beside it is a
-    guest that nobody saves."""
-    needs_kvm()
-    options: dict[str, Any] = {"words": BEHIND_VTD, "iommu": True} if behind == "vtd" else {}
-    host: GuestHost = vm(topology.plain(), kind=GuestHost, variant="debug", **options)
-    vm.look_for_leaks = True
-    guest, control = Guest(host, "vm-1", nic="nic0").start(), Guest(host, "vm-2").start()
-    host.senders["nic0"].start()
-    assert guest.do("replace")["phase"] == "running"
-    before = guest.wait(2)[-1]
-    guest.do("save")
-    for each in (guest, control):
-        each.leave()
-    host.kexec()
-    assert state(host, "nic0") == "incoming"
-    guest.restore()
-    assert state(host, "nic0") == "none"
-    assert_same(guest, before)
-    last = guest.arrived(sent := host.senders["nic0"].stop())
-    assert (last["frames"], last["lost"], last["again"]) == (sent, 0, 0)
-    assert [t for t in witness.read(host).dma() if host.jumped_at[0] < t < host.booted_at[1]]
-    out = host.run("pcilu-vmm restore vm-2 2>&1").out
-    assert out.endswith("vm-2 was not handed over\n")
