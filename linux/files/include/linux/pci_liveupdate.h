@@ -238,11 +238,6 @@ static inline enum pci_liveupdate_dma pci_liveupdate_dma(struct pci_dev *dev)
 	return PCI_LIVEUPDATE_DMA_PAUSED;
 }
 
-static inline bool pci_liveupdate_is_untranslated(struct pci_dev *dev)
-{
-	return false;
-}
-
 static inline bool pci_liveupdate_refuses_host(const struct device *host)
 {
 	return false;

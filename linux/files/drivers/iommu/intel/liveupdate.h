@@ -74,6 +74,7 @@ extern bool intel_lu_used;
 bool intel_lu_shutdown(struct intel_iommu *iommu);
 bool intel_lu_prepare(int *scalable);
 bool intel_lu_adopts(struct intel_iommu *iommu);
+void intel_lu_choose_units(void);
 int intel_lu_copy(struct intel_iommu *iommu);
 void intel_lu_give_up(void);
 void intel_lu_done(void);
@@ -95,6 +96,10 @@ static inline bool intel_lu_prepare(int *scalable)
 static inline bool intel_lu_adopts(struct intel_iommu *iommu)
 {
 	return false;
+}
+
+static inline void intel_lu_choose_units(void)
+{
 }
 
 static inline int intel_lu_copy(struct intel_iommu *iommu)

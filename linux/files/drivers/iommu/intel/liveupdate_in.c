@@ -288,6 +288,37 @@ bool intel_lu_adopts(struct intel_iommu *iommu)
 	return test_bit(iommu->seq_id, vtd_adopted);
 }
 
+/**
+ * intel_lu_choose_units - some units are on, or off, whatever the command line says
+ *
+ * DMA that has been going on untranslated since before the kexec stays so, and a unit that
+ * devices go on behind is initialised.
+ *
+ * Context: at boot, before a unit is initialised, when units without devices have been
+ * ignored; dmar_global_lock is held.
+ */
+void __init intel_lu_choose_units(void)
+{
+	struct dmar_drhd_unit *drhd;
+	struct pci_dev *pdev = NULL;
+
+	for_each_pci_dev(pdev) {
+		if (!pci_liveupdate_is_untranslated(pdev))
+			continue;
+		drhd = dmar_find_matched_drhd_unit(pdev);
+		if (!drhd || drhd->ignored)
+			continue;
+		drhd->ignored = 1;
+		pci_warn(pdev, "DMAR: DMAR unit %#llx stays off despite the command line: the device runs untranslated since before the live update\n",
+			 drhd->reg_base_addr);
+	}
+
+	/* Graphics may be assigned, too, whatever intel_iommu=igfx_off says */
+	for_each_drhd_unit(drhd)
+		if (intel_lu_adopts(drhd->iommu))
+			drhd->ignored = 0;
+}
+
 /*
  * If interrupt remapping was on, a unit that translates has been left with a table in which
  * there is nothing, and devices that could write what is an interrupt where it is off.
