@@ -48,6 +48,37 @@ static inline bool vfio_pci_liveupdate_bars_reset(struct vfio_device_set *dev_se
 	return false;
 }
 
+/**
+ * vfio_pci_liveupdate_refuses_reset - may the devices of this set not be reset, nor others with them?
+ * @dev_set: devices that a bus or slot reset affects, locked and not empty
+ *
+ * Also for the sake of one that is not in the set, for want of a driver.
+ *
+ * Return: true, and the log says so, if any function on their bus is preserved.
+ */
+static inline bool vfio_pci_liveupdate_refuses_reset(struct vfio_device_set *dev_set)
+{
+	struct vfio_pci_core_device *any;
+
+	any = list_first_entry(&dev_set->device_list, struct vfio_pci_core_device,
+			       vdev.dev_set_list);
+	return pci_liveupdate_refuses_reset(any->pdev);
+}
+
+/**
+ * vfio_pci_liveupdate_claim - let the owner of an incoming device have it
+ * @vdev: device that is being opened, awake
+ *
+ * Return: vfio_pci_liveupdate_adopt(); if true, @vdev may be written to from here on.
+ */
+static inline bool vfio_pci_liveupdate_claim(struct vfio_pci_core_device *vdev)
+{
+	if (!vfio_pci_liveupdate_adopt(vdev))
+		return false;
+	pci_liveupdate_claim(vdev->pdev);
+	return true;
+}
+
 #ifdef CONFIG_VFIO_PCI_LIVEUPDATE
 
 /**
