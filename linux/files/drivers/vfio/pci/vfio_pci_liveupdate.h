@@ -49,7 +49,7 @@ static inline bool vfio_pci_liveupdate_bars_reset(struct vfio_device_set *dev_se
 }
 
 /**
- * vfio_pci_liveupdate_refuses_reset - may the devices of this set not be reset, nor others with them?
+ * vfio_pci_liveupdate_refuses_reset - must the bus of this set not be reset?
  * @dev_set: devices that a bus or slot reset affects, locked and not empty
  *
  * Also for the sake of one that is not in the set, for want of a driver.
@@ -77,6 +77,30 @@ static inline bool vfio_pci_liveupdate_claim(struct vfio_pci_core_device *vdev)
 		return false;
 	pci_liveupdate_claim(vdev->pdev);
 	return true;
+}
+
+/**
+ * vfio_pci_liveupdate_stop_pf - stop a Physical Function that is closed without a reset
+ * @vdev: device that is being closed, in D0
+ *
+ * Return: true if it is kept with its Virtual Functions, which a reset would disable:
+ * then its DMA has ended, and it is to be told with pci_liveupdate_owe_reset() when it
+ * is disabled. False, and nothing is done, if it is like any other.
+ */
+static inline bool vfio_pci_liveupdate_stop_pf(struct vfio_pci_core_device *vdev)
+{
+	if (!pci_liveupdate_keeps_vfs(vdev->pdev))
+		return false;
+	pci_liveupdate_stop_dma(vdev->pdev);
+	return true;
+}
+
+/* Asks who has a Physical Function open to close it, see vfio_pci_liveupdate_removing() */
+static inline void vfio_pci_liveupdate_ask(struct pci_dev *pdev, unsigned int count)
+{
+	struct vfio_pci_core_device *vdev = dev_get_drvdata(&pdev->dev);
+
+	vfio_pci_core_request(&vdev->vdev, count);
 }
 
 #ifdef CONFIG_VFIO_PCI_LIVEUPDATE
@@ -212,13 +236,19 @@ static inline bool vfio_pci_liveupdate_defers_unmask(struct vfio_pci_core_device
 }
 
 /**
- * vfio_pci_liveupdate_removing - note that the device is being unbound
+ * vfio_pci_liveupdate_removing - the device is being unbound
  * @vdev: device, before anybody waits for its users
+ *
+ * Virtual Functions that it is kept with can neither be disabled nor forgotten, so that this
+ * waits until they are no longer preserved, or their live update is finished.
+ *
+ * Context: process context, device_lock() of the device held.
  */
 static inline void vfio_pci_liveupdate_removing(struct vfio_pci_core_device *vdev)
 {
-	guard(rwsem_write)(&vdev->memory_lock);
-	vdev->lu_removing = true;
+	scoped_guard(rwsem_write, &vdev->memory_lock)
+		vdev->lu_removing = true;
+	pci_liveupdate_await_vfs(vdev->pdev, vfio_pci_liveupdate_ask);
 }
 
 /**
@@ -306,6 +336,7 @@ static inline bool vfio_pci_liveupdate_frozen(struct vfio_pci_core_device *vdev)
 
 static inline void vfio_pci_liveupdate_removing(struct vfio_pci_core_device *vdev)
 {
+	pci_liveupdate_await_vfs(vdev->pdev, vfio_pci_liveupdate_ask);
 }
 
 static inline bool vfio_pci_liveupdate_awaits_pf(struct vfio_pci_core_device *vdev)
