@@ -95,6 +95,30 @@ static inline bool vfio_pci_liveupdate_stop_pf(struct vfio_pci_core_device *vdev
 	return true;
 }
 
+/**
+ * vfio_pci_liveupdate_give_back - a device has been closed, and reset
+ * @vdev: device
+ *
+ * Return: true if it is like any other again, and is a Physical Function that had no VF
+ * token while it was not.
+ */
+static inline bool vfio_pci_liveupdate_give_back(struct vfio_pci_core_device *vdev)
+{
+	return pci_liveupdate_give_back(vdev->pdev) && vdev->pdev->is_physfn && !vdev->vf_token;
+}
+
+/**
+ * vfio_pci_liveupdate_gen_token - get the VF token of a Physical Function
+ * @vdev: device that is probed
+ * @token: set to that of the previous kernel if users depend on it, else to a new one
+ */
+static inline void vfio_pci_liveupdate_gen_token(struct vfio_pci_core_device *vdev,
+						 uuid_t *token)
+{
+	if (!pci_liveupdate_pf_has_user(vdev->pdev, token))
+		uuid_gen(token);
+}
+
 /* Asks who has a Physical Function open to close it, see vfio_pci_liveupdate_removing() */
 static inline void vfio_pci_liveupdate_ask(struct pci_dev *pdev, unsigned int count)
 {
