@@ -105,6 +105,8 @@ enum pci_lu_buses __pci_liveupdate_scan_buses(struct pci_dev *dev, u8 primary,
 			secondary, subordinate, view.bus,
 			view.cardbus ? "a CardBus bridge's" :
 			secondary ? "broken" : "missing");
+	if (answer == PCI_LU_BUSES_KEEP && pci_liveupdate_keeps(dev, PCI_LU_KEEP_ROUTING))
+		answer = PCI_LU_BUSES_HELD;
 	dev->lu_buses = answer;
 	return answer;
 }

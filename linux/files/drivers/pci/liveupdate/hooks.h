@@ -23,11 +23,13 @@
  * enum pci_lu_buses - what a bus scan does with the bus numbers of a bridge
  * @PCI_LU_BUSES_ASSIGN: what it would do without this feature
  * @PCI_LU_BUSES_KEEP:	 scan below with the numbers that the bridge has
+ * @PCI_LU_BUSES_HELD:	 the same, and leave Bridge Control alone meanwhile
  * @PCI_LU_BUSES_REFUSE: leave the bridge alone and scan nothing below
  */
 enum pci_lu_buses {
 	PCI_LU_BUSES_ASSIGN,
 	PCI_LU_BUSES_KEEP,
+	PCI_LU_BUSES_HELD,
 	PCI_LU_BUSES_REFUSE,
 };
 
@@ -106,7 +108,6 @@ bool __pci_liveupdate_keeps_ari(struct pci_dev *dev);
 bool __pci_liveupdate_msi_is_held(struct pci_dev *dev, int type);
 bool __pci_liveupdate_keeps_driver_out(struct pci_dev *dev, const struct pci_driver *drv);
 bool __pci_liveupdate_refuses(struct pci_dev *dev, const char *what);
-bool __pci_liveupdate_refuses_slot(struct pci_bus *bus, int slot, const char *what);
 bool __pci_liveupdate_keeps_master(struct pci_dev *dev);
 bool __pci_liveupdate_shutdown(struct pci_dev *dev);
 int __pci_liveupdate_removing(struct pci_dev *dev);
@@ -258,27 +259,16 @@ static inline bool pci_liveupdate_held(struct pci_dev *dev)
 /**
  * pci_liveupdate_refuses - may this not be done to this function?
  * @dev: device or bridge
+ * @own: its owner wants it, who may not if @dev is kept with its Virtual Functions
  * @what: the operation, in words that fit before "is refused"
  *
  * Return: true, and the log says so, if a preserved device is at or below @dev:
  * the caller returns -EBUSY.
  */
-static inline bool pci_liveupdate_refuses(struct pci_dev *dev, const char *what)
+static inline bool pci_liveupdate_refuses(struct pci_dev *dev, bool own, const char *what)
 {
-	return pci_liveupdate_held(dev) && __pci_liveupdate_refuses(dev, what);
-}
-
-/* The same for what only hurts a function that is kept with its Virtual Functions */
-static inline bool pci_liveupdate_refuses_pf(struct pci_dev *dev, const char *what)
-{
-	return pci_liveupdate_keeps_vfs(dev) && pci_liveupdate_refuses(dev, what);
-}
-
-/* The same for a slot; any if it is negative. Takes pci_bus_sem for reading */
-static inline bool pci_liveupdate_refuses_slot(struct pci_bus *bus, int slot,
-					       const char *what)
-{
-	return pci_lu_used() && __pci_liveupdate_refuses_slot(bus, slot, what);
+	return pci_liveupdate_held(dev) && (!own || pci_liveupdate_keeps_vfs(dev)) &&
+	       __pci_liveupdate_refuses(dev, what);
 }
 
 /* Must Bus Master stay on although the function is being disabled? */

@@ -350,6 +350,7 @@ void pci_lu_end_translation(struct pci_dev *dev);
 
 /* protect.c */
 void pci_lu_let_drivers_in(struct pci_dev *dev);
+bool pci_lu_refuses_slot(struct pci_bus *bus, int slot, const char *what);
 
 /* resources.c */
 void pci_lu_bar_masks(const struct pci_liveupdate_record_ser *rec, unsigned int nr,

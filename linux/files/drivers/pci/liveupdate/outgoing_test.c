@@ -387,7 +387,7 @@ static void lu_bar_sizes_stay(struct kunit *test)
 	set_bit(PCI_LU_OUTGOING, &fake->dev.lu_flags);
 	pci_resource_n(&fake->dev, 0)->flags |= IORESOURCE_PCI_FIXED;
 	KUNIT_EXPECT_EQ(test, pci_resize_resource(&fake->dev, 0, 8, 0), -EBUSY);
-	KUNIT_EXPECT_TRUE(test, pci_liveupdate_refuses(&fake->dev, "a change of BAR sizes"));
+	KUNIT_EXPECT_TRUE(test, pci_liveupdate_refuses(&fake->dev, false, "a change of BAR sizes"));
 }
 
 /* Another adapter that asks for legacy VGA has others stop decoding it */
@@ -416,10 +416,10 @@ static void lu_slot_stays(struct kunit *test)
 	set_bit(PCI_LU_OUTGOING, &fake->dev.lu_flags);
 	fake->bus.self = &fake->pf;
 
-	KUNIT_EXPECT_TRUE(test, __pci_liveupdate_refuses_slot(&fake->bus, 1, "a test"));
-	KUNIT_EXPECT_FALSE(test, __pci_liveupdate_refuses_slot(&fake->bus, 0, "a test"));
+	KUNIT_EXPECT_TRUE(test, pci_lu_refuses_slot(&fake->bus, 1, "a test"));
+	KUNIT_EXPECT_FALSE(test, pci_lu_refuses_slot(&fake->bus, 0, "a test"));
 	fake->pf.ari_enabled = 1;
-	KUNIT_EXPECT_TRUE(test, __pci_liveupdate_refuses_slot(&fake->bus, 0, "a test"));
+	KUNIT_EXPECT_TRUE(test, pci_lu_refuses_slot(&fake->bus, 0, "a test"));
 }
 
 static bool keeps_vga(struct fake *fake, bool outgoing)

@@ -58,9 +58,21 @@ bool __pci_liveupdate_refuses(struct pci_dev *dev, const char *what)
 	return true;
 }
 
-bool __pci_liveupdate_refuses_slot(struct pci_bus *bus, int slot, const char *what)
+/**
+ * pci_lu_refuses_slot - may this not be done to the functions in a slot?
+ * @bus: bus
+ * @slot: device number, or any if it is negative
+ * @what: see pci_liveupdate_refuses()
+ *
+ * Context: takes pci_bus_sem for reading.
+ * Return: true, and the log says so, if any of them is preserved in either direction.
+ */
+bool pci_lu_refuses_slot(struct pci_bus *bus, int slot, const char *what)
 {
 	struct pci_dev *dev;
+
+	if (!pci_lu_used())
+		return false;
 
 	guard(rwsem_read)(&pci_bus_sem);
 	/* With ARI all functions of the bus are one device's */
@@ -68,7 +80,7 @@ bool __pci_liveupdate_refuses_slot(struct pci_bus *bus, int slot, const char *wh
 		slot = -1;
 	list_for_each_entry(dev, &bus->devices, bus_list)
 		if ((slot < 0 || PCI_SLOT(dev->devfn) == slot) &&
-		    pci_liveupdate_refuses(dev, what))
+		    pci_liveupdate_refuses(dev, false, what))
 			return true;
 	return false;
 }
@@ -85,7 +97,7 @@ bool __pci_liveupdate_refuses_slot(struct pci_bus *bus, int slot, const char *wh
  */
 bool pci_liveupdate_refuses_reset(struct pci_dev *dev)
 {
-	return pci_liveupdate_refuses_slot(dev->bus, -1, "a bus or slot reset");
+	return pci_lu_refuses_slot(dev->bus, -1, "a bus or slot reset");
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_refuses_reset);
 
@@ -121,7 +133,7 @@ static bool lu_refuses_root(struct pci_bus *root)
 {
 	static const char what[] = "removal of the host bridge";
 
-	if (__pci_liveupdate_refuses_slot(root, -1, what))
+	if (pci_lu_refuses_slot(root, -1, what))
 		return true;
 	scoped_guard(rwsem_read, &pci_lu_rwsem)
 		if (!pci_lu_incoming_below(root, NULL))
@@ -248,8 +260,8 @@ int __pci_liveupdate_removing(struct pci_dev *dev)
 
 	/* What was pulled is gone; Virtual Functions go all together, or none does */
 	if (dev && !pci_dev_is_disconnected(pf) &&
-	    (pf != dev ? pci_liveupdate_refuses_pf(pf, "removal of a Virtual Function") :
-	     pci_liveupdate_refuses_slot(dev->bus, PCI_SLOT(dev->devfn), "removal")))
+	    (pf != dev ? pci_liveupdate_refuses(pf, true, "removal of a Virtual Function") :
+	     pci_lu_refuses_slot(dev->bus, PCI_SLOT(dev->devfn), "removal")))
 		return -EBUSY;
 
 	pci_lu_stopping(dev);
