@@ -33,47 +33,26 @@ enum pci_lu_buses {
 	PCI_LU_BUSES_REFUSE,
 };
 
-/**
- * enum pci_lu_keep - what is left as it is in adopted functions
- * @PCI_LU_KEEP_BARS:	   BARs and the decode of them
- * @PCI_LU_KEEP_WINDOWS:   windows of bridges, which tell their kinds if probed
- * @PCI_LU_KEEP_ADDRESSES: what is claimed in the resource tree
- * @PCI_LU_KEEP_PAYLOAD:   Max Payload Size, Max Read Request Size
- * @PCI_LU_KEEP_REQUESTS:  tags, ordering, completion boundary, LTR, SERR, _HPX
- * @PCI_LU_KEEP_LINK:	   ASPM, common clock, retraining
- * @PCI_LU_KEEP_INTX:	   INTx Disable, Interrupt Line
- * @PCI_LU_KEEP_MSI:	   MSI Enable, MSI-X Enable
- * @PCI_LU_KEEP_POWER:	   power state, PME
- * @PCI_LU_KEEP_ERRORS:	   AER
- * @PCI_LU_KEEP_MAILBOX:   DOE
- * @PCI_LU_KEEP_IOV:	   SR-IOV
- * @PCI_LU_KEEP_VPD:	   Vital Product Data, which is read by writing
- * @PCI_LU_KEEP_VGA:	   VGA decode and forwarding
- * @PCI_LU_KEEP_TRANSLATION: ATS, PRI, PASID
- * @PCI_LU_KEEP_STREAMS:   stream IDs of IDE
- * @PCI_LU_KEEP_INTX_OFF:  INTx Disable, also when it is enabled for its owner
- * @PCI_LU_KEEP_ROUTING:   Bridge Control, ARI forwarding
- * @PCI_LU_KEEP_NR:	   number of these, not one itself
- */
+/* What is left as it is in adopted functions, see the table in adopt.c */
 enum pci_lu_keep {
-	PCI_LU_KEEP_BARS,
-	PCI_LU_KEEP_WINDOWS,
-	PCI_LU_KEEP_ADDRESSES,
-	PCI_LU_KEEP_PAYLOAD,
-	PCI_LU_KEEP_REQUESTS,
-	PCI_LU_KEEP_LINK,
-	PCI_LU_KEEP_INTX,
-	PCI_LU_KEEP_MSI,
-	PCI_LU_KEEP_POWER,
-	PCI_LU_KEEP_ERRORS,
-	PCI_LU_KEEP_MAILBOX,
-	PCI_LU_KEEP_IOV,
-	PCI_LU_KEEP_VPD,
-	PCI_LU_KEEP_VGA,
-	PCI_LU_KEEP_TRANSLATION,
-	PCI_LU_KEEP_STREAMS,
-	PCI_LU_KEEP_INTX_OFF,
-	PCI_LU_KEEP_ROUTING,
+	PCI_LU_KEEP_BARS,		/* BARs and the decode of them */
+	PCI_LU_KEEP_WINDOWS,		/* windows of bridges, which tell their kinds if probed */
+	PCI_LU_KEEP_ADDRESSES,		/* what is claimed in the resource tree */
+	PCI_LU_KEEP_PAYLOAD,		/* Max Payload Size, Max Read Request Size */
+	PCI_LU_KEEP_REQUESTS,		/* tags, ordering, completion boundary, LTR, SERR, _HPX */
+	PCI_LU_KEEP_LINK,		/* ASPM, common clock, retraining */
+	PCI_LU_KEEP_INTX,		/* INTx Disable, Interrupt Line */
+	PCI_LU_KEEP_MSI,		/* MSI Enable, MSI-X Enable */
+	PCI_LU_KEEP_POWER,		/* power state, PME */
+	PCI_LU_KEEP_ERRORS,		/* AER */
+	PCI_LU_KEEP_MAILBOX,		/* DOE */
+	PCI_LU_KEEP_IOV,		/* SR-IOV */
+	PCI_LU_KEEP_VPD,		/* Vital Product Data, which is read by writing */
+	PCI_LU_KEEP_VGA,		/* VGA decode and forwarding */
+	PCI_LU_KEEP_TRANSLATION,	/* ATS, PRI, PASID */
+	PCI_LU_KEEP_STREAMS,		/* stream IDs of IDE */
+	PCI_LU_KEEP_INTX_OFF,		/* INTx Disable, also when it is enabled for its owner */
+	PCI_LU_KEEP_ROUTING,		/* Bridge Control, ARI forwarding */
 	PCI_LU_KEEP_NR
 };
 
