@@ -47,7 +47,8 @@ QUEUE = "/sys/kernel/tracing/events/workqueue/workqueue_queue_work"
 ITS_OWN = f"echo '!(common_flags & 0x18) && comm == \"kexec_try\"' >{QUEUE}/filter"
 # One such, so that what the trace does not tell of was not there
 SEEN = "sh -c 'printf kexec_try >/proc/$$/comm; echo 1 >/proc/sys/vm/stat_refresh'"
-IDS = {"pvpanic-pci": "1b36 0011", "e1000e": "8086 10d3", "nvme": "1b36 0010"}
+IDS = {"pvpanic-pci": "1b36 0011", "e1000e": "8086 10d3", "nvme": "1b36 0010",
+       "edu": "1234 11e8"}
 
 # Initcalls that read what was handed over, enumerate, assign and fix up. ACPI's contains the scan
 # of its host bridges.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import KERNELS
 
 from rig.keeper import Keeper, rescan
 from rig.lab import Lab
@@ -19,12 +20,12 @@ def bars(machine: Machine) -> set[tuple[str, int, str]]:
             if bar["n"] < 6 and int(bar["start"], 16)}
 
 
-@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
-def test_reallocation_takes_nothing_from_a_neighbour(vm: Lab, arch: str) -> None:
+@pytest.mark.parametrize("arch,variant", KERNELS)
+def test_reallocation_takes_nothing_from_a_neighbour(vm: Lab, arch: str, variant: str) -> None:
     """A port without a device wants I/O addresses, and its neighbour's NIC has them."""
     machine = vm(Topology(root_port("rp0", switch(
         "up0", downstream("dn0", edu(KEPT)), downstream("dn1"), downstream("dn2", nic("nic0")))),
-        root_port("rp1"), root_port("rp2", nic("nic1"))), arch=arch)
+        root_port("rp1"), root_port("rp2", nic("nic1"))), arch=arch, variant=variant)
     keeper = Keeper(machine)
     keeper.preserve()
     before = bars(machine)
