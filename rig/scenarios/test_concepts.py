@@ -19,9 +19,10 @@ CACHE_LINE_SIZE = 0x0C
 INITIALISED = "hostile: capability initialised"
 
 
-def test_capability_that_linux_learns_of_later_is_left_alone(vm: Lab) -> None:
+def test_capability_that_linux_learns_of_later_is_left_alone(vm: Lab, variant: str) -> None:
     """An initialiser at the end of the core's list writes to the function it is told to."""
-    machine = vm(Topology(root_port("rp0", nic(KEPT)), root_port("rp1", nic("nic1"))))
+    machine = vm(Topology(root_port("rp0", nic(KEPT)), root_port("rp1", nic("nic1"))),
+                 variant=variant)
     keeper = Keeper(machine)
     keeper.preserve()
     machine.kexec(extra=f"pci_liveupdate_hostile.capability={keeper.bdf}")
@@ -39,10 +40,11 @@ def test_capability_that_linux_learns_of_later_is_left_alone(vm: Lab) -> None:
 
 
 @pytest.mark.console(console.REFUSED)
-def test_slot_is_emptied_as_a_whole_or_not_at_all(vm: Lab) -> None:
+def test_slot_is_emptied_as_a_whole_or_not_at_all(vm: Lab, variant: str) -> None:
     """Removing another function of the card would leave half of it in a slot that stays on."""
     machine = vm(Topology(root_port("rp0", nic(KEPT, addr="0.0", multifunction="on"),
-                                    nic("sibling", addr="0.1"))), args=NATIVE_HOTPLUG)
+                                    nic("sibling", addr="0.1"))),
+                 args=NATIVE_HOTPLUG, variant=variant)
     keeper = Keeper(machine)
     keeper.preserve()
     slot = "/sys/bus/pci/slots/1/power"

@@ -24,7 +24,7 @@ E1000E = "8086:10d3"
 KERNELS = pytest.mark.parametrize("arch,variant", conftest.KERNELS)
 
 
-def disturb(machine: Machine, power: bool = True) -> dict[str, str]:
+def disturb(machine: Machine) -> dict[str, str]:
     """Try everything, on the device and on the bridge above; the errno of each."""
     tries = [(KEPT, "reset", "1"), (KEPT, "sriov_numvfs", "1"), ("rp0", "reset_subordinate", "1"),
              (KEPT, "remove", "1"), ("rp0", "remove", "1")]
@@ -33,18 +33,8 @@ def disturb(machine: Machine, power: bool = True) -> dict[str, str]:
         came[f"{id} {name}"] = attempt(machine, attribute(machine, id, name), value)
         if name == "remove":
             rescan(machine)
-    if power:
-        came["slot power"] = attempt(machine, SLOT_POWER, "0")
+    came["slot power"] = attempt(machine, SLOT_POWER, "0")
     return came
-
-
-def disturb_for_real(machine: Machine, variant: str) -> dict[str, str]:
-    """The same when nothing is preserved any more.
-
-    Lockdep does not like what the stock pciehp does when a slot that was found by a rescan is
-    switched off: it takes its reset_lock and the rescan lock in both orders.
-    """
-    return disturb(machine, power=variant != "debug")
 
 
 # A Virtual Function that came with what was given back goes when its Physical Function is reset.
@@ -76,7 +66,7 @@ def test_nobody_disturbs_a_preserved_device(vm: Lab, arch: str, variant: str) ->
     # Control: all of it works, or fails for another reason, when it is over.
     keeper.take_back()
     assert [state(machine, id) for id in (KEPT, "rp0")] == ["none", "none"]
-    came = disturb_for_real(machine, variant)
+    came = disturb(machine)
     assert "EBUSY" not in came.values(), came
     assert {"Bus Master", "Bridge Control", "FLR"} <= fabric.what()
 
@@ -92,7 +82,7 @@ def test_unpreserved_device_may_be_disturbed_again(vm: Lab, arch: str, variant: 
     assert attempt(machine, attribute(machine, "rp0", "remove"), "1") == "EBUSY"
     keeper.unpreserve()
     assert state(machine, "rp0") == "none"
-    came = disturb_for_real(machine, variant)
+    came = disturb(machine)
     assert "EBUSY" not in came.values(), came
 
 
