@@ -75,7 +75,7 @@ class Machine:
 
     def __init__(self, folder: Path, topology: Topology, *, arch: str = "x86_64",
                  variant: str = "release", cmdline: str = LIVE_UPDATE, accel: str = "tcg",
-                 smp: int = 1, memory: str | None = None, rate: float = 250.0,
+                 smp: int = 1, memory: str | None = None, rate: float | None = None,
                  args: list[str] | None = None, trace: list[str] | None = None,
                  kernel: Path | None = None, timeout: float = 180.0,
                  first: str = "", before: list[str] | None = None, needs: str = "",
@@ -100,6 +100,8 @@ class Machine:
         self.ended_at: float | None = None
         self.idle = False       # the agent waits for a command
         self.dropped: dict[int, dict[str, int]] = {}    # what the guards of past kernels counted
+        # A ring must last until the next kernel has booted, and a debug kernel takes a minute.
+        rate = rate or (100.0 if variant == "debug" else 250.0)
         self.senders = {id: Sender(rate, n + 1) for n, id in enumerate(topology.nics())}
         self._smp = smp
         self._memory = memory or ("3G" if variant == "debug" else "2G")
