@@ -99,7 +99,6 @@ u32 pci_liveupdate_abi(void);
 
 bool pci_liveupdate_is_incoming(struct pci_dev *dev);
 struct pci_dev *pci_liveupdate_find(u32 domain, u16 bdf);
-bool pci_liveupdate_hands_off(struct pci_dev *dev);
 bool pci_liveupdate_refuses_reset(struct pci_dev *dev);
 bool pci_liveupdate_may_come(u32 domain, u16 bdf);
 void pci_liveupdate_claim(struct pci_dev *dev);
@@ -174,11 +173,6 @@ static inline bool pci_liveupdate_is_incoming(struct pci_dev *dev)
 static inline struct pci_dev *pci_liveupdate_find(u32 domain, u16 bdf)
 {
 	return NULL;
-}
-
-static inline bool pci_liveupdate_hands_off(struct pci_dev *dev)
-{
-	return false;
 }
 
 static inline bool pci_liveupdate_refuses_reset(struct pci_dev *dev)

@@ -89,6 +89,8 @@ void pci_lu_changed(struct pci_dev *dev)
 	if (pci_lu_break & PCI_LU_BREAK_ROUTING)
 		keep &= ~BIT(PCI_LU_KEEP_ROUTING);
 	WRITE_ONCE(dev->lu_keep, keep);
+	/* For quirks that stop, or silence, what firmware may have left running */
+	WRITE_ONCE(dev->adopted, adopted && !(pci_lu_break & PCI_LU_BREAK_REFUSALS));
 	pci_lu_fix(dev);
 	pci_lu_guard_update(dev);
 	/* See pci_liveupdate_await_vfs() */

@@ -238,22 +238,6 @@ bool __pci_liveupdate_keeps_master(struct pci_dev *dev)
 	return true;
 }
 
-/**
- * pci_liveupdate_hands_off - must a quirk not touch the registers of a device?
- * @dev: device
- *
- * For quirks that stop, or silence, what firmware may have left running. They
- * come before any driver, and what runs in an incoming device has an owner.
- *
- * Context: any.
- * Return: true for what the previous kernel preserved, and what is in its place.
- */
-bool pci_liveupdate_hands_off(struct pci_dev *dev)
-{
-	return pci_lu_used() && test_bit(PCI_LU_ADOPTED, &dev->lu_flags) &&
-	       !lu_lets_all_through();
-}
-
 int __pci_liveupdate_removing(struct pci_dev *dev)
 {
 	struct pci_dev *pf = dev ? pci_physfn(dev) : NULL;
