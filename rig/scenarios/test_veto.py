@@ -94,15 +94,17 @@ def test_refusals_do_not_fill_the_log(vm: Lab, variant: str) -> None:
 
 @pytest.mark.console(*console.UNBINDING, "cannot be preserved: buses are being scanned or devices")
 def test_removal_that_hangs_blocks_nobody_else(vm: Lab, variant: str) -> None:
-    """Whoever has the removed device open lets the request pass."""
+    """Whoever has the removed device open lets the request pass. Who asks for the same removal
+    meanwhile is told that there is nothing left to remove."""
     machine = vm(Topology(root_port("rp0", edu("mine")),
                           root_port("rp1", pci_bridge("br0", edu("beside"), edu("its")))),
                  variant=variant)
     mine, its = Agent(machine, "mine").start().take("mine"), Agent(machine, "its").start()
     its.take("its", "beside")
-    machine.sh(f"(echo 1 >{attribute(machine, 'rp1', 'remove')}; touch /tmp/removed) "
-               ">/dev/null 2>&1 &")
-    time.sleep(1)
+    remove = attribute(machine, "rp1", "remove")
+    for who in ("first", "second"):
+        machine.sh(f"(echo 1 >{remove}; echo $? >/tmp/removed-{who}) >/tmp/said-{who} 2>&1 &")
+        time.sleep(1)
     mine.preserve("mine")
     assert state(machine, "mine") == "preserved"
     # Control: what is removed next, when that has come to its end, cannot be.
@@ -110,4 +112,6 @@ def test_removal_that_hangs_blocks_nobody_else(vm: Lab, variant: str) -> None:
     assert its.refused("preserve s 2 beside") == "EBUSY"
     mine.do("close s")
     its.do("quit")
-    machine.sh("while ! test -e /tmp/removed; do sleep 0.1; done")
+    machine.sh("while ! test -e /tmp/removed-first -a -e /tmp/removed-second; do sleep 0.1; done")
+    assert machine.sh("cat /tmp/removed-first").out.strip() == "0"
+    assert "No such device" in machine.sh("cat /tmp/said-second").out
