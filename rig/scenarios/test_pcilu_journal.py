@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -174,6 +175,25 @@ def test_blackout_is_from_the_snapshot_to_the_end_of_the_session(host: Host) -> 
         (NIC, str(blackout["milliseconds"]), "yes")
     assert f'pcilu_blackout_seconds{{device="{NIC}"}} ' in host.pcilu("status", "--metrics").stdout
     assert f"{NIC} was without its owner for" in host.pcilu("status").stdout
+
+
+def test_owner_that_finishes_while_wait_looks_is_not_missed(host: Host) -> None:
+    update(host)
+    assert host.daemon
+    host.daemon.send_signal(signal.SIGSTOP)     # wait has read the devices' states, and asks it
+    waiting = subprocess.Popen([str(TOOLS / "pcilu"), "wait", "--json", "--timeout", "60"],
+                               env=host.env, stdout=subprocess.PIPE, text=True)
+    try:
+        host.wait(lambda: "poll" in Path(f"/proc/{waiting.pid}/wchan").read_text())
+        for bdf in (PORT, NIC):
+            state(host, bdf, "none")
+    finally:
+        host.daemon.send_signal(signal.SIGCONT)
+    out, _ = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0
+    [blackout] = json.loads(out)["blackouts"]
+    assert blackout["bdf"] == NIC and blackout["over"] and blackout["exact"]
+    assert len(journal(host, BACK)) == 1
 
 
 def test_blackout_that_nobody_saw_end_is_an_upper_bound(host: Host) -> None:

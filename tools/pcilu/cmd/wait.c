@@ -34,13 +34,15 @@ static int remaining(struct json_object **doc)
 	return (int)json_object_array_length(get_array(*doc, "remaining"));
 }
 
-/* So that the report says how long each device had no owner; root's report */
-static void observe(bool first)
+/* So that root's report says how long each device had no owner; does it say more? */
+static bool observe(bool first)
 {
 	autojson *report = run_load("verify.json");
 
-	if (report && blackout_look(report, !first))
-		run_save("verify.json", report);
+	if (!report || !blackout_look(report, !first))
+		return false;
+	run_save("verify.json", report);
+	return true;
 }
 
 int cmd_wait(const struct options *o)
@@ -64,6 +66,11 @@ int cmd_wait(const struct options *o)
 		observe(first);
 		first = false;
 		n = remaining(&doc);
+		/* An owner may finish between the two: look once more */
+		if (!n && observe(false)) {
+			json_object_put(doc);
+			n = remaining(&doc);
+		}
 		if (n < 0)
 			return -n;
 		if (n && (!o->timeout || now() - start < limit)) {
