@@ -52,7 +52,7 @@ class ToolsMachine(Machine):
     def __init__(self, folder: Path, topology: Topology, *, images: dict[str, Path] | None = None,
                  **options: Any) -> None:
         memory = {} if options.get("variant") == "debug" else {"memory": "1536M"}
-        super().__init__(folder, topology, **memory, **options)
+        super().__init__(folder, topology, **memory | options)
         self._images = {f"boot/{name}": path for name, path in (images or {}).items()}
 
     def files(self) -> dict[str, Path]:

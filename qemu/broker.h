@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * pcilu-qemu: what stands between a QEMU before the kexec and the one after it.
+ *
+ * QEMU's CPR ("checkpoint and restart") hands all descriptors of a QEMU to its successor
+ * by name, and the rest of its state by a stream (QEMU's docs/devel/migration/CPR.rst).
+ * The successor is not told whose they were. So the descriptors go through a Live Update
+ * session, and in the next kernel others of the same names take their places.
+ */
+#ifndef BROKER_H
+#define BROKER_H
+
+#include <json-c/json.h>
+#include <pcilu.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RUN_DIR "/run/pcilu-qemu"
+
+/* --- main.c */
+
+__attribute__((format(printf, 2, 3))) int fail(int err, const char *fmt, ...);
+const char *fail_text(void); /* what was said last */
+__attribute__((format(printf, 1, 2))) void say(const char *fmt, ...);
+
+/* RUN_DIR/@name/@file; the caller frees it. NULL: no memory */
+char *run_path(const char *name, const char *file);
+
+/* --- stream.c: the descriptors, as QEMU_CPR_EXEC_STATE tells of them */
+
+#define STREAM_VARIABLE "QEMU_CPR_EXEC_STATE"
+#define NAME_SIZE 256
+
+struct handed {
+	char name[NAME_SIZE];
+	int id;
+	int fd;
+};
+
+/* A vfio-pci device, and its objects of the iommufd */
+struct hosted {
+	char name[NAME_SIZE];
+	uint32_t dev, ioas, hwpt;
+};
+
+struct stream {
+	struct handed *handed;
+	size_t nr_handed;
+	struct hosted *hosted;
+	size_t nr_hosted;
+};
+
+/* From the start of the file. 0, or -EBADMSG, -EIO, -ENOMEM: said. */
+int stream_read(struct stream *s, int fd);
+/* Returns a memfd that the next program inherits, or a negative errno: said. */
+int stream_write(const struct stream *s);
+void stream_free(struct stream *s);
+int stream_add(struct stream *s, const char *name, int id, int fd);
+int stream_host(struct stream *s, const struct hosted *h);
+/* The descriptor of that name and id, or -1 */
+int stream_find(const struct stream *s, const char *name, int id);
+
+/* --- qmp.c: a running QEMU */
+
+struct qmp;
+
+struct qmp *qmp_open(const char *path);
+void qmp_close(struct qmp *q);
+/* Whose it is, as far as the socket tells */
+int qmp_pid(const struct qmp *q);
+/*
+ * Takes @arguments. Returns what QEMU returns, which the caller puts, or NULL; then
+ * qmp_gone() tells whether it has ended, and if not, it was said what QEMU minds.
+ */
+struct json_object *qmp_do(struct qmp *q, const char *command,
+			   struct json_object *arguments);
+bool qmp_gone(const struct qmp *q);
+
+/* --- guest.c: what is told to the next kernel's restore, in JSON */
+
+/*
+ * {"version": 1, "qemu": release, "argv": [...],
+ *  "ranges": [{"at", "size", "name", "offset", "rom"}...],
+ *  "memory": [{"name", "id", "token"}...],
+ *  "devices": [{"name", "token", "irq", "vectors": [ids], "events": [[name, id]...]}...],
+ *  "iommufd": name}
+ */
+struct json_object *guest_new(const char *qemu, int pid);
+/* The ranges of guest-physical memory by `info mtree -f`. 0, or -EBADMSG: said */
+int guest_add_ranges(struct json_object *guest, const char *mtree);
+int guest_write(struct json_object *guest, const char *path);
+struct json_object *guest_read(const char *path);
+struct json_object *guest_from_fd(int fd);
+int guest_to_fd(struct json_object *guest);
+const char *text_of(struct json_object *o, const char *key);
+uint64_t number_of(struct json_object *o, const char *key);
+struct json_object *array_of(struct json_object *o, const char *key);
+
+enum { TOKEN_GUEST = 1, TOKEN_MAIN = 2, TOKEN_MEMORY = 0x100, TOKEN_DEVICE = 0x1000 };
+
+/* --- the commands: each returns 0, or a negative errno after it has said why */
+
+int save(const char *name, const char *socket);
+int keep(const char *name);
+int resume(const char *name);
+int restore(const char *name);
+
+/* Becomes the QEMU of @guest, with the descriptors of @s. Returns only if that fails. */
+int become_qemu(struct json_object *guest, const struct stream *s,
+		const char *incoming);
+
+#endif /* BROKER_H */

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What the next kernel's pcilu-qemu has to know of a guest, and becoming its QEMU. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "../lib/src/cleanup.h"
+#include "broker.h"
+
+#define DOCUMENT_VERSION 1
+#define WHOLE "memory" /* the address space that devices see */
+
+const char *text_of(struct json_object *o, const char *key)
+{
+	const char *text = json_object_get_string(json_object_object_get(o, key));
+
+	return text ? text : "";
+}
+
+uint64_t number_of(struct json_object *o, const char *key)
+{
+	return json_object_get_uint64(json_object_object_get(o, key));
+}
+
+struct json_object *array_of(struct json_object *o, const char *key)
+{
+	struct json_object *array = json_object_object_get(o, key);
+
+	if (!array) {
+		array = json_object_new_array();
+		json_object_object_add(o, key, array);
+	}
+	return array;
+}
+
+/* How it was started, but for where it came from if it is not the first */
+static int add_argv(struct json_object *guest, int pid)
+{
+	struct json_object *array = array_of(guest, "argv");
+	autofree char *word = NULL, *path = NULL;
+	autofclose FILE *f = NULL;
+	bool skip = false;
+	size_t size = 0;
+
+	if (asprintf(&path, "/proc/%d/cmdline", pid) < 0)
+		return fail(-ENOMEM, "the command line of QEMU");
+	f = fopen(path, "re");
+	if (!f)
+		return fail(-errno, "%s", path);
+	while (getdelim(&word, &size, '\0', f) > 0) {
+		bool incoming = !strcmp(word, "-incoming") ||
+				!strcmp(word, "--incoming");
+
+		if (!skip && !incoming)
+			json_object_array_add(array,
+					      json_object_new_string(word));
+		skip = incoming;
+	}
+	return json_object_array_length(array) ?
+		       0 :
+		       fail(-ESRCH, "process %d has no command line", pid);
+}
+
+struct json_object *guest_new(const char *qemu, int pid)
+{
+	struct json_object *guest = json_object_new_object();
+
+	json_object_object_add(guest, "version",
+			       json_object_new_int(DOCUMENT_VERSION));
+	json_object_object_add(guest, "qemu", json_object_new_string(qemu));
+	if (add_argv(guest, pid)) {
+		json_object_put(guest);
+		return NULL;
+	}
+	return guest;
+}
+
+/* "  0000000000000000-00000000000bffff (prio 0, ram): ram0 @0000000000010000 KVM" */
+static void add_range(struct json_object *ranges, const char *line)
+{
+	unsigned long long from, to, offset = 0;
+	struct json_object *o;
+	char kind[16], *name, *end;
+	int at = 0;
+
+	if (sscanf(line, " %llx-%llx (prio %*d, %15[^)]): %n", &from, &to, kind,
+		   &at) != 3 || !at)
+		return;
+	if (strcmp(kind, "ram") != 0 && strcmp(kind, "rom") != 0)
+		return; /* registers, and memory of other devices */
+	name = strndupa(line + at, strcspn(line + at, "\n"));
+	end = strstr(name, " KVM");
+	if (end)
+		*end = '\0';
+	end = strstr(name, " @");
+	if (end) {
+		*end = '\0';
+		offset = strtoull(end + 2, NULL, 16);
+	}
+	o = json_object_new_object();
+	json_object_object_add(o, "at", json_object_new_uint64(from));
+	json_object_object_add(o, "size", json_object_new_uint64(to - from + 1));
+	json_object_object_add(o, "name", json_object_new_string(name));
+	json_object_object_add(o, "offset", json_object_new_uint64(offset));
+	json_object_object_add(o, "rom",
+			       json_object_new_boolean(*kind == 'r' &&
+						       kind[1] == 'o'));
+	json_object_array_add(ranges, o);
+}
+
+int guest_add_ranges(struct json_object *guest, const char *mtree)
+{
+	struct json_object *ranges = array_of(guest, "ranges");
+	autofree char *text = strdup(mtree);
+	bool wanted = false;
+	char *line, *next = text;
+
+	while (next && (line = strsep(&next, "\n"))) {
+		if (!strncmp(line, "FlatView", 8))
+			wanted = false;
+		else if (strstr(line, "AS \"" WHOLE "\","))
+			wanted = true;
+		else if (wanted)
+			add_range(ranges, line);
+	}
+	if (!json_object_array_length(ranges))
+		return fail(-EBADMSG,
+			    "this release of QEMU tells of its memory in a way that is not known");
+	return 0;
+}
+
+int guest_write(struct json_object *guest, const char *path)
+{
+	return json_object_to_file_ext(path, guest, JSON_C_TO_STRING_PLAIN) ?
+		       fail(-EIO, "%s", path) :
+		       0;
+}
+
+static struct json_object *understood(struct json_object *guest,
+				      const char *where)
+{
+	if (guest && number_of(guest, "version") == DOCUMENT_VERSION)
+		return guest;
+	fail(0, "%s is not understood", where);
+	json_object_put(guest);
+	return NULL;
+}
+
+struct json_object *guest_read(const char *path)
+{
+	return understood(json_object_from_file(path), path);
+}
+
+struct json_object *guest_from_fd(int fd)
+{
+	lseek(fd, 0, SEEK_SET);
+	return understood(json_object_from_fd(fd),
+			  "what the previous kernel tells of the guest");
+}
+
+int guest_to_fd(struct json_object *guest)
+{
+	int fd = memfd_create("guest", MFD_CLOEXEC);
+
+	if (fd < 0)
+		return fail(-errno, "what is told of the guest");
+	if (json_object_to_fd(fd, guest, JSON_C_TO_STRING_PLAIN)) {
+		close(fd);
+		return fail(-EIO, "what is told of the guest");
+	}
+	return fd;
+}
+
+int become_qemu(struct json_object *guest, const struct stream *s,
+		const char *incoming)
+{
+	struct json_object *words = array_of(guest, "argv");
+	size_t n, nr = json_object_array_length(words);
+	autofree char **argv = calloc(nr + 3, sizeof(*argv));
+	int fd = stream_write(s);
+	char number[16];
+
+	if (fd < 0 || !argv)
+		return fd < 0 ? fd : fail(-ENOMEM, "QEMU");
+	for (n = 0; n < s->nr_handed; n++)
+		if (fcntl(s->handed[n].fd, F_SETFD, 0))
+			return fail(-errno, "%s", s->handed[n].name);
+	for (n = 0; n < nr; n++)
+		argv[n] = (char *)json_object_get_string(
+			json_object_array_get_idx(words, n));
+	argv[nr] = (char *)"-incoming";
+	argv[nr + 1] = (char *)incoming;
+	snprintf(number, sizeof(number), "%d", fd);
+	setenv(STREAM_VARIABLE, number, 1);
+	execvp(argv[0], argv);
+	fail(-errno, "%s", argv[0]);
+	close(fd);
+	return -ENOEXEC;
+}

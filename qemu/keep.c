@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a QEMU becomes when it is saved: its own process, with its descriptors. It
+ * preserves them, and keeps them open, so that it can become that QEMU again if there is
+ * no live update after all.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "../lib/src/cleanup.h"
+#include "broker.h"
+
+struct keeper {
+	const char *name;
+	struct stream stream;
+	struct json_object *guest;
+	struct pcilu *lu;
+	struct pcilu_session *session;
+};
+
+static int preserve(struct keeper *k, int fd, uint64_t token, const char *what)
+{
+	int err = pcilu_session_preserve_fd(k->session, fd, token);
+
+	return err ? fail(err, "%s cannot be preserved", what) : 0;
+}
+
+static void link_of(int fd, char *to, size_t size)
+{
+	char path[32];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, to, size - 1);
+	to[n < 0 ? 0 : n] = '\0';
+}
+
+/* Which interrupts the guest has enabled: an index of VFIO, or -1 */
+static int irq_in_use(int fd)
+{
+	struct vfio_region_info info = {
+		.argsz = sizeof(info),
+		.index = VFIO_PCI_CONFIG_REGION_INDEX,
+	};
+	uint8_t config[256], at;
+	unsigned int n;
+
+	if (ioctl(fd, VFIO_DEVICE_GET_REGION_INFO, &info) ||
+	    pread(fd, config, sizeof(config), (off_t)info.offset) !=
+		    sizeof(config))
+		return -1;
+	at = config[PCI_CAPABILITY_LIST];
+	for (n = 0; at && n < 48; n++, at = config[at + 1]) {
+		if (config[at] == PCI_CAP_ID_MSIX &&
+		    config[at + PCI_MSIX_FLAGS + 1] &
+			    (PCI_MSIX_FLAGS_ENABLE >> 8))
+			return VFIO_PCI_MSIX_IRQ_INDEX;
+		if (config[at] == PCI_CAP_ID_MSI &&
+		    config[at + PCI_MSI_FLAGS] & PCI_MSI_FLAGS_ENABLE)
+			return VFIO_PCI_MSI_IRQ_INDEX;
+	}
+	return VFIO_PCI_INTX_IRQ_INDEX;
+}
+
+static bool is_handed(const struct stream *s, int fd)
+{
+	size_t n;
+
+	for (n = 0; n < s->nr_handed; n++)
+		if (s->handed[n].fd == fd)
+			return true;
+	return false;
+}
+
+/* What QEMU has left open: of a device whose BARs have become dma-bufs, one of these */
+static int close_others(const struct stream *s)
+{
+	autoclosedir DIR *dir = opendir("/proc/self/fd");
+	struct dirent *e;
+	int fd;
+
+	if (!dir)
+		return fail(-errno, "/proc/self/fd");
+	while ((e = readdir(dir))) {
+		fd = atoi(e->d_name);
+		if (fd > STDERR_FILENO && fd != dirfd(dir) && !is_handed(s, fd))
+			close(fd);
+	}
+	return 0;
+}
+
+static struct json_object *named(struct json_object *array, const char *name)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "name", json_object_new_string(name));
+	json_object_array_add(array, o);
+	return o;
+}
+
+/* The device with its eventfds, which are named after it */
+static int add_device(struct keeper *k, const struct hosted *h, uint64_t token)
+{
+	int fd = stream_find(&k->stream, h->name, 0), irq;
+	struct json_object *o, *event;
+	size_t n, length = strlen(h->name);
+
+	if (fd < 0)
+		return fail(-ENOENT, "QEMU hands over no file of %s", h->name);
+	irq = irq_in_use(fd);
+	if (irq < 0)
+		return fail(-EIO, "%s does not answer", h->name);
+	o = named(array_of(k->guest, "devices"), h->name);
+	json_object_object_add(o, "token", json_object_new_uint64(token));
+	json_object_object_add(o, "irq", json_object_new_int(irq));
+	for (n = 0; n < k->stream.nr_handed; n++) {
+		const struct handed *e = &k->stream.handed[n];
+
+		if (strncmp(e->name, h->name, length) || e->name[length] != '_')
+			continue;
+		event = named(array_of(o, "events"), e->name + length);
+		json_object_object_add(event, "id", json_object_new_int(e->id));
+	}
+	return 0;
+}
+
+static bool is_of_device(const struct stream *s, const char *name)
+{
+	size_t n, length;
+
+	for (n = 0; n < s->nr_hosted; n++) {
+		length = strlen(s->hosted[n].name);
+		if (!strncmp(name, s->hosted[n].name, length) &&
+		    (!name[length] || name[length] == '_'))
+			return true;
+	}
+	return false;
+}
+
+/* What is neither memory nor of a device has no place to go */
+static int sort_out(struct keeper *k)
+{
+	uint64_t token = TOKEN_MEMORY;
+	char link[256];
+	size_t n;
+	int err;
+
+	for (n = 0; n < k->stream.nr_handed; n++) {
+		const struct handed *e = &k->stream.handed[n];
+		struct json_object *o;
+
+		if (is_of_device(&k->stream, e->name))
+			continue;
+		link_of(e->fd, link, sizeof(link));
+		if (!strcmp(link, "/dev/iommu")) {
+			json_object_object_add(k->guest, "iommufd",
+					       json_object_new_string(e->name));
+			continue;
+		}
+		if (strncmp(link, "/memfd:", 7) != 0)
+			return fail(-EOPNOTSUPP,
+				    "QEMU has %s open (%s), which cannot be handed over",
+				    e->name, link);
+		o = named(array_of(k->guest, "memory"), e->name);
+		json_object_object_add(o, "id", json_object_new_int(e->id));
+		json_object_object_add(o, "token",
+				       json_object_new_uint64(token));
+		err = preserve(k, e->fd, token++, e->name);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int preserve_main(struct keeper *k)
+{
+	autofree char *path = run_path(k->name, "main");
+	autoclose int from = -1, to = -1;
+	struct stat st;
+	ssize_t n;
+
+	if (!path)
+		return -ENOMEM;
+	from = open(path, O_RDONLY | O_CLOEXEC);
+	to = memfd_create("main", MFD_CLOEXEC);
+	if (from < 0 || to < 0 || fstat(from, &st))
+		return fail(-errno, "%s", path);
+	do {
+		n = sendfile(to, from, NULL, (size_t)st.st_size);
+	} while (n > 0);
+	if (n < 0)
+		return fail(-errno, "%s", path);
+	return preserve(k, to, TOKEN_MAIN, "QEMU's state");
+}
+
+/* Memory first, devices last: from then on they are watched */
+static int preserve_all(struct keeper *k)
+{
+	autofree char *path = run_path(k->name, "guest.json");
+	uint64_t n, nr = k->stream.nr_hosted;
+	autoclose int fd = -1;
+	int err;
+
+	k->guest = path ? guest_read(path) : NULL;
+	if (!k->guest)
+		return -EIO;
+	err = pcilu_open(&k->lu, PCILU_MODE_AUTO);
+	if (!err)
+		err = pcilu_session_create(k->lu, k->name, &k->session);
+	if (err)
+		return fail(err, "no session %s", k->name);
+	err = sort_out(k);
+	for (n = 0; n < nr && !err; n++)
+		err = add_device(k, &k->stream.hosted[n], TOKEN_DEVICE + n);
+	if (!err)
+		err = preserve_main(k);
+	if (!err) {
+		fd = guest_to_fd(k->guest);
+		err = fd < 0 ? fd : preserve(k, fd, TOKEN_GUEST, "the guest");
+	}
+	for (n = 0; n < nr && !err; n++)
+		err = preserve(k,
+			       stream_find(&k->stream, k->stream.hosted[n].name,
+					   0),
+			       TOKEN_DEVICE + n, k->stream.hosted[n].name);
+	return err;
+}
+
+static int give_up(struct keeper *k)
+{
+	int err = k->session ? pcilu_session_release(k->lu, k->session) : 0;
+
+	if (err && err != -ENOENT && err != -EOPNOTSUPP)
+		return fail(err, "session %s is not given up", k->name);
+	pcilu_session_close(k->session);
+	k->session = NULL;
+	return 0;
+}
+
+static int listen_at(const char *name)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	autofree char *path = run_path(name, "socket");
+	autoclose int fd = -1;
+
+	if (!path || strlen(path) >= sizeof(at.sun_path))
+		return fail(-ENAMETOOLONG, "%s", name);
+	strcpy(at.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	unlink(path);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof(at)) ||
+	    listen(fd, 4))
+		return fail(-errno, "%s", path);
+	return take_fd(&fd);
+}
+
+/* Answers who asks, until the guest is to go on */
+static void serve(struct keeper *k, int server, bool saved)
+{
+	char question[16];
+	ssize_t n;
+
+	for (;;) {
+		autoclose int fd = accept4(server, NULL, NULL, SOCK_CLOEXEC);
+		const char *answer = "ok";
+
+		n = fd < 0 ? -1 : recv(fd, question, sizeof(question) - 1, 0);
+		if (n <= 0)
+			continue;
+		question[n] = '\0';
+		if (!saved || (!strcmp(question, "resume") && give_up(k)))
+			answer = fail_text();
+		if (send(fd, answer, strlen(answer), MSG_NOSIGNAL) < 0)
+			continue;
+		if (!saved || (!strcmp(question, "resume") && !k->session))
+			return;
+	}
+}
+
+int keep(const char *name)
+{
+	struct keeper k = { .name = name };
+	const char *number = getenv(STREAM_VARIABLE);
+	autofree char *incoming = NULL, *path = run_path(name, "main");
+	int server, err;
+
+	if (!number)
+		return fail(-EINVAL, "no QEMU has become this: pcilu-qemu save");
+	if (!path || asprintf(&incoming, "file:%s", path) < 0)
+		return -ENOMEM;
+	err = stream_read(&k.stream, atoi(number));
+	if (!err)
+		err = close_others(&k.stream);
+	if (err)
+		return err;
+	server = listen_at(name);
+	err = server < 0 ? server : preserve_all(&k);
+	if (err)
+		give_up(&k);
+	else
+		say("%s is saved", name);
+	if (server >= 0)
+		serve(&k, server, !err);
+	say("%s goes on", name);
+	return become_qemu(k.guest, &k.stream, incoming);
+}
