@@ -15,8 +15,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #define RUN_DIR "/run/pcilu-qemu"
+#define PAGE 4096ULL
 
 /* --- main.c */
 
@@ -24,7 +26,7 @@ __attribute__((format(printf, 2, 3))) int fail(int err, const char *fmt, ...);
 const char *fail_text(void); /* what was said last */
 __attribute__((format(printf, 1, 2))) void say(const char *fmt, ...);
 
-/* RUN_DIR/@name/@file; the caller frees it. NULL: no memory */
+/* RUN_DIR/@name/@file; the caller frees it. NULL: no memory, said */
 char *run_path(const char *name, const char *file);
 
 /* --- stream.c: the descriptors, as QEMU_CPR_EXEC_STATE tells of them */
@@ -53,13 +55,18 @@ struct stream {
 
 /* From the start of the file. 0, or -EBADMSG, -EIO, -ENOMEM: said. */
 int stream_read(struct stream *s, int fd);
-/* Returns a memfd that the next program inherits, or a negative errno: said. */
+/* Returns a memfd that the next program inherits as it does those, or an errno: said. */
 int stream_write(const struct stream *s);
 void stream_free(struct stream *s);
 int stream_add(struct stream *s, const char *name, int id, int fd);
 int stream_host(struct stream *s, const struct hosted *h);
 /* The descriptor of that name and id, or -1 */
 int stream_find(const struct stream *s, const char *name, int id);
+/*
+ * The file of a region of memory, or -1. QEMU names it as the region, perhaps with the
+ * path of a device before.
+ */
+int stream_memory(const struct stream *s, const char *region);
 
 /* --- qmp.c: a running QEMU */
 
@@ -68,7 +75,7 @@ struct qmp;
 struct qmp *qmp_open(const char *path);
 void qmp_close(struct qmp *q);
 /* Whose it is, as far as the socket tells */
-int qmp_pid(const struct qmp *q);
+const struct ucred *qmp_peer(const struct qmp *q);
 /*
  * Takes @arguments. Returns what QEMU returns, which the caller puts, or NULL; then
  * qmp_gone() tells whether it has ended, and if not, it was said what QEMU minds.
@@ -80,16 +87,17 @@ bool qmp_gone(const struct qmp *q);
 /* --- guest.c: what is told to the next kernel's restore, in JSON */
 
 /*
- * {"version": 1, "qemu": release, "argv": [...],
+ * {"version": 1, "qemu": release, "argv": [...], "cwd",
  *  "ranges": [{"at", "size", "name", "offset", "rom"}...],
  *  "memory": [{"name", "id", "token"}...],
- *  "devices": [{"name", "token", "irq", "vectors": [ids], "events": [[name, id]...]}...],
+ *  "devices": [{"name", "token", "irq", "events": [{"name", "id"}...]}...],
  *  "iommufd": name}
  */
 struct json_object *guest_new(const char *qemu, int pid);
-/* The ranges of guest-physical memory by `info mtree -f`. 0, or -EBADMSG: said */
+/* The memory that devices of the guest see, by `info mtree -f`. 0, or -EBADMSG: said */
 int guest_add_ranges(struct json_object *guest, const char *mtree);
-int guest_write(struct json_object *guest, const char *path);
+int guest_write(struct json_object *guest, const char *path,
+		const struct ucred *of);
 struct json_object *guest_read(const char *path);
 struct json_object *guest_from_fd(int fd);
 int guest_to_fd(struct json_object *guest);
@@ -106,8 +114,7 @@ int keep(const char *name);
 int resume(const char *name);
 int restore(const char *name);
 
-/* Becomes the QEMU of @guest, with the descriptors of @s. Returns only if that fails. */
-int become_qemu(struct json_object *guest, const struct stream *s,
-		const char *incoming);
+/* Becomes the QEMU of @guest, which reads @stream. Returns only if that fails. */
+int become_qemu(struct json_object *guest, int stream, const char *incoming);
 
 #endif /* BROKER_H */

@@ -68,10 +68,16 @@ static int add_argv(struct json_object *guest, int pid)
 struct json_object *guest_new(const char *qemu, int pid)
 {
 	struct json_object *guest = json_object_new_object();
+	autofree char *cwd = NULL;
+	char link[32];
 
 	json_object_object_add(guest, "version",
 			       json_object_new_int(DOCUMENT_VERSION));
 	json_object_object_add(guest, "qemu", json_object_new_string(qemu));
+	snprintf(link, sizeof(link), "/proc/%d/cwd", pid);
+	cwd = realpath(link, NULL);
+	json_object_object_add(guest, "cwd",
+			       json_object_new_string(cwd ? cwd : "/"));
 	if (add_argv(guest, pid)) {
 		json_object_put(guest);
 		return NULL;
@@ -79,19 +85,28 @@ struct json_object *guest_new(const char *qemu, int pid)
 	return guest;
 }
 
-/* "  0000000000000000-00000000000bffff (prio 0, ram): ram0 @0000000000010000 KVM" */
+/*
+ * "  0000000000000000-00000000000bffff (prio 0, ram): ram0 @0000000000010000 KVM". As QEMU
+ * does it, whole pages are mapped for devices, and none that is not whole.
+ */
 static void add_range(struct json_object *ranges, const char *line)
 {
-	unsigned long long from, to, offset = 0;
+	unsigned long long from, to, start, offset = 0;
 	struct json_object *o;
-	char kind[16], *name, *end;
+	char word[16], *kind = word, *name, *end;
 	int at = 0;
 
-	if (sscanf(line, " %llx-%llx (prio %*d, %15[^)]): %n", &from, &to, kind,
-		   &at) != 3 || !at)
+	if (sscanf(line, " %llx-%llx (prio %*d, %15[^)]): %n", &start, &to,
+		   word, &at) != 3 || !at)
 		return;
+	if (!strncmp(kind, "nv-", 3))
+		kind += 3;
 	if (strcmp(kind, "ram") != 0 && strcmp(kind, "rom") != 0)
 		return; /* registers, and memory of other devices */
+	from = (start + PAGE - 1) & ~(PAGE - 1);
+	to = (to + 1) & ~(PAGE - 1);
+	if (to <= from)
+		return;
 	name = strndupa(line + at, strcspn(line + at, "\n"));
 	end = strstr(name, " KVM");
 	if (end)
@@ -103,12 +118,11 @@ static void add_range(struct json_object *ranges, const char *line)
 	}
 	o = json_object_new_object();
 	json_object_object_add(o, "at", json_object_new_uint64(from));
-	json_object_object_add(o, "size", json_object_new_uint64(to - from + 1));
+	json_object_object_add(o, "size", json_object_new_uint64(to - from));
 	json_object_object_add(o, "name", json_object_new_string(name));
-	json_object_object_add(o, "offset", json_object_new_uint64(offset));
+	json_object_object_add(o, "offset", json_object_new_uint64(offset + from - start));
 	json_object_object_add(o, "rom",
-			       json_object_new_boolean(*kind == 'r' &&
-						       kind[1] == 'o'));
+			       json_object_new_boolean(!strcmp(kind, "rom")));
 	json_object_array_add(ranges, o);
 }
 
@@ -133,11 +147,20 @@ int guest_add_ranges(struct json_object *guest, const char *mtree)
 	return 0;
 }
 
-int guest_write(struct json_object *guest, const char *path)
+/* In a folder of somebody else's, who may have put anything there */
+int guest_write(struct json_object *guest, const char *path,
+		const struct ucred *of)
 {
-	return json_object_to_file_ext(path, guest, JSON_C_TO_STRING_PLAIN) ?
-		       fail(-EIO, "%s", path) :
-		       0;
+	autoclose int fd = -1;
+
+	if (unlink(path) && errno != ENOENT)
+		return fail(-errno, "%s", path);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || fchown(fd, of->uid, of->gid))
+		return fail(-errno, "%s", path);
+	if (json_object_to_fd(fd, guest, JSON_C_TO_STRING_PLAIN))
+		return fail(-EIO, "%s", path);
+	return 0;
 }
 
 static struct json_object *understood(struct json_object *guest,
@@ -175,29 +198,25 @@ int guest_to_fd(struct json_object *guest)
 	return fd;
 }
 
-int become_qemu(struct json_object *guest, const struct stream *s,
-		const char *incoming)
+int become_qemu(struct json_object *guest, int stream, const char *incoming)
 {
 	struct json_object *words = array_of(guest, "argv");
 	size_t n, nr = json_object_array_length(words);
 	autofree char **argv = calloc(nr + 3, sizeof(*argv));
-	int fd = stream_write(s);
 	char number[16];
 
-	if (fd < 0 || !argv)
-		return fd < 0 ? fd : fail(-ENOMEM, "QEMU");
-	for (n = 0; n < s->nr_handed; n++)
-		if (fcntl(s->handed[n].fd, F_SETFD, 0))
-			return fail(-errno, "%s", s->handed[n].name);
+	if (!argv)
+		return fail(-ENOMEM, "QEMU");
 	for (n = 0; n < nr; n++)
 		argv[n] = (char *)json_object_get_string(
 			json_object_array_get_idx(words, n));
 	argv[nr] = (char *)"-incoming";
 	argv[nr + 1] = (char *)incoming;
-	snprintf(number, sizeof(number), "%d", fd);
+	snprintf(number, sizeof(number), "%d", stream);
 	setenv(STREAM_VARIABLE, number, 1);
+	if (chdir(text_of(guest, "cwd")))
+		fail(-errno, "%s", text_of(guest, "cwd"));
+	lseek(stream, 0, SEEK_SET);
 	execvp(argv[0], argv);
-	fail(-errno, "%s", argv[0]);
-	close(fd);
-	return -ENOEXEC;
+	return fail(-errno, "%s", argv[0]);
 }

@@ -7,8 +7,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/iommufd.h>
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -21,6 +23,9 @@
 
 #include "../lib/src/cleanup.h"
 #include "broker.h"
+
+#define TOLD_MS 10000
+#define RETRY_MS 5000
 
 struct keeper {
 	const char *name;
@@ -84,18 +89,20 @@ static bool is_handed(const struct stream *s, int fd)
 	return false;
 }
 
-/* What QEMU has left open: of a device whose BARs have become dma-bufs, one of these */
-static int close_others(const struct stream *s)
+/* Which QEMU has left open: a device whose BARs have become one cannot be preserved */
+static int close_dma_bufs(const struct stream *s)
 {
 	autoclosedir DIR *dir = opendir("/proc/self/fd");
 	struct dirent *e;
-	int fd;
+	char link[64];
 
 	if (!dir)
 		return fail(-errno, "/proc/self/fd");
 	while ((e = readdir(dir))) {
-		fd = atoi(e->d_name);
-		if (fd > STDERR_FILENO && fd != dirfd(dir) && !is_handed(s, fd))
+		int fd = atoi(e->d_name);
+
+		link_of(fd, link, sizeof(link));
+		if (!is_handed(s, fd) && !strncmp(link, "/dmabuf:", 8))
 			close(fd);
 	}
 	return 0;
@@ -110,15 +117,35 @@ static struct json_object *named(struct json_object *array, const char *name)
 	return o;
 }
 
+/* What an eventfd of the device is for, as QEMU names it; NULL if it is none */
+static const char *event_of(const struct hosted *h, const char *name)
+{
+	static const char *const what[] = {
+		"_interrupt",	 "_kvm_interrupt", "_intx-interrupt",
+		"_intx-unmask", "_err_notifier",  "_req_notifier",
+	};
+	size_t n, length = strlen(h->name);
+
+	if (strncmp(name, h->name, length) != 0)
+		return NULL;
+	for (n = 0; n < ARRAY_SIZE(what); n++)
+		if (!strcmp(name + length, what[n]))
+			return name + length;
+	return NULL;
+}
+
 /* The device with its eventfds, which are named after it */
 static int add_device(struct keeper *k, const struct hosted *h, uint64_t token)
 {
 	int fd = stream_find(&k->stream, h->name, 0), irq;
 	struct json_object *o, *event;
-	size_t n, length = strlen(h->name);
+	size_t n;
 
 	if (fd < 0)
 		return fail(-ENOENT, "QEMU hands over no file of %s", h->name);
+	if (h->ioas != k->stream.hosted[0].ioas)
+		return fail(-EOPNOTSUPP, "%s and %s have address spaces of their own",
+			    k->stream.hosted[0].name, h->name);
 	irq = irq_in_use(fd);
 	if (irq < 0)
 		return fail(-EIO, "%s does not answer", h->name);
@@ -127,10 +154,15 @@ static int add_device(struct keeper *k, const struct hosted *h, uint64_t token)
 	json_object_object_add(o, "irq", json_object_new_int(irq));
 	for (n = 0; n < k->stream.nr_handed; n++) {
 		const struct handed *e = &k->stream.handed[n];
+		const char *what = event_of(h, e->name);
 
-		if (strncmp(e->name, h->name, length) || e->name[length] != '_')
+		if (!what)
 			continue;
-		event = named(array_of(o, "events"), e->name + length);
+		if (!strcmp(what, "_intx-interrupt"))
+			return fail(-EOPNOTSUPP,
+				    "the guest uses INTx of %s, not MSI or MSI-X",
+				    h->name);
+		event = named(array_of(o, "events"), what);
 		json_object_object_add(event, "id", json_object_new_int(e->id));
 	}
 	return 0;
@@ -138,14 +170,12 @@ static int add_device(struct keeper *k, const struct hosted *h, uint64_t token)
 
 static bool is_of_device(const struct stream *s, const char *name)
 {
-	size_t n, length;
+	size_t n;
 
-	for (n = 0; n < s->nr_hosted; n++) {
-		length = strlen(s->hosted[n].name);
-		if (!strncmp(name, s->hosted[n].name, length) &&
-		    (!name[length] || name[length] == '_'))
+	for (n = 0; n < s->nr_hosted; n++)
+		if (!strcmp(name, s->hosted[n].name) ||
+		    event_of(&s->hosted[n], name))
 			return true;
-	}
 	return false;
 }
 
@@ -169,7 +199,7 @@ static int sort_out(struct keeper *k)
 					       json_object_new_string(e->name));
 			continue;
 		}
-		if (strncmp(link, "/memfd:", 7) != 0)
+		if (fcntl(e->fd, F_GET_SEALS) < 0)
 			return fail(-EOPNOTSUPP,
 				    "QEMU has %s open (%s), which cannot be handed over",
 				    e->name, link);
@@ -182,6 +212,47 @@ static int sort_out(struct keeper *k)
 			return err;
 	}
 	return 0;
+}
+
+/*
+ * Devices are to find all of it where they find it now. Behind an IOMMU of the guest's own
+ * they do not.
+ */
+static int check_maps(const struct keeper *k, const char *iommufd)
+{
+	struct json_object *all = array_of(k->guest, "ranges");
+	size_t n, nr = json_object_array_length(all);
+	struct iommu_ioas_alloc scratch = { .size = sizeof(scratch) };
+	struct iommu_destroy destroy = { .size = sizeof(destroy) };
+	int fd = stream_find(&k->stream, iommufd, 0), err = 0;
+
+	if (fd < 0 || ioctl(fd, IOMMU_IOAS_ALLOC, &scratch))
+		return fail(fd < 0 ? -ENOENT : -errno, "the iommufd of QEMU");
+	for (n = 0; n < nr && !err; n++) {
+		struct json_object *o = json_object_array_get_idx(all, n);
+		struct iommu_ioas_copy copy = {
+			.size = sizeof(copy),
+			.flags = IOMMU_IOAS_MAP_FIXED_IOVA |
+				 IOMMU_IOAS_MAP_READABLE,
+			.dst_ioas_id = scratch.out_ioas_id,
+			.src_ioas_id = k->stream.hosted[0].ioas,
+			.src_iova = number_of(o, "at"),
+			.dst_iova = number_of(o, "at"),
+			.length = number_of(o, "size"),
+		};
+
+		if (stream_memory(&k->stream, text_of(o, "name")) < 0)
+			err = fail(-EOPNOTSUPP,
+				   "memory %s is in no file (aux-ram-share=on?)",
+				   text_of(o, "name"));
+		else if (ioctl(fd, IOMMU_IOAS_COPY, &copy))
+			err = fail(-errno,
+				   "devices do not see %s where the guest does (has it an IOMMU?)",
+				   text_of(o, "name"));
+	}
+	destroy.id = scratch.out_ioas_id;
+	ioctl(fd, IOMMU_DESTROY, &destroy);
+	return err;
 }
 
 static int preserve_main(struct keeper *k)
@@ -208,20 +279,20 @@ static int preserve_main(struct keeper *k)
 /* Memory first, devices last: from then on they are watched */
 static int preserve_all(struct keeper *k)
 {
-	autofree char *path = run_path(k->name, "guest.json");
 	uint64_t n, nr = k->stream.nr_hosted;
 	autoclose int fd = -1;
 	int err;
 
-	k->guest = path ? guest_read(path) : NULL;
-	if (!k->guest)
-		return -EIO;
 	err = pcilu_open(&k->lu, PCILU_MODE_AUTO);
 	if (!err)
 		err = pcilu_session_create(k->lu, k->name, &k->session);
 	if (err)
 		return fail(err, "no session %s", k->name);
-	err = sort_out(k);
+	err = close_dma_bufs(&k->stream);
+	if (!err)
+		err = sort_out(k);
+	if (!err && nr)
+		err = check_maps(k, text_of(k->guest, "iommufd"));
 	for (n = 0; n < nr && !err; n++)
 		err = add_device(k, &k->stream.hosted[n], TOKEN_DEVICE + n);
 	if (!err)
@@ -240,8 +311,11 @@ static int preserve_all(struct keeper *k)
 
 static int give_up(struct keeper *k)
 {
-	int err = k->session ? pcilu_session_release(k->lu, k->session) : 0;
+	int err;
 
+	if (!k->session)
+		return 0;
+	err = pcilu_session_release(k->lu, k->session);
 	if (err && err != -ENOENT && err != -EOPNOTSUPP)
 		return fail(err, "session %s is not given up", k->name);
 	pcilu_session_close(k->session);
@@ -266,53 +340,84 @@ static int listen_at(const char *name)
 	return take_fd(&fd);
 }
 
-/* Answers who asks, until the guest is to go on */
-static void serve(struct keeper *k, int server, bool saved)
+/* The question of somebody who is there, or -1 */
+static int question(int server, int wait_ms, char *text, size_t size)
 {
-	char question[16];
+	struct pollfd ready = { .fd = server, .events = POLLIN };
+	struct timeval limit = { .tv_sec = 1 };
+	autoclose int fd = -1;
 	ssize_t n;
 
-	for (;;) {
-		autoclose int fd = accept4(server, NULL, NULL, SOCK_CLOEXEC);
+	if (poll(&ready, 1, wait_ms) != 1)
+		return -1;
+	fd = accept4(server, NULL, NULL, SOCK_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	n = recv(fd, text, size - 1, 0);
+	if (n <= 0)
+		return -1;
+	text[n] = '\0';
+	return take_fd(&fd);
+}
+
+/* Answers who asks, until the guest is to go on */
+static void serve(struct keeper *k, int server)
+{
+	char text[16];
+
+	while (k->session) {
+		autoclose int fd = question(server, -1, text, sizeof(text));
 		const char *answer = "ok";
 
-		n = fd < 0 ? -1 : recv(fd, question, sizeof(question) - 1, 0);
-		if (n <= 0)
-			continue;
-		question[n] = '\0';
-		if (!saved || (!strcmp(question, "resume") && give_up(k)))
+		if (fd >= 0 && !strcmp(text, "resume") && give_up(k))
 			answer = fail_text();
-		if (send(fd, answer, strlen(answer), MSG_NOSIGNAL) < 0)
-			continue;
-		if (!saved || (!strcmp(question, "resume") && !k->session))
-			return;
+		if (fd >= 0)
+			send(fd, answer, strlen(answer), MSG_NOSIGNAL);
 	}
 }
 
+/* `save` waits to be told, unless it has died */
+static void refuse(int server)
+{
+	char text[16];
+	autoclose int fd = question(server, TOLD_MS, text, sizeof(text));
+
+	if (fd >= 0)
+		send(fd, fail_text(), strlen(fail_text()), MSG_NOSIGNAL);
+}
+
+/* Whatever goes wrong, the guest goes on: QEMU understands what it has written. */
 int keep(const char *name)
 {
 	struct keeper k = { .name = name };
 	const char *number = getenv(STREAM_VARIABLE);
-	autofree char *incoming = NULL, *path = run_path(name, "main");
-	int server, err;
+	autofree char *incoming = NULL, *path = run_path(name, "main"),
+		      *json = run_path(name, "guest.json");
+	int stream, server, err;
 
 	if (!number)
 		return fail(-EINVAL, "no QEMU has become this: pcilu-qemu save");
-	if (!path || asprintf(&incoming, "file:%s", path) < 0)
+	if (!path || !json || asprintf(&incoming, "file:%s", path) < 0)
 		return -ENOMEM;
-	err = stream_read(&k.stream, atoi(number));
-	if (!err)
-		err = close_others(&k.stream);
-	if (err)
-		return err;
+	k.guest = guest_read(json);
+	if (!k.guest)
+		return -EIO;
+	stream = atoi(number);
 	server = listen_at(name);
-	err = server < 0 ? server : preserve_all(&k);
-	if (err)
-		give_up(&k);
-	else
+	err = server < 0 ? server : stream_read(&k.stream, stream);
+	if (!err)
+		err = preserve_all(&k);
+	if (err) {
+		if (server >= 0)
+			refuse(server);
+		/* As long as there is a session, what is in it must not change */
+		while (give_up(&k))
+			poll(NULL, 0, RETRY_MS);
+	} else {
 		say("%s is saved", name);
-	if (server >= 0)
-		serve(&k, server, !err);
+		serve(&k, server);
+	}
 	say("%s goes on", name);
-	return become_qemu(k.guest, &k.stream, incoming);
+	return become_qemu(k.guest, stream, incoming);
 }

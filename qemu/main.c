@@ -2,10 +2,9 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "../lib/src/path.h"
 #include "broker.h"
 
 static char last[512];
@@ -43,12 +42,10 @@ void say(const char *fmt, ...)
 
 char *run_path(const char *name, const char *file)
 {
-	char *path;
+	char *path = path_of(RUN_DIR "/%s/%s", name, file);
 
-	if (asprintf(&path, "%s/%s/%s", RUN_DIR, name, file) < 0) {
+	if (!path)
 		fail(-ENOMEM, "%s", file);
-		return NULL;
-	}
 	return path;
 }
 

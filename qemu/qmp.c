@@ -14,7 +14,7 @@
 struct qmp {
 	FILE *in;
 	int fd;
-	int pid;
+	struct ucred peer;
 	bool gone;
 };
 
@@ -39,13 +39,16 @@ struct json_object *qmp_do(struct qmp *q, const char *command,
 			   struct json_object *arguments)
 {
 	struct json_object *o = json_object_new_object(), *member;
-	const char *text;
+	size_t size;
+	char *text;
 
 	json_object_object_add(o, "execute", json_object_new_string(command));
 	if (arguments)
 		json_object_object_add(o, "arguments", arguments);
-	text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
-	if (dprintf(q->fd, "%s\n", text) < 0)
+	text = (char *)json_object_to_json_string_length(
+		o, JSON_C_TO_STRING_PLAIN, &size);
+	text[size] = '\n'; /* in the place of the NUL */
+	if (send(q->fd, text, size + 1, MSG_NOSIGNAL) != (ssize_t)size + 1)
 		q->gone = true;
 	json_object_put(o);
 	while (!q->gone && (o = receive(q))) {
@@ -70,9 +73,9 @@ bool qmp_gone(const struct qmp *q)
 	return q->gone;
 }
 
-int qmp_pid(const struct qmp *q)
+const struct ucred *qmp_peer(const struct qmp *q)
 {
-	return q->pid;
+	return &q->peer;
 }
 
 void qmp_close(struct qmp *q)
@@ -85,9 +88,8 @@ void qmp_close(struct qmp *q)
 struct qmp *qmp_open(const char *path)
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
-	struct ucred peer;
-	socklen_t size = sizeof(peer);
 	struct qmp *q = calloc(1, sizeof(*q));
+	socklen_t size = sizeof(q->peer);
 	struct json_object *o;
 
 	if (!q)
@@ -99,11 +101,10 @@ struct qmp *qmp_open(const char *path)
 	strcpy(to.sun_path, path);
 	q->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (q->fd < 0 || connect(q->fd, (struct sockaddr *)&to, sizeof(to)) ||
-	    getsockopt(q->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size)) {
+	    getsockopt(q->fd, SOL_SOCKET, SO_PEERCRED, &q->peer, &size)) {
 		fail(-errno, "%s", path);
 		goto failed;
 	}
-	q->pid = peer.pid;
 	q->in = fdopen(q->fd, "re");
 	o = q->in ? receive(q) : NULL;
 	if (!o || !json_object_object_get_ex(o, "QMP", NULL)) {

@@ -79,23 +79,6 @@ static int retrieve_devices(struct comeback *c)
 	return err;
 }
 
-/* Memory is named by its region; QEMU names its file the same, perhaps with a path before */
-static int file_of(const struct stream *s, const char *region)
-{
-	size_t n, length = strlen(region);
-
-	for (n = 0; n < s->nr_handed; n++) {
-		const char *name = s->handed[n].name, *end = name + strlen(name);
-
-		if ((size_t)(end - name) < length ||
-		    strcmp(end - length, region) != 0)
-			continue;
-		if (end - length == name || end[-length - 1] == '/')
-			return s->handed[n].fd;
-	}
-	return -1;
-}
-
 /* The same pieces with the same rights as before: QEMU unmaps them one by one */
 static int map_memory(struct comeback *c)
 {
@@ -109,7 +92,7 @@ static int map_memory(struct comeback *c)
 			.flags = IOMMU_IOAS_MAP_FIXED_IOVA |
 				 IOMMU_IOAS_MAP_READABLE,
 			.ioas_id = c->ioas,
-			.fd = file_of(&c->stream, text_of(o, "name")),
+			.fd = stream_memory(&c->stream, text_of(o, "name")),
 			.start = number_of(o, "offset"),
 			.iova = number_of(o, "at"),
 			.length = number_of(o, "size"),
@@ -117,9 +100,6 @@ static int map_memory(struct comeback *c)
 
 		if (!json_object_get_boolean(json_object_object_get(o, "rom")))
 			map.flags |= IOMMU_IOAS_MAP_WRITEABLE;
-		if (map.fd < 0)
-			return fail(-ENOENT, "memory %s has no file",
-				    text_of(o, "name"));
 		if (ioctl(c->iommufd, IOMMU_IOAS_MAP_FILE, &map))
 			return fail(-errno, "memory %s at %#llx",
 				    text_of(o, "name"),
@@ -279,39 +259,56 @@ static int finish(struct comeback *c, const char *name)
 	err = pcilu_session_release(c->lu, c->session);
 	if (err && err != -ENOENT && err != -EOPNOTSUPP)
 		fail(err, "pcilud still lists session %s", name);
-	pcilu_session_close(c->session);
 	return 0;
+}
+
+/* Returns a descriptor of QEMU's state, or a negative errno: said */
+static int bring(struct comeback *c, const char *name)
+{
+	autoclose int main = -1, guest = -1;
+	int err;
+
+	err = pcilu_open(&c->lu, PCILU_MODE_AUTO);
+	if (!err)
+		err = pcilu_session_retrieve(c->lu, name, &c->session);
+	if (err)
+		return fail(err, "session %s", name);
+	guest = retrieve(c, TOKEN_GUEST, "what is told of the guest");
+	if (guest < 0)
+		return guest;
+	c->guest = guest_from_fd(guest);
+	if (!c->guest)
+		return -EIO;
+	main = retrieve(c, TOKEN_MAIN, "QEMU's state");
+	if (main < 0)
+		return main;
+	if (lseek(main, 0, SEEK_SET) || fcntl(main, F_SETFD, 0))
+		return fail(-errno, "QEMU's state");
+	err = retrieve_memory(c);
+	if (!err)
+		err = bring_devices(c);
+	if (!err)
+		err = finish(c, name);
+	return err ? err : take_fd(&main);
 }
 
 int restore(const char *name)
 {
 	struct comeback c = { .iommufd = -1 };
+	int main = bring(&c, name), stream = -1, err = main;
 	char incoming[64];
-	int guest, main, err;
 
-	err = pcilu_open(&c.lu, PCILU_MODE_AUTO);
-	if (!err)
-		err = pcilu_session_retrieve(c.lu, name, &c.session);
-	if (err)
-		return fail(err, "session %s", name);
-	guest = retrieve(&c, TOKEN_GUEST, "what is told of the guest");
-	c.guest = guest < 0 ? NULL : guest_from_fd(guest);
-	if (!c.guest)
-		return -EIO;
-	close(guest);
-	main = retrieve(&c, TOKEN_MAIN, "QEMU's state");
-	if (main < 0)
-		return main;
-	err = retrieve_memory(&c);
-	if (!err)
-		err = bring_devices(&c);
-	if (!err)
-		err = finish(&c, name);
-	if (err)
-		return err;
-	say("%s is back", name);
-	lseek(main, 0, SEEK_SET);
-	fcntl(main, F_SETFD, 0);
-	snprintf(incoming, sizeof(incoming), "file:/proc/self/fd/%d", main);
-	return become_qemu(c.guest, &c.stream, incoming);
+	if (main >= 0)
+		err = stream = stream_write(&c.stream);
+	pcilu_session_close(c.session);
+	pcilu_close(c.lu);
+	if (stream >= 0) {
+		say("%s is back", name);
+		snprintf(incoming, sizeof(incoming), "file:/proc/self/fd/%d",
+			 main);
+		err = become_qemu(c.guest, stream, incoming);
+	}
+	json_object_put(c.guest);
+	stream_free(&c.stream);
+	return err;
 }

@@ -17,7 +17,7 @@
 #include "../lib/src/cleanup.h"
 #include "broker.h"
 
-#define MAX_OBJECT 64	/* of an iommufd, in which IOAS come early */
+#define MAX_OBJECT 1024	/* of an iommufd, in which IOAS come early */
 #define PATIENCE 600	/* tenths of a second, for keep */
 
 /* What is mapped between the guest's memory: BARs of devices, which nobody can hand over */
@@ -160,15 +160,19 @@ static int hand_over(struct qmp *q, const char *name, const char *stream)
 	return qmp_gone(q) ? 0 : -EIO;
 }
 
-static int prepare(const char *name)
+/* A folder for who becomes `keep`, which is of the same user as that QEMU */
+static int prepare(const char *name, const struct ucred *of)
 {
-	autofree char *dir = run_path(name, ""), *socket = run_path(name, "socket");
+	autofree char *all = run_path("", ""), *dir = run_path(name, ""),
+		      *socket = run_path(name, "socket");
 
-	if (!dir || !socket)
+	if (!all || !dir || !socket)
 		return -ENOMEM;
-	if (mkdir(RUN_DIR, 0711) && errno != EEXIST)
-		return fail(-errno, RUN_DIR);
+	if (mkdir(all, 0711) && errno != EEXIST)
+		return fail(-errno, "%s", all);
 	if (mkdir(dir, 0700) && errno != EEXIST)
+		return fail(-errno, "%s", dir);
+	if (chown(dir, of->uid, of->gid))
 		return fail(-errno, "%s", dir);
 	unlink(socket);
 	return 0;
@@ -191,7 +195,7 @@ static struct json_object *describe(struct qmp *q)
 	line = object("command-line", json_object_new_string("info mtree -f"));
 	tree = qmp_do(q, "human-monitor-command", line);
 	if (tree)
-		guest = guest_new(release, qmp_pid(q));
+		guest = guest_new(release, qmp_peer(q)->pid);
 	if (guest && guest_add_ranges(guest, json_object_get_string(tree))) {
 		json_object_put(guest);
 		guest = NULL;
@@ -210,16 +214,16 @@ int save(const char *name, const char *socket)
 
 	if (!stream || !path)
 		return -ENOMEM;
-	err = prepare(name);
-	if (err)
-		return err;
 	q = qmp_open(socket);
 	if (!q)
 		return -EIO;
-	guest = describe(q);
-	err = guest ? guest_write(guest, path) : -EIO;
+	err = prepare(name, qmp_peer(q));
 	if (!err)
-		err = unmap_bars(qmp_pid(q), guest);
+		guest = describe(q);
+	if (!err)
+		err = guest ? guest_write(guest, path, qmp_peer(q)) : -EIO;
+	if (!err)
+		err = unmap_bars(qmp_peer(q)->pid, guest);
 	if (!err)
 		err = hand_over(q, name, stream);
 	json_object_put(guest);

@@ -6,6 +6,7 @@
  */
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -104,6 +105,22 @@ int stream_find(const struct stream *s, const char *name, int id)
 	for (n = 0; n < s->nr_handed; n++)
 		if (s->handed[n].id == id && !strcmp(s->handed[n].name, name))
 			return s->handed[n].fd;
+	return -1;
+}
+
+int stream_memory(const struct stream *s, const char *region)
+{
+	size_t n, length = strlen(region);
+
+	for (n = 0; n < s->nr_handed; n++) {
+		const char *name = s->handed[n].name, *end = name + strlen(name);
+
+		if ((size_t)(end - name) < length ||
+		    strcmp(end - length, region) != 0)
+			continue;
+		if (end - length == name || end[-(ssize_t)length - 1] == '/')
+			return s->handed[n].fd;
+	}
 	return -1;
 }
 
@@ -226,6 +243,9 @@ int stream_write(const struct stream *s)
 	err = ferror(f) ? -ENOMEM : 0;
 	if (fclose(f) || err)
 		return fail(-ENOMEM, "QEMU's descriptors");
+	for (n = 0; n < s->nr_handed; n++)
+		if (fcntl(s->handed[n].fd, F_SETFD, 0))
+			return fail(-errno, "%s", s->handed[n].name);
 	fd = memfd_create("cpr-exec-state", 0);
 	if (fd < 0)
 		return fail(-errno, "QEMU's descriptors");
@@ -233,6 +253,5 @@ int stream_write(const struct stream *s)
 		close(fd);
 		return fail(-EIO, "QEMU's descriptors");
 	}
-	lseek(fd, 0, SEEK_SET);
 	return fd;
 }

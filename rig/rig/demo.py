@@ -21,7 +21,8 @@ from typing import Any
 
 from . import console, paths, qemu, timeline, vtd, witness
 from .demo_driver import lowest_rate, say, show
-from .guest import BEHIND_VTD, Drive, Guest, GuestHost
+from .drive import Drive
+from .guest import BEHIND_VTD, Guest, GuestHost
 from .keeper import attribute
 from .machine import MachineError
 from .topology import Topology, nic, root_port

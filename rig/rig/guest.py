@@ -11,7 +11,6 @@ import lzma
 import os
 import re
 import stat
-import struct
 import subprocess
 import tempfile
 import time
@@ -22,9 +21,10 @@ import pytest
 
 from . import initrd, paths
 from .agent import Agent
+from .drive import Drive
 from .machine import LIVE_UPDATE, Machine, MachineError
 from .tools import ToolsMachine, linked
-from .topology import Device, Topology
+from .topology import Topology
 
 VMM = paths.BUILD / "vmm"
 # With nested page tables and without XSAVE: QEMU 7.2 cannot intercept XSETBV, so that KVM and its
@@ -129,51 +129,6 @@ def _initrd(folder: Path, kernel: Path, drives: bool) -> Path:
     return out
 
 
-class Drive:
-    """An NVMe drive each of whose blocks holds its own number, as vmm/guest/read.c expects.
-
-    It is as slow as a disk, so that who reads always waits for it.
-    """
-
-    BLOCK, BLOCKS = 4096, 256
-    MAGIC = 0x50434C55 << 32
-    RATE = 50       # reads a second
-    DEPTH = 4       # of them each CPU waits for so many, says vmm/guest/read.c
-
-    def __init__(self, folder: Path, id: str) -> None:
-        self.id = id
-        self.path = folder / f"{id}.img"
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(b"".join(self._block(n) for n in range(self.BLOCKS)))
-        self.device = Device("nvme", id, {"serial": id, "drive": f"drive-{id}",
-                                          "max_ioqpairs": "8", "msix_qsize": "9"})
-        # For QEMU, before the device
-        self.args = ["-drive", f"if=none,id=drive-{id},format=raw,file={self.path},"
-                     f"throttling.iops-total={self.RATE}"]
-
-    def _block(self, number: int) -> bytes:
-        return struct.pack("<Q", self.MAGIC | number) * (self.BLOCK // 8)
-
-    def spoil(self, number: int) -> None:
-        """A block holds the number of the next one."""
-        with open(self.path, "r+b") as file:
-            file.seek(number * self.BLOCK)
-            file.write(self._block(number + 1))
-
-    def _throttle(self, machine: Machine, **limits: int) -> None:
-        machine.qmp("block_set_io_throttle", device=f"drive-{self.id}",
-                    **dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
-                    | limits)
-
-    def hold(self, machine: Machine) -> None:
-        """After one more it completes no command until it is released."""
-        self._throttle(machine, bps=1)
-
-    def release(self, machine: Machine) -> None:
-        """What waits is completed at once."""
-        self._throttle(machine, iops=self.RATE)
-
-
 class GuestHost(ToolsMachine):
     """A host of virtual machines, with pcilud."""
 
@@ -211,6 +166,8 @@ TRIES, STEP = 5, 128    # MiB
 
 class Guest:
     """One virtual machine. What it prints is a line of JSON a second, see vmm/guest/receive.c."""
+
+    process = "pcilu-vmm"
 
     def __init__(self, host: GuestHost, name: str = "vm-1", nic: str = "",
                  drive: str = "") -> None:
@@ -322,7 +279,7 @@ class Guest:
         had = len(self.printed()) - len(self.past)
         log = f"/tmp/{self.name}.log"
         out = self.host.run(f"n=0; until [ $(grep -c '^{{.*}}' {log}) -ge {had + more} ]; do "
-                            "pidof pcilu-vmm >/dev/null || exit 1; "
+                            f"pidof {self.process} >/dev/null || exit 1; "
                             f"n=$((n + 1)); [ $n -lt {patience} ] || exit {STUCK}; sleep 1; "
                             "done 2>/dev/null", PATIENCE + patience)
         if out.rc == STUCK:
@@ -359,8 +316,10 @@ class Guest:
 
     def memory(self) -> set[int]:
         """The physical addresses of all of its memory, which does not move any more."""
-        pid = self.do("status")["pid"]
-        line = self.host.sh(f"ls -l /proc/{pid}/fd | grep memfd:guest").out
+        return self._pages(self.do("status")["pid"], "memfd:guest")
+
+    def _pages(self, pid: int, memfd: str) -> set[int]:
+        line = self.host.sh(f"ls -l /proc/{pid}/fd | grep {memfd}").out
         fd = line.split(" -> ")[0].split()[-1]
         agent = Agent(self.host, "looker").start()
         agent.do(f"open-memory ram /proc/{pid}/fd/{fd}")

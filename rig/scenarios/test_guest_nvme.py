@@ -7,12 +7,12 @@ The drive completes what it was told while there is no virtual machine.
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Any
 
 from rig import untouched, vtd, witness
-from rig.guest import BEHIND_VTD, Drive, Guest, GuestHost
+from rig.drive import COMPLETION, Drive, completions
+from rig.guest import BEHIND_VTD, Guest, GuestHost
 from rig.keeper import attribute, state
 from rig.lab import Lab
 from rig.machine import MachineError
@@ -23,25 +23,12 @@ CPUS = 2
 # What each waits for, by queue; the admin's is queue 0
 WAITING = [queue + 1 for queue in range(CPUS) for _ in range(Drive.DEPTH)]
 DEVICES = ("nic0", "disk0")
-COMPLETION = "pci_nvme_enqueue_req_completion"
 STARTED, STOPPED = "pci_nvme_mmio_start_success", "pci_nvme_mmio_stopped"
 CC = 0x14           # Controller Configuration; 0 resets the controller (NVMe 1.4, sec 3.1.5)
 
 
 class Host(GuestHost, Reachable):
     """A host of virtual machines whose devices can be written to while no kernel runs."""
-
-
-def completions(host: GuestHost, since: float, until: float = float("inf")) -> list[int]:
-    """The queues into which drives have put something, each time."""
-    found = []
-    with open(host.folder / "trace.log", encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            queue = re.search(rf"{COMPLETION} cid \d+ cqid (\d+) ", line)
-            match = witness.LINE.match(line)
-            if queue and match and since < witness.moment(match) < until:
-                found.append(int(queue[1]))
-    return sorted(found)
 
 
 def jump(host: Host, drive: Drive, other: Drive) -> float:

@@ -6,15 +6,17 @@ from __future__ import annotations
 import time
 
 import pytest
+from conftest import FULL
 
 from rig import console, witness
 from rig.agent import Agent
-from rig.keeper import attribute, state
+from rig.keeper import attempt, attribute, rescan, state
 from rig.lab import Lab
 from rig.topology import Topology, edu, registers, root_port, sleeper
 
 MASTER = 0x4
 LIVENESS = 0x04
+REMOVALS = 200 if FULL else 40
 
 
 def tree() -> Topology:
@@ -196,3 +198,20 @@ def test_frozen_file_refuses_what_would_change_the_device(vm: Lab, variant: str)
     assert after["export refused"] > 0 and after["export done"] == 0
     assert after["other"] == 0, after
     assert agent.read("edu0", LIVENESS) == ~0x1234 & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("variant", ["debug"])
+def test_opens_race_with_the_removal_of_the_device(vm: Lab, variant: str) -> None:
+    """KASAN tells of one that follows a device which is gone; that it would, test_stopped shows."""
+    machine = vm(tree(), variant=variant, smp=2)
+    bdf = machine.topology.bdf["edu0"]
+    machine.json(f"pci_cfg bind {bdf}")
+    machine.sh("(while ! test -e /tmp/enough; do for file in /dev/vfio/devices/*; do "
+               "true <$file && echo >>/tmp/opened; done; done) >/dev/null 2>&1 &")
+    for _ in range(REMOVALS):
+        assert attempt(machine, attribute(machine, "edu0", "remove"), "1") == ""
+        rescan(machine)
+        machine.json(f"pci_cfg bind {bdf}")
+    machine.sh("touch /tmp/enough")
+    # Control: it was opened all the while.
+    assert int(machine.sh("wc -l </tmp/opened").out) > REMOVALS

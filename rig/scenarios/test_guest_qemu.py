@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A virtual machine that an unmodified QEMU runs lives through the replacement of its host's kernel.
+
+With an NVMe drive behind VT-d, which completes what it was told while there is no QEMU.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from rig import console, untouched, vtd, witness
+from rig.drive import COMPLETION, Drive, completions
+from rig.guest import BEHIND_VTD
+from rig.guest_qemu import QemuGuest, QemuHost
+from rig.keeper import attribute, state
+from rig.lab import Lab
+from rig.machine import MachineError
+from rig.outside import Reachable
+from rig.topology import Topology, root_port
+
+WAITING = [1] * Drive.DEPTH     # of the one queue for data
+
+
+class Host(QemuHost, Reachable):
+    """A host that can be waited for while no kernel runs."""
+
+
+def host_of(vm: Lab) -> tuple[Any, Drive]:
+    drive = Drive(vm.folder, "disk0")
+    return vm(Topology(root_port("rp0", drive.device)), kind=Host, words=BEHIND_VTD, iommu=True,
+              before=drive.args, trace=[*vtd.EVENTS, COMPLETION], needs="busy-guest"), drive
+
+
+def jump(host: Host, drive: Drive) -> float:
+    """The drive completes what it was told after the old kernel has gone; when that was."""
+    if (loaded := host.load()).rc:
+        raise MachineError(f"kexec -l failed: {loaded.out}")
+    host.leave()
+    host.wait_for_next_kernel()
+    drive.release(host)
+    deadline = time.monotonic() + host.timeout
+    while completions(host, host.jumped_at[0]) != WAITING and time.monotonic() < deadline:
+        time.sleep(0.05)
+    now = time.time()
+    host.wait_boot(2)
+    host.daemon()
+    return now
+
+
+# The bound device keeps the VM of the QEMU that has become another one.
+@pytest.mark.console(console.DMA_FAULT, console.STILL_ON,
+                     r"KVM: debugfs: duplicate directory \d+-\d+")
+def test_qemu_lives_through_the_replacement_of_its_hosts_kernel(vm: Lab) -> None:
+    """And before that through a live update that is called off. The control is in the update after
+    that: with the drive's page table forgotten."""
+    host, drive = host_of(vm)
+    guest = QemuGuest(host, drive="disk0").start(words="nvme_core.io_timeout=600")
+    bdf, pid = host.topology.bdf["disk0"], guest.pid()
+    guest.save()
+    assert state(host, "disk0") == "preserved" and guest.pid() == pid
+    printed = guest.printed()
+    assert guest.printed() == printed
+    guest.resume()
+    guest.wait(2)
+    assert state(host, "disk0") == "none" and guest.pid() == pid
+    drive.hold(host)
+    before = guest.until_held()
+    memory = guest.memory()
+    assert len(memory) * vtd.PAGE == 128 << 20
+
+    stopped = time.time()
+    guest.save()
+    guest.leave()
+    completed = jump(host, drive)
+    assert host.sh(f"cat {attribute(host, 'disk0', 'liveupdate/dma')}").out.strip() == "translated"
+    claimed = time.time()
+    guest.restore()
+    assert state(host, "disk0") == "none"
+    after = guest.read_on(before)
+    assert after["tick"] > before["tick"] and after["uptime"] > before["uptime"]
+    assert (after["wrong"], after["failed"], guest.kernel_said()) == (0, 0, [])
+
+    # It wrote to the guest's memory while there was no QEMU, and to nothing else.
+    unit, trace = vtd.read(host), witness.read(host)
+    away = (host.jumped_at[0], host.booted_at[1])
+    assert completions(host, stopped, completed) == completions(host, away[0], completed) == WAITING
+    assert [a for a in unit.by(bdf) if away[0] < a.time < away[1]]
+    assert unit.outside(memory, bdf) == []
+    assert unit.faults == [] and unit.switched() == [True]
+    # Nobody wrote to the drive, but for what masks its interrupts when it is frozen
+    assert untouched.touched(host, "disk0", claimed) == []
+    assert len([w for w in trace.writes("disk0", shutdown=None) if stopped < w.time < claimed]) <= 1
+    assert [w for w in trace.cleared_master("disk0") if w.time > stopped] == []
+    assert trace.resets("nvme", since=stopped) == []
+
+    guest.save()
+    guest.leave()
+    host.kexec(extra="pci_liveupdate.break=2")
+    assert vtd.read(host).switched()[:2] == [True, False]
