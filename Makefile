@@ -19,7 +19,8 @@ help:
 	@echo 'make test-host [SUITE=trixie] [T=expr]  demo and test on a bare Debian, from a clean clone'
 	@echo 'make kernel [ARCH=x86_64|arm64] [VARIANT=release|debug|debian|off|stock|first]'
 	@echo 'make tools            pcilu, pcilud and libpcilu, in build/tools'
-	@echo 'make vmm              a small VMM whose guest lives through a live update, in build/vmm'
+	@echo 'make vmm              a small VMM whose guest lives through a live update, and what carries'
+	@echo '                      a QEMU through one, in build/vmm'
 	@echo 'make shell            an interactive VM with a PCI topology and the tools in it'
 	@echo 'make check            checkpatch, kernel-doc, sparse, W=1, linters'
 	@echo 'make bench [SIZES="1 64 256 512"]  what preserving costs, in counts, beside the stock kernel'
@@ -80,6 +81,7 @@ test:
 	@scripts/spent tools $(MAKE) --no-print-directory tools
 	@scripts/spent 'tools with sanitizers' $(MAKE) --no-print-directory tools SAN=1
 	@$(if $(filter $(HOST_ARCH)-release,$(filter x86_64-release,$(TEST_KERNELS))),scripts/spent vmm $(MAKE) --no-print-directory vmm)
+	@$(if $(filter $(HOST_ARCH)-release,$(filter x86_64-release,$(TEST_KERNELS))),scripts/spent 'vmm with sanitizers' $(MAKE) --no-print-directory vmm SAN=1)
 	@scripts/spent 'packages of the tools' $(MAKE) --no-print-directory deb
 	@cd rig && ../scripts/spent 'newer QEMU' $(PYTHON) -m rig.qemu
 	@cd rig && $(PYTHON) -m pytest -n $(JOBS) $(if $(T),-k '$(T)')

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rig import console, untouched, vtd, witness
+from rig import console, topology, untouched, vtd, witness
 from rig.drive import COMPLETION, Drive, completions
 from rig.guest import BEHIND_VTD
 from rig.guest_qemu import QemuGuest, QemuHost
@@ -32,6 +32,20 @@ def host_of(vm: Lab) -> tuple[Any, Drive]:
     drive = Drive(vm.folder, "disk0")
     return vm(Topology(root_port("rp0", drive.device)), kind=Host, words=BEHIND_VTD, iommu=True,
               before=drive.args, trace=[*vtd.EVENTS, COMPLETION], needs="busy-guest"), drive
+
+
+def test_qemu_with_a_nic_that_it_would_reset_is_not_saved(vm: Lab) -> None:
+    """It has no reset by function. Nothing has changed: it receives."""
+    host: Any = vm(topology.plain(), kind=Host, words=BEHIND_VTD, iommu=True, needs="busy-guest")
+    guest = QemuGuest(host, nic="nic0").start()
+    host.senders["nic0"].start()
+    pid, last = guest.pid(), guest.wait(2)[-1]
+    assert "has no reset by function (FLR)" in guest.save(rc=1)
+    assert state(host, "nic0") == "none" and guest.pid() == pid
+    after = guest.arrived(sent := host.senders["nic0"].stop())
+    assert after["tick"] > last["tick"]
+    assert (after["frames"], after["lost"], after["again"]) == (sent, 0, 0)
+    assert "goes on" not in guest.complaints()
 
 
 def jump(host: Host, drive: Drive) -> float:

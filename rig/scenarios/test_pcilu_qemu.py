@@ -24,7 +24,7 @@ from rig import paths, qemu
 from rig.daemon_client import create
 from rig.pcilu_host import Host
 
-PROGRAM = paths.BUILD / "qemu-san/pcilu-qemu"
+PROGRAM = paths.BUILD / "vmm-san/pcilu-qemu"
 pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="needs make vmm SAN=1")
 NAME = "vm-1"
 MIB = 64
@@ -167,12 +167,18 @@ def test_qemu_is_saved_and_goes_on(host: Host, guest: Guest) -> None:
 
 
 def test_qemu_that_cannot_be_preserved_goes_on(host: Host, guest: Guest) -> None:
-    create(host, NAME)      # somebody has a session of that name
+    room, host.luo.max_sessions = host.luo.max_sessions, 0
     code, said = broker(host, "save", NAME, str(guest.socket))
-    assert code == 1 and "no session vm-1: File exists" in said
+    assert code == 1 and "no session vm-1: No space left on device" in said
     guest.until("running")
+    assert "vm-1 goes on" in guest.log.read_text()
+    host.luo.max_sessions = room
+    create(host, NAME)      # of somebody else's: this is found out before it stops
+    code, said = broker(host, "save", NAME, str(guest.socket))
+    assert code == 1 and "session vm-1: File exists" in said
+    assert guest.log.read_text().count("vm-1 goes on") == 1
     pid = guest.process.pid
-    code, said = broker(host, "save", NAME, str(host.root / "nowhere"))
+    code, said = broker(host, "save", "vm-2", str(host.root / "nowhere"))
     assert code == 1 and "nowhere: No such file or directory" in said
     code, said = broker(host, "resume", NAME)
     assert code == 1 and "nobody keeps a guest vm-1" in said
@@ -228,22 +234,29 @@ class Talker(threading.Thread):
                 file.flush()
 
 
-VERSION = {"qemu": {"major": 11, "minor": 1, "micro": 3}}
+ASKED = {"query-version": {"qemu": {"major": 11, "minor": 1, "micro": 3}}, "query-block": [],
+         "qom-list": [{"name": "type", "type": "string"}],
+         "query-cpus-fast": [{"thread-id": os.getpid()}]}
+PLUGGED = [{"name": "disk7", "type": "child<virtio-blk-pci>"}]
+SNAPSHOT = [{"inserted": {"file": "/images/later.qcow2"}}]
 
 
 @pytest.mark.parametrize("greeting,answers,expected", [
-    ("SSH-2.0", {}, "is no QMP socket"),
+    ("SSH-2.0", {}, "is no QMP socket of a QEMU"),
     ('{"QMP": {}}', {"qmp_capabilities": {"error": {"desc": "no"}}}, "qmp_capabilities: no"),
     ('{"QMP": {}}', {"human-monitor-command": "what?"}, "tells of its memory in a way that is not"),
+    ('{"QMP": {}}', {"qom-list": PLUGGED}, "device disk7 was plugged in after the start of QEMU"),
+    ('{"QMP": {}}', {"query-block": SNAPSHOT}, "drive /images/later.qcow2 is another one than at"),
+    ('{"QMP": {}}', {"query-cpus-fast": []}, "the process of that QEMU"),
     ('{"QMP": {}}', {"human-monitor-command": MTREE, "migrate-set-parameters":
                      {"error": {"desc": "no such mode"}}}, "migrate-set-parameters: no such mode"),
     ('{"QMP": {}}', {"human-monitor-command": MTREE, "query-migrate":
                      {"status": "failed", "error-desc": "pre-save failed: iommufd"}},
      "QEMU cannot save itself: pre-save failed: iommufd"),
-], ids=["greeting", "capabilities", "mtree", "mode", "failed"])
+], ids=["greeting", "capabilities", "mtree", "plugged", "drive", "process", "mode", "failed"])
 def test_qemu_that_is_not_understood(host: Host, greeting: str, answers: dict[str, Any],
                                      expected: str) -> None:
-    talker = Talker(host.root / "qmp", greeting, {"query-version": VERSION} | answers)
+    talker = Talker(host.root / "qmp", greeting, ASKED | answers)
     code, said = broker(host, "save", NAME, str(host.root / "qmp"))
     assert code == 1 and expected in said, said
     # Control: what comes after was not asked for.
@@ -269,7 +282,7 @@ def keep(host: Host, data: bytes) -> str:
     became = folder / "became"
     became.unlink(missing_ok=True)
     (folder / "guest.json").write_text(json.dumps(
-        {"version": 1, "cwd": "/", "argv": ["/bin/sh", "-c", f'echo "$@" >{became}', "qemu"]}))
+        {"version": 1, "cwd": "/", "exe": "/bin/sh", "argv": ["sh", "-c", f'echo "$@" >{became}', "qemu"]}))
     fd = os.memfd_create("state")
     os.write(fd, data)
     with open(folder / "log", "wb") as log:

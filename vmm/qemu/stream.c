@@ -2,7 +2,7 @@
 /*
  * The stream of descriptors: big-endian words, a list of descriptors by name, and as a
  * subsection a list of vfio-pci devices. It is QEMU's own, and QEMU promises nobody that it
- * stays so: what is not understood is refused, before anything is changed.
+ * stays so: what is not understood is refused, and the guest goes on.
  */
 #include <endian.h>
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../lib/src/cleanup.h"
+#include "../../lib/src/cleanup.h"
 #include "broker.h"
 
 #define MAGIC 0x51435052 /* "QCPR" */
@@ -111,6 +111,7 @@ int stream_find(const struct stream *s, const char *name, int id)
 int stream_memory(const struct stream *s, const char *region)
 {
 	size_t n, length = strlen(region);
+	int fd = -1;
 
 	for (n = 0; n < s->nr_handed; n++) {
 		const char *name = s->handed[n].name, *end = name + strlen(name);
@@ -118,10 +119,13 @@ int stream_memory(const struct stream *s, const char *region)
 		if ((size_t)(end - name) < length ||
 		    strcmp(end - length, region) != 0)
 			continue;
-		if (end - length == name || end[-(ssize_t)length - 1] == '/')
-			return s->handed[n].fd;
+		if (end - length != name && end[-(ssize_t)length - 1] != '/')
+			continue;
+		if (fd >= 0)
+			return -1;
+		fd = s->handed[n].fd;
 	}
-	return -1;
+	return fd;
 }
 
 void stream_free(struct stream *s)

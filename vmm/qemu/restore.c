@@ -7,15 +7,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/iommufd.h>
+#include <linux/pci_regs.h>
 #include <linux/vfio.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-#include "../lib/src/cleanup.h"
+#include "../../lib/src/cleanup.h"
 #include "broker.h"
 
 #define MAX_VECTORS 2048 /* PCI Express 6.0, 7.7.2: of MSI-X */
@@ -209,14 +211,47 @@ static int arm_device(struct comeback *c, struct json_object *o)
 	return err ? fail(err, "interrupts of %s", text_of(o, "name")) : 0;
 }
 
-static int arm_devices(struct comeback *c)
+/* One that was paused lacks Bus Master, which its guest believes it has */
+static int set_master(struct comeback *c, struct json_object *o)
+{
+	struct vfio_region_info info = {
+		.argsz = sizeof(info),
+		.index = VFIO_PCI_CONFIG_REGION_INDEX,
+	};
+	const char *name = text_of(o, "name");
+	int fd = stream_find(&c->stream, name, 0);
+	uint16_t command;
+	off_t at;
+
+	if (!json_object_get_boolean(json_object_object_get(o, "master")))
+		return 0;
+	if (ioctl(fd, VFIO_DEVICE_GET_REGION_INFO, &info))
+		return fail(-errno, "%s has no registers", name);
+	at = (off_t)info.offset + PCI_COMMAND;
+	if (pread(fd, &command, sizeof(command), at) != sizeof(command))
+		return fail(-EIO, "%s does not answer", name);
+	if (command & PCI_COMMAND_MASTER)
+		return 0;
+	say("%s was paused", name);
+	command |= PCI_COMMAND_MASTER;
+	if (pwrite(fd, &command, sizeof(command), at) != sizeof(command))
+		return fail(-EIO, "%s stays paused", name);
+	return 0;
+}
+
+static int start_devices(struct comeback *c)
 {
 	struct json_object *all = array_of(c->guest, "devices");
 	size_t n, nr = json_object_array_length(all);
 	int err = 0;
 
-	for (n = 0; n < nr && !err; n++)
-		err = arm_device(c, json_object_array_get_idx(all, n));
+	for (n = 0; n < nr && !err; n++) {
+		struct json_object *o = json_object_array_get_idx(all, n);
+
+		err = set_master(c, o);
+		if (!err)
+			err = arm_device(c, o);
+	}
 	return err;
 }
 
@@ -232,16 +267,17 @@ static int bring_devices(struct comeback *c)
 	if (c->iommufd < 0 || ioctl(c->iommufd, IOMMU_IOAS_ALLOC, &ioas))
 		return fail(-errno, "/dev/iommu");
 	c->ioas = ioas.out_ioas_id;
+	/* What may fail comes before the bind, as that can be done once */
 	err = stream_add(&c->stream, name, 0, c->iommufd);
+	if (!err)
+		err = map_memory(c);
 	if (!err)
 		err = retrieve_devices(c);
 	if (!err)
 		err = bind_devices(c);
 	if (!err)
-		err = map_memory(c);
-	if (!err)
 		err = attach_devices(c);
-	return err ? err : arm_devices(c);
+	return err ? err : start_devices(c);
 }
 
 static int finish(struct comeback *c, const char *name)
@@ -262,13 +298,35 @@ static int finish(struct comeback *c, const char *name)
 	return 0;
 }
 
+/* What is executed here was told by whoever saved the guest */
+static int check_owner(struct comeback *c, const char *name)
+{
+	struct pcilu_session_info **list = NULL;
+	size_t n, nr = 0;
+	int err = 0;
+
+	if (pcilu_is_daemon(c->lu))
+		err = pcilu_session_list(c->lu, &list, &nr);
+	for (n = 0; n < nr && !err; n++)
+		if (list[n]->direction == PCILU_DIRECTION_INCOMING &&
+		    !strcmp(list[n]->name, name) && list[n]->uid != geteuid()) {
+			say("it is to be restored by the user who saved it, %u",
+			    list[n]->uid);
+			err = -EPERM;
+		}
+	free(list);
+	return err;
+}
+
 /* Returns a descriptor of QEMU's state, or a negative errno: said */
-static int bring(struct comeback *c, const char *name)
+static int bring(struct comeback *c, const char *name, int *stream)
 {
 	autoclose int main = -1, guest = -1;
 	int err;
 
 	err = pcilu_open(&c->lu, PCILU_MODE_AUTO);
+	if (!err)
+		err = check_owner(c, name);
 	if (!err)
 		err = pcilu_session_retrieve(c->lu, name, &c->session);
 	if (err)
@@ -284,9 +342,15 @@ static int bring(struct comeback *c, const char *name)
 		return main;
 	if (lseek(main, 0, SEEK_SET) || fcntl(main, F_SETFD, 0))
 		return fail(-errno, "QEMU's state");
-	err = retrieve_memory(c);
+	err = guest_check_exe(c->guest);
+	if (!err)
+		err = retrieve_memory(c);
 	if (!err)
 		err = bring_devices(c);
+	if (!err) {
+		*stream = stream_write(&c->stream);
+		err = *stream < 0 ? *stream : 0;
+	}
 	if (!err)
 		err = finish(c, name);
 	return err ? err : take_fd(&main);
@@ -295,20 +359,25 @@ static int bring(struct comeback *c, const char *name)
 int restore(const char *name)
 {
 	struct comeback c = { .iommufd = -1 };
-	int main = bring(&c, name), stream = -1, err = main;
+	struct rlimit files;
 	char incoming[64];
+	int main, stream = -1;
 
-	if (main >= 0)
-		err = stream = stream_write(&c.stream);
+	/* Each vector has two */
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	main = bring(&c, name, &stream);
 	pcilu_session_close(c.session);
 	pcilu_close(c.lu);
-	if (stream >= 0) {
+	if (main >= 0) {
 		say("%s is back", name);
 		snprintf(incoming, sizeof(incoming), "file:/proc/self/fd/%d",
 			 main);
-		err = become_qemu(c.guest, stream, incoming);
+		become_qemu(c.guest, stream, incoming);
 	}
 	json_object_put(c.guest);
 	stream_free(&c.stream);
-	return err;
+	return main;
 }

@@ -63,8 +63,8 @@ int stream_host(struct stream *s, const struct hosted *h);
 /* The descriptor of that name and id, or -1 */
 int stream_find(const struct stream *s, const char *name, int id);
 /*
- * The file of a region of memory, or -1. QEMU names it as the region, perhaps with the
- * path of a device before.
+ * The file of a region of memory, or -1 if there is none, or more than one. QEMU names it
+ * as the region, perhaps with the path of a device before.
  */
 int stream_memory(const struct stream *s, const char *region);
 
@@ -74,8 +74,6 @@ struct qmp;
 
 struct qmp *qmp_open(const char *path);
 void qmp_close(struct qmp *q);
-/* Whose it is, as far as the socket tells */
-const struct ucred *qmp_peer(const struct qmp *q);
 /*
  * Takes @arguments. Returns what QEMU returns, which the caller puts, or NULL; then
  * qmp_gone() tells whether it has ended, and if not, it was said what QEMU minds.
@@ -84,13 +82,41 @@ struct json_object *qmp_do(struct qmp *q, const char *command,
 			   struct json_object *arguments);
 bool qmp_gone(const struct qmp *q);
 
+/* --- machine.c */
+
+/* What is to be known of it, and whose process it is. NULL: said why it cannot be saved. */
+struct json_object *machine_describe(struct qmp *q, struct ucred *of);
+/* Has the guest moved its memory since? */
+bool machine_has_moved(struct qmp *q, struct json_object *guest);
+
+/* --- iommu.c */
+
+/* Do devices of the IOAS find all memory of the guest where the guest has it? */
+bool iommu_maps_all(int iommufd, uint32_t ioas, struct json_object *guest);
+/*
+ * Is that true of one of its IOAS? In each of which it is, unmaps all else, if @unmap: BARs
+ * of devices, which nobody can hand over. 0 or -ENOENT.
+ */
+int iommu_check(int iommufd, struct json_object *guest, bool unmap);
+
+/* --- device.c */
+
+struct device {
+	int irq; /* of VFIO: which interrupts are armed, if any are */
+	bool master; /* may it write to memory? */
+	bool flr; /* has it a reset by function? */
+};
+
+/* -EIO: it does not answer, or is not bound */
+int device_look(int fd, struct device *d);
+
 /* --- guest.c: what is told to the next kernel's restore, in JSON */
 
 /*
- * {"version": 1, "qemu": release, "argv": [...], "cwd",
+ * {"version": 1, "qemu": release, "exe", "argv": [...], "cwd",
  *  "ranges": [{"at", "size", "name", "offset", "rom"}...],
  *  "memory": [{"name", "id", "token"}...],
- *  "devices": [{"name", "token", "irq", "events": [{"name", "id"}...]}...],
+ *  "devices": [{"name", "token", "irq", "master", "events": [{"name", "id"}...]}...],
  *  "iommufd": name}
  */
 struct json_object *guest_new(const char *qemu, int pid);
@@ -114,7 +140,12 @@ int keep(const char *name);
 int resume(const char *name);
 int restore(const char *name);
 
-/* Becomes the QEMU of @guest, which reads @stream. Returns only if that fails. */
-int become_qemu(struct json_object *guest, int stream, const char *incoming);
+/* Can it be executed here? Said if not. */
+int guest_check_exe(struct json_object *guest);
+/*
+ * Becomes the QEMU of @guest, which reads @stream. This process has the only descriptors of
+ * what the guest is made of: it tries again and again, and says why.
+ */
+__attribute__((noreturn)) void become_qemu(struct json_object *guest, int stream, const char *incoming);
 
 #endif /* BROKER_H */

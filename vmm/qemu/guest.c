@@ -2,16 +2,18 @@
 /* What the next kernel's pcilu-qemu has to know of a guest, and becoming its QEMU. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "../lib/src/cleanup.h"
+#include "../../lib/src/cleanup.h"
 #include "broker.h"
 
 #define DOCUMENT_VERSION 1
+#define RETRY_MS 5000
 #define WHOLE "memory" /* the address space that devices see */
 
 const char *text_of(struct json_object *o, const char *key)
@@ -37,7 +39,10 @@ struct json_object *array_of(struct json_object *o, const char *key)
 	return array;
 }
 
-/* How it was started, but for where it came from if it is not the first */
+/*
+ * How it was started, but for where it came from if it is not the first, and for that it
+ * was to stand still at first: whether it runs is part of its state.
+ */
 static int add_argv(struct json_object *guest, int pid)
 {
 	struct json_object *array = array_of(guest, "argv");
@@ -55,7 +60,8 @@ static int add_argv(struct json_object *guest, int pid)
 		bool incoming = !strcmp(word, "-incoming") ||
 				!strcmp(word, "--incoming");
 
-		if (!skip && !incoming)
+		if (!skip && !incoming && strcmp(word, "-S") != 0 &&
+		    strcmp(word, "--S") != 0)
 			json_object_array_add(array,
 					      json_object_new_string(word));
 		skip = incoming;
@@ -65,20 +71,31 @@ static int add_argv(struct json_object *guest, int pid)
 		       fail(-ESRCH, "process %d has no command line", pid);
 }
 
+int guest_check_exe(struct json_object *guest)
+{
+	const char *exe = text_of(guest, "exe");
+
+	return access(exe, X_OK) ? fail(-errno, "QEMU's program (%s)", exe) : 0;
+}
+
 struct json_object *guest_new(const char *qemu, int pid)
 {
 	struct json_object *guest = json_object_new_object();
-	autofree char *cwd = NULL;
+	autofree char *cwd = NULL, *exe = NULL;
 	char link[32];
 
 	json_object_object_add(guest, "version",
 			       json_object_new_int(DOCUMENT_VERSION));
 	json_object_object_add(guest, "qemu", json_object_new_string(qemu));
+	snprintf(link, sizeof(link), "/proc/%d/exe", pid);
+	exe = realpath(link, NULL);
+	json_object_object_add(guest, "exe",
+			       json_object_new_string(exe ? exe : ""));
 	snprintf(link, sizeof(link), "/proc/%d/cwd", pid);
 	cwd = realpath(link, NULL);
 	json_object_object_add(guest, "cwd",
 			       json_object_new_string(cwd ? cwd : "/"));
-	if (add_argv(guest, pid)) {
+	if (guest_check_exe(guest) || add_argv(guest, pid)) {
 		json_object_put(guest);
 		return NULL;
 	}
@@ -198,25 +215,29 @@ int guest_to_fd(struct json_object *guest)
 	return fd;
 }
 
-int become_qemu(struct json_object *guest, int stream, const char *incoming)
+void become_qemu(struct json_object *guest, int stream, const char *incoming)
 {
 	struct json_object *words = array_of(guest, "argv");
 	size_t n, nr = json_object_array_length(words);
-	autofree char **argv = calloc(nr + 3, sizeof(*argv));
 	char number[16];
 
-	if (!argv)
-		return fail(-ENOMEM, "QEMU");
-	for (n = 0; n < nr; n++)
-		argv[n] = (char *)json_object_get_string(
-			json_object_array_get_idx(words, n));
-	argv[nr] = (char *)"-incoming";
-	argv[nr + 1] = (char *)incoming;
 	snprintf(number, sizeof(number), "%d", stream);
-	setenv(STREAM_VARIABLE, number, 1);
-	if (chdir(text_of(guest, "cwd")))
-		fail(-errno, "%s", text_of(guest, "cwd"));
-	lseek(stream, 0, SEEK_SET);
-	execvp(argv[0], argv);
-	return fail(-errno, "%s", argv[0]);
+	for (;;) {
+		autofree char **argv = calloc(nr + 3, sizeof(*argv));
+
+		for (n = 0; argv && n < nr; n++)
+			argv[n] = (char *)json_object_get_string(
+				json_object_array_get_idx(words, n));
+		if (argv) {
+			argv[nr] = (char *)"-incoming";
+			argv[nr + 1] = (char *)incoming;
+			setenv(STREAM_VARIABLE, number, 1);
+			lseek(stream, 0, SEEK_SET);
+			if (chdir(text_of(guest, "cwd")))
+				fail(-errno, "%s", text_of(guest, "cwd"));
+			execv(text_of(guest, "exe"), argv);
+		}
+		fail(-errno, "%s", text_of(guest, "exe"));
+		poll(NULL, 0, RETRY_MS);
+	}
 }

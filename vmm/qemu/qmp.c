@@ -5,16 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "../lib/src/cleanup.h"
+#include "../../lib/src/cleanup.h"
 #include "broker.h"
+
+#define GREETING_S 5 /* a monitor serves one client at a time */
 
 struct qmp {
 	FILE *in;
 	int fd;
-	struct ucred peer;
 	bool gone;
 };
 
@@ -73,11 +75,6 @@ bool qmp_gone(const struct qmp *q)
 	return q->gone;
 }
 
-const struct ucred *qmp_peer(const struct qmp *q)
-{
-	return &q->peer;
-}
-
 void qmp_close(struct qmp *q)
 {
 	if (q && q->in)
@@ -89,7 +86,7 @@ struct qmp *qmp_open(const char *path)
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
 	struct qmp *q = calloc(1, sizeof(*q));
-	socklen_t size = sizeof(q->peer);
+	struct timeval limit = { .tv_sec = GREETING_S }, none = { 0 };
 	struct json_object *o;
 
 	if (!q)
@@ -100,15 +97,17 @@ struct qmp *qmp_open(const char *path)
 	}
 	strcpy(to.sun_path, path);
 	q->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (q->fd < 0 || connect(q->fd, (struct sockaddr *)&to, sizeof(to)) ||
-	    getsockopt(q->fd, SOL_SOCKET, SO_PEERCRED, &q->peer, &size)) {
+	if (q->fd < 0 || connect(q->fd, (struct sockaddr *)&to, sizeof(to))) {
 		fail(-errno, "%s", path);
 		goto failed;
 	}
+	setsockopt(q->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	q->in = fdopen(q->fd, "re");
 	o = q->in ? receive(q) : NULL;
+	setsockopt(q->fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof(none));
 	if (!o || !json_object_object_get_ex(o, "QMP", NULL)) {
-		fail(-EPROTO, "%s is no QMP socket of a QEMU", path);
+		fail(-EPROTO, "%s is no QMP socket of a QEMU, or has another client",
+		     path);
 		json_object_put(o);
 		goto failed;
 	}

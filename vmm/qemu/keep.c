@@ -7,13 +7,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/iommufd.h>
-#include <linux/pci_regs.h>
-#include <linux/vfio.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -21,7 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "../lib/src/cleanup.h"
+#include "../../lib/src/cleanup.h"
 #include "broker.h"
 
 #define TOLD_MS 10000
@@ -50,33 +46,6 @@ static void link_of(int fd, char *to, size_t size)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	n = readlink(path, to, size - 1);
 	to[n < 0 ? 0 : n] = '\0';
-}
-
-/* Which interrupts the guest has enabled: an index of VFIO, or -1 */
-static int irq_in_use(int fd)
-{
-	struct vfio_region_info info = {
-		.argsz = sizeof(info),
-		.index = VFIO_PCI_CONFIG_REGION_INDEX,
-	};
-	uint8_t config[256], at;
-	unsigned int n;
-
-	if (ioctl(fd, VFIO_DEVICE_GET_REGION_INFO, &info) ||
-	    pread(fd, config, sizeof(config), (off_t)info.offset) !=
-		    sizeof(config))
-		return -1;
-	at = config[PCI_CAPABILITY_LIST];
-	for (n = 0; at && n < 48; n++, at = config[at + 1]) {
-		if (config[at] == PCI_CAP_ID_MSIX &&
-		    config[at + PCI_MSIX_FLAGS + 1] &
-			    (PCI_MSIX_FLAGS_ENABLE >> 8))
-			return VFIO_PCI_MSIX_IRQ_INDEX;
-		if (config[at] == PCI_CAP_ID_MSI &&
-		    config[at + PCI_MSI_FLAGS] & PCI_MSI_FLAGS_ENABLE)
-			return VFIO_PCI_MSI_IRQ_INDEX;
-	}
-	return VFIO_PCI_INTX_IRQ_INDEX;
 }
 
 static bool is_handed(const struct stream *s, int fd)
@@ -137,21 +106,23 @@ static const char *event_of(const struct hosted *h, const char *name)
 /* The device with its eventfds, which are named after it */
 static int add_device(struct keeper *k, const struct hosted *h, uint64_t token)
 {
-	int fd = stream_find(&k->stream, h->name, 0), irq;
+	int fd = stream_find(&k->stream, h->name, 0);
+	struct device d;
 	struct json_object *o, *event;
 	size_t n;
 
 	if (fd < 0)
 		return fail(-ENOENT, "QEMU hands over no file of %s", h->name);
-	if (h->ioas != k->stream.hosted[0].ioas)
-		return fail(-EOPNOTSUPP, "%s and %s have address spaces of their own",
+	if (h->ioas != k->stream.hosted[0].ioas ||
+	    h->hwpt != k->stream.hosted[0].hwpt)
+		return fail(-EOPNOTSUPP, "%s and %s have page tables of their own",
 			    k->stream.hosted[0].name, h->name);
-	irq = irq_in_use(fd);
-	if (irq < 0)
+	if (device_look(fd, &d))
 		return fail(-EIO, "%s does not answer", h->name);
 	o = named(array_of(k->guest, "devices"), h->name);
 	json_object_object_add(o, "token", json_object_new_uint64(token));
-	json_object_object_add(o, "irq", json_object_new_int(irq));
+	json_object_object_add(o, "irq", json_object_new_int(d.irq));
+	json_object_object_add(o, "master", json_object_new_boolean(d.master));
 	for (n = 0; n < k->stream.nr_handed; n++) {
 		const struct handed *e = &k->stream.handed[n];
 		const char *what = event_of(h, e->name);
@@ -195,6 +166,9 @@ static int sort_out(struct keeper *k)
 			continue;
 		link_of(e->fd, link, sizeof(link));
 		if (!strcmp(link, "/dev/iommu")) {
+			if (*text_of(k->guest, "iommufd"))
+				return fail(-EOPNOTSUPP,
+					    "QEMU has more than one iommufd");
 			json_object_object_add(k->guest, "iommufd",
 					       json_object_new_string(e->name));
 			continue;
@@ -214,45 +188,26 @@ static int sort_out(struct keeper *k)
 	return 0;
 }
 
-/*
- * Devices are to find all of it where they find it now. Behind an IOMMU of the guest's own
- * they do not.
- */
-static int check_maps(const struct keeper *k, const char *iommufd)
+/* Devices are to find all of it where they find it now */
+static int check_maps(const struct keeper *k)
 {
 	struct json_object *all = array_of(k->guest, "ranges");
 	size_t n, nr = json_object_array_length(all);
-	struct iommu_ioas_alloc scratch = { .size = sizeof(scratch) };
-	struct iommu_destroy destroy = { .size = sizeof(destroy) };
-	int fd = stream_find(&k->stream, iommufd, 0), err = 0;
+	int fd = stream_find(&k->stream, text_of(k->guest, "iommufd"), 0);
 
-	if (fd < 0 || ioctl(fd, IOMMU_IOAS_ALLOC, &scratch))
-		return fail(fd < 0 ? -ENOENT : -errno, "the iommufd of QEMU");
-	for (n = 0; n < nr && !err; n++) {
-		struct json_object *o = json_object_array_get_idx(all, n);
-		struct iommu_ioas_copy copy = {
-			.size = sizeof(copy),
-			.flags = IOMMU_IOAS_MAP_FIXED_IOVA |
-				 IOMMU_IOAS_MAP_READABLE,
-			.dst_ioas_id = scratch.out_ioas_id,
-			.src_ioas_id = k->stream.hosted[0].ioas,
-			.src_iova = number_of(o, "at"),
-			.dst_iova = number_of(o, "at"),
-			.length = number_of(o, "size"),
-		};
+	for (n = 0; n < nr; n++) {
+		const char *name = text_of(json_object_array_get_idx(all, n),
+					   "name");
 
-		if (stream_memory(&k->stream, text_of(o, "name")) < 0)
-			err = fail(-EOPNOTSUPP,
-				   "memory %s is in no file (aux-ram-share=on?)",
-				   text_of(o, "name"));
-		else if (ioctl(fd, IOMMU_IOAS_COPY, &copy))
-			err = fail(-errno,
-				   "devices do not see %s where the guest does (has it an IOMMU?)",
-				   text_of(o, "name"));
+		if (stream_memory(&k->stream, name) < 0)
+			return fail(-EOPNOTSUPP,
+				    "memory %s is in no file, or its name in several (aux-ram-share=on?)",
+				    name);
 	}
-	destroy.id = scratch.out_ioas_id;
-	ioctl(fd, IOMMU_DESTROY, &destroy);
-	return err;
+	if (!iommu_maps_all(fd, k->stream.hosted[0].ioas, k->guest))
+		return fail(-EOPNOTSUPP,
+			    "devices do not see memory where the guest does (has it an IOMMU of its own?)");
+	return 0;
 }
 
 static int preserve_main(struct keeper *k)
@@ -292,7 +247,7 @@ static int preserve_all(struct keeper *k)
 	if (!err)
 		err = sort_out(k);
 	if (!err && nr)
-		err = check_maps(k, text_of(k->guest, "iommufd"));
+		err = check_maps(k);
 	for (n = 0; n < nr && !err; n++)
 		err = add_device(k, &k->stream.hosted[n], TOKEN_DEVICE + n);
 	if (!err)
@@ -377,11 +332,11 @@ static void serve(struct keeper *k, int server)
 	}
 }
 
-/* `save` waits to be told, unless it has died */
-static void refuse(int server)
+/* Who asks is told why not. `save` does, unless it has died. */
+static void refuse(int server, int wait_ms)
 {
 	char text[16];
-	autoclose int fd = question(server, TOLD_MS, text, sizeof(text));
+	autoclose int fd = question(server, wait_ms, text, sizeof(text));
 
 	if (fd >= 0)
 		send(fd, fail_text(), strlen(fail_text()), MSG_NOSIGNAL);
@@ -409,15 +364,16 @@ int keep(const char *name)
 	if (!err)
 		err = preserve_all(&k);
 	if (err) {
-		if (server >= 0)
-			refuse(server);
+		refuse(server, TOLD_MS);
 		/* As long as there is a session, what is in it must not change */
 		while (give_up(&k))
-			poll(NULL, 0, RETRY_MS);
+			refuse(server, RETRY_MS);
 	} else {
 		say("%s is saved", name);
+		if (!pcilu_is_daemon(k.lu))
+			say("pcilud is not there: only this process keeps what is saved");
 		serve(&k, server);
 	}
 	say("%s goes on", name);
-	return become_qemu(k.guest, stream, incoming);
+	become_qemu(k.guest, stream, incoming);
 }

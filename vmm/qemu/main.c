@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../lib/src/path.h"
+#include "../../lib/src/path.h"
 #include "broker.h"
 
 static char last[512];
