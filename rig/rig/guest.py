@@ -22,7 +22,7 @@ import pytest
 from . import initrd, paths
 from .agent import Agent
 from .drive import Drive
-from .machine import LIVE_UPDATE, Machine, MachineError
+from .machine import LIVE_UPDATE, MachineError
 from .tools import ToolsMachine, linked
 from .topology import Topology
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A virtual machine that an unmodified QEMU runs lives through the replacement of its host's kernel.
+"""A machine that an unmodified QEMU runs lives through the replacement of its host's kernel.
 
 With an NVMe drive behind VT-d, which completes what it was told while there is no QEMU.
 """

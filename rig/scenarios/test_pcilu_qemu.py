@@ -281,8 +281,9 @@ def keep(host: Host, data: bytes) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     became = folder / "became"
     became.unlink(missing_ok=True)
-    (folder / "guest.json").write_text(json.dumps(
-        {"version": 1, "cwd": "/", "exe": "/bin/sh", "argv": ["sh", "-c", f'echo "$@" >{became}', "qemu"]}))
+    (folder / "guest.json").write_text(json.dumps({
+        "version": 1, "cwd": "/", "exe": "/bin/sh",
+        "argv": ["sh", "-c", f'echo "$@" >{became}', "qemu"]}))
     fd = os.memfd_create("state")
     os.write(fd, data)
     with open(folder / "log", "wb") as log:

@@ -131,7 +131,12 @@ const char *text_of(struct json_object *o, const char *key);
 uint64_t number_of(struct json_object *o, const char *key);
 struct json_object *array_of(struct json_object *o, const char *key);
 
-enum { TOKEN_GUEST = 1, TOKEN_MAIN = 2, TOKEN_MEMORY = 0x100, TOKEN_DEVICE = 0x1000 };
+enum {
+	TOKEN_GUEST = 1,
+	TOKEN_MAIN = 2,
+	TOKEN_MEMORY = 0x100,
+	TOKEN_DEVICE = 0x1000
+};
 
 /* --- the commands: each returns 0, or a negative errno after it has said why */
 
@@ -146,6 +151,7 @@ int guest_check_exe(struct json_object *guest);
  * Becomes the QEMU of @guest, which reads @stream. This process has the only descriptors of
  * what the guest is made of: it tries again and again, and says why.
  */
-__attribute__((noreturn)) void become_qemu(struct json_object *guest, int stream, const char *incoming);
+__attribute__((noreturn)) void become_qemu(struct json_object *guest,
+					   int stream, const char *incoming);
 
 #endif /* BROKER_H */

@@ -18,7 +18,8 @@
 
 const char *text_of(struct json_object *o, const char *key)
 {
-	const char *text = json_object_get_string(json_object_object_get(o, key));
+	const char *text =
+		json_object_get_string(json_object_object_get(o, key));
 
 	return text ? text : "";
 }
@@ -114,7 +115,8 @@ static void add_range(struct json_object *ranges, const char *line)
 	int at = 0;
 
 	if (sscanf(line, " %llx-%llx (prio %*d, %15[^)]): %n", &start, &to,
-		   word, &at) != 3 || !at)
+		   word, &at) != 3 ||
+	    !at)
 		return;
 	if (!strncmp(kind, "nv-", 3))
 		kind += 3;
@@ -137,7 +139,8 @@ static void add_range(struct json_object *ranges, const char *line)
 	json_object_object_add(o, "at", json_object_new_uint64(from));
 	json_object_object_add(o, "size", json_object_new_uint64(to - from));
 	json_object_object_add(o, "name", json_object_new_string(name));
-	json_object_object_add(o, "offset", json_object_new_uint64(offset + from - start));
+	json_object_object_add(o, "offset",
+			       json_object_new_uint64(offset + from - start));
 	json_object_object_add(o, "rom",
 			       json_object_new_boolean(!strcmp(kind, "rom")));
 	json_object_array_add(ranges, o);
@@ -159,8 +162,9 @@ int guest_add_ranges(struct json_object *guest, const char *mtree)
 			add_range(ranges, line);
 	}
 	if (!json_object_array_length(ranges))
-		return fail(-EBADMSG,
-			    "this release of QEMU tells of its memory in a way that is not known");
+		return fail(
+			-EBADMSG,
+			"this release of QEMU tells of its memory in a way that is not known");
 	return 0;
 }
 

@@ -90,7 +90,7 @@ static struct json_object *named(struct json_object *array, const char *name)
 static const char *event_of(const struct hosted *h, const char *name)
 {
 	static const char *const what[] = {
-		"_interrupt",	 "_kvm_interrupt", "_intx-interrupt",
+		"_interrupt",	"_kvm_interrupt", "_intx-interrupt",
 		"_intx-unmask", "_err_notifier",  "_req_notifier",
 	};
 	size_t n, length = strlen(h->name);
@@ -115,7 +115,8 @@ static int add_device(struct keeper *k, const struct hosted *h, uint64_t token)
 		return fail(-ENOENT, "QEMU hands over no file of %s", h->name);
 	if (h->ioas != k->stream.hosted[0].ioas ||
 	    h->hwpt != k->stream.hosted[0].hwpt)
-		return fail(-EOPNOTSUPP, "%s and %s have page tables of their own",
+		return fail(-EOPNOTSUPP,
+			    "%s and %s have page tables of their own",
 			    k->stream.hosted[0].name, h->name);
 	if (device_look(fd, &d))
 		return fail(-EIO, "%s does not answer", h->name);
@@ -130,9 +131,10 @@ static int add_device(struct keeper *k, const struct hosted *h, uint64_t token)
 		if (!what)
 			continue;
 		if (!strcmp(what, "_intx-interrupt"))
-			return fail(-EOPNOTSUPP,
-				    "the guest uses INTx of %s, not MSI or MSI-X",
-				    h->name);
+			return fail(
+				-EOPNOTSUPP,
+				"the guest uses INTx of %s, not MSI or MSI-X",
+				h->name);
 		event = named(array_of(o, "events"), what);
 		json_object_object_add(event, "id", json_object_new_int(e->id));
 	}
@@ -174,9 +176,10 @@ static int sort_out(struct keeper *k)
 			continue;
 		}
 		if (fcntl(e->fd, F_GET_SEALS) < 0)
-			return fail(-EOPNOTSUPP,
-				    "QEMU has %s open (%s), which cannot be handed over",
-				    e->name, link);
+			return fail(
+				-EOPNOTSUPP,
+				"QEMU has %s open (%s), which cannot be handed over",
+				e->name, link);
 		o = named(array_of(k->guest, "memory"), e->name);
 		json_object_object_add(o, "id", json_object_new_int(e->id));
 		json_object_object_add(o, "token",
@@ -196,17 +199,19 @@ static int check_maps(const struct keeper *k)
 	int fd = stream_find(&k->stream, text_of(k->guest, "iommufd"), 0);
 
 	for (n = 0; n < nr; n++) {
-		const char *name = text_of(json_object_array_get_idx(all, n),
-					   "name");
+		const char *name =
+			text_of(json_object_array_get_idx(all, n), "name");
 
 		if (stream_memory(&k->stream, name) < 0)
-			return fail(-EOPNOTSUPP,
-				    "memory %s is in no file, or its name in several (aux-ram-share=on?)",
-				    name);
+			return fail(
+				-EOPNOTSUPP,
+				"memory %s is in no file, or its name in several (aux-ram-share=on?)",
+				name);
 	}
 	if (!iommu_maps_all(fd, k->stream.hosted[0].ioas, k->guest))
-		return fail(-EOPNOTSUPP,
-			    "devices do not see memory where the guest does (has it an IOMMU of its own?)");
+		return fail(
+			-EOPNOTSUPP,
+			"devices do not see memory where the guest does (has it an IOMMU of its own?)");
 	return 0;
 }
 
@@ -257,10 +262,9 @@ static int preserve_all(struct keeper *k)
 		err = fd < 0 ? fd : preserve(k, fd, TOKEN_GUEST, "the guest");
 	}
 	for (n = 0; n < nr && !err; n++)
-		err = preserve(k,
-			       stream_find(&k->stream, k->stream.hosted[n].name,
-					   0),
-			       TOKEN_DEVICE + n, k->stream.hosted[n].name);
+		err = preserve(
+			k, stream_find(&k->stream, k->stream.hosted[n].name, 0),
+			TOKEN_DEVICE + n, k->stream.hosted[n].name);
 	return err;
 }
 
@@ -352,7 +356,8 @@ int keep(const char *name)
 	int stream, server, err;
 
 	if (!number)
-		return fail(-EINVAL, "no QEMU has become this: pcilu-qemu save");
+		return fail(-EINVAL,
+			    "no QEMU has become this: pcilu-qemu save");
 	if (!path || !json || asprintf(&incoming, "file:%s", path) < 0)
 		return -ENOMEM;
 	k.guest = guest_read(json);

@@ -56,9 +56,10 @@ static int check_fds(struct json_object *guest)
 		    ((strstr(word, "fd=") || strstr(word, "fds=") ||
 		      strstr(word, "\"fd\"")) &&
 		     !strstr(word, "vfio-pci") && !strstr(word, "iommufd")))
-			return fail(-EOPNOTSUPP,
-				    "QEMU was passed a descriptor at its start (%s)",
-				    word);
+			return fail(
+				-EOPNOTSUPP,
+				"QEMU was passed a descriptor at its start (%s)",
+				word);
 	}
 	return 0;
 }
@@ -78,9 +79,10 @@ static int check_devices(struct qmp *q, struct json_object *guest)
 
 		if (!strncmp(text_of(o, "type"), "child<", 6) &&
 		    !has_id(guest, text_of(o, "name")))
-			err = fail(-EOPNOTSUPP,
-				   "device %s was plugged in after the start of QEMU",
-				   text_of(o, "name"));
+			err = fail(
+				-EOPNOTSUPP,
+				"device %s was plugged in after the start of QEMU",
+				text_of(o, "name"));
 	}
 	err = all ? err : -EIO;
 	json_object_put(all);
@@ -100,9 +102,10 @@ static int check_drives(struct qmp *q, struct json_object *guest)
 
 		if (*file && strncmp(file, "json:", 5) != 0 &&
 		    !has_word(guest, file))
-			err = fail(-EOPNOTSUPP,
-				   "drive %s is another one than at the start of QEMU",
-				   file);
+			err = fail(
+				-EOPNOTSUPP,
+				"drive %s is another one than at the start of QEMU",
+				file);
 	}
 	json_object_put(all);
 	return err;
@@ -118,7 +121,8 @@ static int pid_of(struct qmp *q, struct ucred *of)
 	struct stat st;
 	uint64_t tid;
 
-	tid = all ? number_of(json_object_array_get_idx(all, 0), "thread-id") : 0;
+	tid = all ? number_of(json_object_array_get_idx(all, 0), "thread-id") :
+		    0;
 	json_object_put(all);
 	if (asprintf(&path, "/proc/%llu/status", (unsigned long long)tid) < 0)
 		return fail(-ENOMEM, "QEMU");
@@ -142,7 +146,8 @@ static int add_ranges(struct qmp *q, struct json_object *guest)
 	json_object_object_add(line, "command-line",
 			       json_object_new_string("info mtree -f"));
 	tree = qmp_do(q, "human-monitor-command", line);
-	err = tree ? guest_add_ranges(guest, json_object_get_string(tree)) : -EIO;
+	err = tree ? guest_add_ranges(guest, json_object_get_string(tree)) :
+		     -EIO;
 	json_object_put(tree);
 	return err;
 }

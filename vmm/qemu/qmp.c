@@ -106,7 +106,8 @@ struct qmp *qmp_open(const char *path)
 	o = q->in ? receive(q) : NULL;
 	setsockopt(q->fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof(none));
 	if (!o || !json_object_object_get_ex(o, "QMP", NULL)) {
-		fail(-EPROTO, "%s is no QMP socket of a QEMU, or has another client",
+		fail(-EPROTO,
+		     "%s is no QMP socket of a QEMU, or has another client",
 		     path);
 		json_object_put(o);
 		goto failed;

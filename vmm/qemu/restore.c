@@ -207,7 +207,8 @@ static int arm_device(struct comeback *c, struct json_object *o)
 			count = id + 1;
 	}
 	if (!err && count)
-		err = arm(device, (unsigned int)number_of(o, "irq"), vectors, count);
+		err = arm(device, (unsigned int)number_of(o, "irq"), vectors,
+			  count);
 	return err ? fail(err, "interrupts of %s", text_of(o, "name")) : 0;
 }
 

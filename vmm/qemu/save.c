@@ -57,11 +57,12 @@ static int look_at_files(int pid, struct json_object *guest, bool unmap)
 	while (!err && (e = readdir(dir))) {
 		autoclose int fd = -1;
 
-		size = readlinkat(dirfd(dir), e->d_name, link, sizeof(link) - 1);
+		size = readlinkat(dirfd(dir), e->d_name, link,
+				  sizeof(link) - 1);
 		if (size < 0)
 			continue;
 		link[size] = '\0';
-		if (strncmp(link, "/dev/iommu", 11) != 0 &&
+		if (strcmp(link, "/dev/iommu") != 0 &&
 		    strncmp(link, "/dev/vfio/devices/", 18) != 0)
 			continue;
 		fd = (int)syscall(SYS_pidfd_getfd, pidfd, atoi(e->d_name), 0);
@@ -74,8 +75,9 @@ static int look_at_files(int pid, struct json_object *guest, bool unmap)
 	}
 	if (err || !found || found == -ENODEV)
 		return err;
-	return fail(found,
-		    "devices do not see memory where the guest does (has it an IOMMU of its own?)");
+	return fail(
+		found,
+		"devices do not see memory where the guest does (has it an IOMMU of its own?)");
 }
 
 /* A line to keep, and its answer: 0, or what it could not do, said. */
@@ -92,11 +94,13 @@ static int ask_keep(const char *name, const char *what, int tries)
 		return -ENOMEM;
 	strncpy(to.sun_path, path, sizeof(to.sun_path) - 1);
 	for (; tries && err; tries--) {
-		autoclose int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+		autoclose int fd =
+			socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
 		if (fd < 0)
 			return fail(-errno, "%s", path);
-		err = connect(fd, (struct sockaddr *)&to, sizeof(to)) ? -errno : 0;
+		err = connect(fd, (struct sockaddr *)&to, sizeof(to)) ? -errno :
+									0;
 		if (err) {
 			poll(NULL, 0, 100);
 			continue;
@@ -106,7 +110,8 @@ static int ask_keep(const char *name, const char *what, int tries)
 			    -1 :
 			    recv(fd, answer, sizeof(answer) - 1, 0);
 		if (n <= 0)
-			return fail(-EPIPE, "what became of %s is not known", name);
+			return fail(-EPIPE, "what became of %s is not known",
+				    name);
 		answer[n] = '\0';
 		return strcmp(answer, "ok") ? fail(0, "%s", answer) : 0;
 	}
@@ -129,8 +134,9 @@ static struct json_object *object(const char *key, struct json_object *value)
 /* A later migration is an ordinary one again */
 static void reset_mode(struct qmp *q)
 {
-	json_object_put(qmp_do(q, "migrate-set-parameters",
-			       object("mode", json_object_new_string("normal"))));
+	json_object_put(
+		qmp_do(q, "migrate-set-parameters",
+		       object("mode", json_object_new_string("normal"))));
 }
 
 /* Until the QEMU has become `keep`, and is gone, or says that it cannot */

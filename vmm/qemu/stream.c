@@ -114,7 +114,8 @@ int stream_memory(const struct stream *s, const char *region)
 	int fd = -1;
 
 	for (n = 0; n < s->nr_handed; n++) {
-		const char *name = s->handed[n].name, *end = name + strlen(name);
+		const char *name = s->handed[n].name,
+			   *end = name + strlen(name);
 
 		if ((size_t)(end - name) < length ||
 		    strcmp(end - length, region) != 0)
@@ -196,7 +197,8 @@ int stream_read(struct stream *s, int fd)
 	if (err)
 		stream_free(s);
 	return err == -EBADMSG ?
-		       fail(err, "this release of QEMU hands its descriptors over in a way that is not known") :
+		       fail(err,
+			    "this release of QEMU hands its descriptors over in a way that is not known") :
 		       err;
 }
 
