@@ -195,7 +195,7 @@ class Guest:
                    f"--append '{WORDS} {words}' {options} --memory ")
         self._launch("start", f"{command}{memory}")
         try:
-            self.wait(2, BOOT)
+            self.wait(2, int(BOOT * self.host.slow))
         except Stuck:
             # Seen once with the emulated SVM: early in its boot the guest's kernel spins, with
             # interrupts off, on a lock. Nothing has been asked of Live Update by then.

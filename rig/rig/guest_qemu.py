@@ -75,7 +75,7 @@ class QemuGuest(Guest):
             f"-object iommufd,id=iommufd0 {devices} {options} -mon chardev=qmp,mode=control "
             f"-chardev socket,id=qmp,path=/tmp/{self.name}.qmp,server=on,wait=off "
             f">/tmp/{self.name}.err 2>&1 &")
-        self.wait(2, BOOT)
+        self.wait(2, int(BOOT * self.host.slow))
         return self
 
     def pid(self) -> int:

@@ -48,7 +48,8 @@ UP, DOWN = 0x1003, 0x1002       # of an interface: with broadcast and multicast
 class DriverMachine(Machine):
     """One whose kernels have a driver of its own for the Physical Function, once it is loaded."""
 
-    def _user_space(self) -> list[str]:
+    def modules(self) -> dict[str, Path]:
+        """For the guest's /lib/modules, of both kernels."""
         root = self._kernel / "modules/lib/modules"
         files: dict[str, Path] = {}
         for path in sorted(root.rglob("*.ko")):
@@ -56,8 +57,11 @@ class DriverMachine(Machine):
                 files[f"lib/modules/{path.relative_to(root).parts[0]}/{path.name}"] = path
         if not any(path.stem == DRIVER for path in files.values()):
             pytest.skip(f"no module {DRIVER} in {root}")
+        return files
+
+    def _user_space(self) -> list[str]:
         return ["-initrd", str(initrd.build(self.arch, self.variant, folder=self._kernel,
-                                            extra=files))]
+                                            extra=self.modules()))]
 
     def drive(self, id: str) -> None:
         """Load the driver, which binds the function, and set its interface up."""

@@ -7,11 +7,13 @@ With an NVMe drive behind VT-d, which completes what it was told while there is 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import FULL
 
-from rig import console, topology, untouched, vtd, witness
+from rig import console, igb, sriov, topology, untouched, vtd, witness
 from rig.drive import COMPLETION, Drive, completions
 from rig.guest import BEHIND_VTD
 from rig.guest_qemu import QemuGuest, QemuHost
@@ -21,6 +23,7 @@ from rig.machine import MachineError
 from rig.outside import Reachable
 from rig.topology import Topology, root_port
 
+PF, VF = "igb0", "igb0-vf0"
 WAITING = [1] * Drive.DEPTH     # of the one queue for data
 
 
@@ -28,10 +31,23 @@ class Host(QemuHost, Reachable):
     """A host that can be waited for while no kernel runs."""
 
 
-def host_of(vm: Lab) -> tuple[Any, Drive]:
+class VfHost(QemuHost, igb.DriverMachine):
+    """One whose NIC has a driver of its own in each kernel."""
+
+    def files(self) -> dict[str, Path]:
+        return super().files() | self.modules()
+
+    def kexec(self, image: str = "next", extra: str = "") -> str:
+        release = super().kexec(image, extra)
+        self.drive(PF)
+        return release
+
+
+def host_of(vm: Lab, variant: str) -> tuple[Any, Drive]:
     drive = Drive(vm.folder, "disk0")
     return vm(Topology(root_port("rp0", drive.device)), kind=Host, words=BEHIND_VTD, iommu=True,
-              before=drive.args, trace=[*vtd.EVENTS, COMPLETION], needs="busy-guest"), drive
+              variant=variant, before=drive.args, trace=[*vtd.EVENTS, COMPLETION],
+              needs="busy-guest"), drive
 
 
 def test_qemu_with_a_nic_that_it_would_reset_is_not_saved(vm: Lab) -> None:
@@ -67,10 +83,11 @@ def jump(host: Host, drive: Drive) -> float:
 # The bound device keeps the VM of the QEMU that has become another one.
 @pytest.mark.console(console.DMA_FAULT, console.STILL_ON,
                      r"KVM: debugfs: duplicate directory \d+-\d+")
-def test_qemu_lives_through_the_replacement_of_its_hosts_kernel(vm: Lab) -> None:
+@pytest.mark.parametrize("variant", ["release", *(["debug"] if FULL else [])])
+def test_qemu_lives_through_the_replacement_of_its_hosts_kernel(vm: Lab, variant: str) -> None:
     """And before that through a live update that is called off. The control is in the update after
     that: with the drive's page table forgotten."""
-    host, drive = host_of(vm)
+    host, drive = host_of(vm, variant)
     guest = QemuGuest(host, drive="disk0").start(words="nvme_core.io_timeout=600")
     bdf, pid = host.topology.bdf["disk0"], guest.pid()
     guest.save()
@@ -114,3 +131,35 @@ def test_qemu_lives_through_the_replacement_of_its_hosts_kernel(vm: Lab) -> None
     guest.leave()
     host.kexec(extra="pci_liveupdate.break=2")
     assert vtd.read(host).switched()[:2] == [True, False]
+
+
+# igb's own word for what igbvf asks of it as its interface comes up.
+@pytest.mark.console(r"igb \S+ VF \d attempted to set invalid MAC filter",
+                     r"KVM: debugfs: duplicate directory \d+-\d+")
+def test_sriov_function_of_a_qemu_receives_while_the_kernel_is_replaced(vm: Lab) -> None:
+    """The control is test_sriov_guest's: an igb that is not told resets it."""
+    host: Any = vm(Topology(root_port("rp0", topology.igb(PF))), kind=VfHost, iommu=True,
+                   needs="igb busy-guest", words=BEHIND_VTD, trace=vtd.EVENTS)
+    host.drive(PF)
+    sriov.enable(host, PF, 1, igb.DRIVER)
+    host.carrier(PF)
+    guest = QemuGuest(host, nic=VF).start()
+    host.senders[PF].start()
+    before = guest.wait(2)[-1]
+    memory = guest.memory()
+    guest.save()
+    guest.leave()
+    host.kexec()
+    assert host.sh(f"cat {attribute(host, VF, 'liveupdate/dma')}").out.strip() == "translated"
+    guest.restore()
+    assert state(host, VF) == "none"
+    after = guest.arrived(sent := host.senders[PF].stop())
+    assert after["tick"] > before["tick"] and after["uptime"] > before["uptime"]
+    assert (after["frames"], after["lost"], after["again"]) == (sent, 0, 0) and sent > 100
+
+    unit, bdf = vtd.read(host), host.topology.bdf[VF]
+    jump = (host.jumped_at[0], host.booted_at[1])
+    assert [a for a in unit.by(bdf) if jump[0] < a.time < jump[1]]
+    assert unit.outside(memory, bdf) == [] and unit.faults == [] and unit.switched() == [True]
+    assert sriov.control_writes(host, PF, 2) == []
+    assert [sriov.resets(host, id, 2) for id in (PF, VF)] == [0, 0]

@@ -7,7 +7,6 @@ An unmodified Debian, whose igbvf talks to the host's igb: as in a cloud, behind
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,10 +26,7 @@ class Host(GuestHost, hw.DriverMachine):
     """A host of virtual machines whose NIC has a driver of its own in each kernel."""
 
     def files(self) -> dict[str, Path]:
-        modules = {f"lib/modules/{path.relative_to(self._kernel / 'modules').parts[2]}/{path.name}":
-                   path for path in sorted((self._kernel / "modules").rglob("*.ko"))
-                   if path.stem in hw.MODULES}
-        return super().files() | modules
+        return super().files() | self.modules()
 
     def kexec(self, image: str = "next", extra: str = "") -> str:
         release = super().kexec(image, extra)
