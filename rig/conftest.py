@@ -165,3 +165,9 @@ def vm(request: pytest.FixtureRequest) -> Iterator[Lab]:
         wrong = machines.close()
     if wrong:
         pytest.fail("on the console: " + "; ".join(wrong[:5]), pytrace=False)
+
+
+@pytest.fixture(params=["release", *(["debug"] if FULL else [])])
+def also_on_debug(vm: Lab, request: pytest.FixtureRequest) -> None:
+    """On the release kernel, and where all is tested on the debug kernel, too."""
+    vm.variant = request.param

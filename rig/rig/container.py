@@ -16,6 +16,7 @@ from . import debian
 from .fakeluo import FakeLuo
 from .pcilu_host import TOOLS
 
+SECONDS = 1500      # a busy host's minutes
 FAKE = "LD_PRELOAD=/test/shim.so PCILU_FAKE_LUO=/test/luo"
 ENVIRONMENT = f"[Service]\nEnvironment={FAKE}\n"
 
@@ -68,7 +69,7 @@ class Container:
     def run(self) -> None:
         with self.boot(stdout=subprocess.PIPE) as process:
             try:
-                console = process.communicate(timeout=300)[0]
+                console = process.communicate(timeout=SECONDS)[0]
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise

@@ -19,14 +19,16 @@ class Lab:
     def __init__(self, name: str) -> None:
         self.folder = paths.EVIDENCE / name
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.variant = "release"        # of the kernels of machines that do not say it
         self.all: list[Machine] = []
         self.expected: list[str] = []
         self.look_for_leaks = False     # it takes a debug kernel half a minute
         self.injects_faults = False
         self.drops_allowed = False
 
-    def __call__(self, topology: Topology, *, arch: str = "x86_64", variant: str = "release",
+    def __call__(self, topology: Topology, *, arch: str = "x86_64", variant: str = "",
                  kind: type[Machine] = Machine, **options: Any) -> Any:
+        variant = variant or self.variant
         image = paths.kernel_dir(arch, variant) / paths.IMAGE[arch]
         if not image.exists():
             pytest.skip(f"no {arch} {variant} kernel: make kernel ARCH={arch} VARIANT={variant}")

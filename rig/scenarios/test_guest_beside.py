@@ -45,6 +45,7 @@ def assert_same(guest: Guest, before: dict[str, Any]) -> dict[str, Any]:
     return lines[-1]
 
 
+@pytest.mark.usefixtures("also_on_debug")
 def test_guest_keeps_its_nic_beside_one_that_nobody_saves(vm: Lab) -> None:
     """The other one is gone, and its NIC is stopped: every assertion about the first is false of
     it. A new guest has that NIC while the first goes on."""
@@ -93,6 +94,7 @@ def test_guest_keeps_its_nic_beside_one_that_nobody_saves(vm: Lab) -> None:
     assert (last["frames"], last["lost"], last["again"]) == (sent, 0, 0)
 
 
+@pytest.mark.usefixtures("also_on_debug")
 def test_guest_that_halts_is_woken_by_what_came_meanwhile(vm: Lab) -> None:
     """Beside it is one that never halts. KVM counts how often they did."""
     host: GuestHost = vm(topology.plain(), kind=GuestHost, needs="busy-guest")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
+
 from rig import untouched, vtd, witness
 from rig.drive import COMPLETION, Drive, completions
 from rig.guest import BEHIND_VTD, Guest, GuestHost
@@ -50,6 +52,7 @@ def jump(host: Host, drive: Drive, other: Drive) -> float:
     return now
 
 
+@pytest.mark.usefixtures("also_on_debug")
 def test_guest_reads_its_drive_and_receives_while_the_kernel_is_replaced(vm: Lab) -> None:
     """Beside it is the control: a guest whose drive is reset meanwhile, from outside."""
     drive, other = Drive(vm.folder, "disk0"), Drive(vm.folder, "disk1")

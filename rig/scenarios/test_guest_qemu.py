@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FULL
 
 from rig import console, igb, sriov, topology, untouched, vtd, witness
 from rig.drive import COMPLETION, Drive, completions
@@ -43,11 +42,10 @@ class VfHost(QemuHost, igb.DriverMachine):
         return release
 
 
-def host_of(vm: Lab, variant: str) -> tuple[Any, Drive]:
+def host_of(vm: Lab) -> tuple[Any, Drive]:
     drive = Drive(vm.folder, "disk0")
     return vm(Topology(root_port("rp0", drive.device)), kind=Host, words=BEHIND_VTD, iommu=True,
-              variant=variant, before=drive.args, trace=[*vtd.EVENTS, COMPLETION],
-              needs="busy-guest"), drive
+              before=drive.args, trace=[*vtd.EVENTS, COMPLETION], needs="busy-guest"), drive
 
 
 def test_qemu_with_a_nic_that_it_would_reset_is_not_saved(vm: Lab) -> None:
@@ -83,11 +81,11 @@ def jump(host: Host, drive: Drive) -> float:
 # The bound device keeps the VM of the QEMU that has become another one.
 @pytest.mark.console(console.DMA_FAULT, console.STILL_ON,
                      r"KVM: debugfs: duplicate directory \d+-\d+")
-@pytest.mark.parametrize("variant", ["release", *(["debug"] if FULL else [])])
-def test_qemu_lives_through_the_replacement_of_its_hosts_kernel(vm: Lab, variant: str) -> None:
+@pytest.mark.usefixtures("also_on_debug")
+def test_qemu_lives_through_the_replacement_of_its_hosts_kernel(vm: Lab) -> None:
     """And before that through a live update that is called off. The control is in the update after
     that: with the drive's page table forgotten."""
-    host, drive = host_of(vm, variant)
+    host, drive = host_of(vm)
     guest = QemuGuest(host, drive="disk0").start(words="nvme_core.io_timeout=600")
     bdf, pid = host.topology.bdf["disk0"], guest.pid()
     guest.save()

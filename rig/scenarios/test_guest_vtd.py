@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import FULL
 
 from rig import console, topology, vtd, witness
 from rig.guest import BEHIND_VTD, Guest, GuestHost
@@ -39,11 +38,11 @@ def update(guest: Guest, incoming: str = "") -> str:
 # The bound device keeps the VM of the process that was replaced.
 @pytest.mark.console(console.DMA_FAULT, console.STILL_ON,
                      r"KVM: debugfs: duplicate directory \d+-\d+")
-@pytest.mark.parametrize("variant", ["release", *(["debug"] if FULL else [])])
-def test_guest_behind_vtd_receives_while_the_kernel_is_replaced(vm: Lab, variant: str) -> None:
+@pytest.mark.usefixtures("also_on_debug")
+def test_guest_behind_vtd_receives_while_the_kernel_is_replaced(vm: Lab) -> None:
     """And before that its VMM. The control is in the update after that: with the NIC's page table
     forgotten."""
-    host = host_of(vm, variant=variant)
+    host = host_of(vm)
     guest = Guest(host, nic="nic0").start()
     host.senders["nic0"].start()
     assert guest.do("replace")["phase"] == "running"

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not (TOOLS / "pcilu").exists(),
                                 reason=f"no tools in {TOOLS}: make tools SAN=1")
 HERE = TREE / "tools" / "pcilu"
 PAGES = sorted(page for page in [*HERE.glob("man/*.[1578]"), *TREE.glob("lib/man/*.3"),
-                                *TREE.glob("vmm/qemu/*.8")]
+                                 *TREE.glob("vmm/qemu/*.8")]
                if not page.read_text().startswith(".so "))
 
 

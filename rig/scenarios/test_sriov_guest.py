@@ -7,6 +7,7 @@ An unmodified Debian, whose igbvf talks to the host's igb: as in a cloud, behind
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
