@@ -90,7 +90,6 @@ def assert_unchanged(guest: Guest) -> None:
     assert_went_on(guest, before)
 
 
-@pytest.mark.usefixtures("also_on_debug")
 def test_pcilu_update_alone_carries_a_guest_through_the_kexec(vm: Lab) -> None:
     """Nobody saves it by hand. Before that its VMM says no, and pcilud dies under it, twice."""
     host = host_of(vm, topology.plain())
@@ -148,7 +147,6 @@ def test_pcilu_update_alone_carries_a_guest_through_the_kexec(vm: Lab) -> None:
 
 # The bound device keeps the VM of the process that was replaced.
 @pytest.mark.console(r"KVM: debugfs: duplicate directory \d+-\d+")
-@pytest.mark.usefixtures("also_on_debug")
 def test_guest_with_a_nic_lives_through_the_kexec(vm: Lab) -> None:
     """And before that through the replacement of its VMM, and a live update called off."""
     host = host_of(vm, topology.plain())
@@ -234,7 +232,6 @@ def test_control_guest_whose_device_and_time_are_left_out(vm: Lab) -> None:
     assert trace.cleared_master("nic0")
 
 
-@pytest.mark.usefixtures("also_on_debug")
 def test_guest_whose_vmm_is_killed_before_the_jump_and_after_it(vm: Lab) -> None:
     host = host_of(vm, topology.plain())
     guest = receiving(host)
@@ -264,7 +261,6 @@ def test_guest_whose_vmm_is_killed_before_the_jump_and_after_it(vm: Lab) -> None
     assert lost.rc and "VFIO_DEVICE_BIND_IOMMUFD: Invalid argument" in lost.out
 
 
-@pytest.mark.usefixtures("also_on_debug")
 def test_busy_guest_lives_through_three_live_updates(vm: Lab) -> None:
     host: GuestHost = vm(topology.plain(), kind=GuestHost, needs="busy-guest")
     guest = receiving(host, words="busy")
@@ -289,7 +285,6 @@ def test_busy_guest_lives_through_three_live_updates(vm: Lab) -> None:
     assert [w for w in witness.read(host).cleared_master("nic0") if w.time > stopped]
 
 
-@pytest.mark.usefixtures("also_on_debug")
 def test_guest_resets_its_nic_up_to_the_save_and_goes_on_with_that(vm: Lab) -> None:
     """What is handed over is a device at whatever point that has come to."""
     host: GuestHost = vm(topology.plain(), kind=GuestHost, trace=[RESET])

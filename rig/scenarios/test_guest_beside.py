@@ -94,7 +94,6 @@ def test_guest_keeps_its_nic_beside_one_that_nobody_saves(vm: Lab) -> None:
     assert (last["frames"], last["lost"], last["again"]) == (sent, 0, 0)
 
 
-@pytest.mark.usefixtures("also_on_debug")
 def test_guest_that_halts_is_woken_by_what_came_meanwhile(vm: Lab) -> None:
     """Beside it is one that never halts. KVM counts how often they did."""
     host: GuestHost = vm(topology.plain(), kind=GuestHost, needs="busy-guest")
