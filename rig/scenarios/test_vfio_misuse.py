@@ -200,6 +200,8 @@ def test_frozen_file_refuses_what_would_change_the_device(vm: Lab, variant: str)
     assert agent.read("edu0", LIVENESS) == ~0x1234 & 0xFFFFFFFF
 
 
+# What a removal says that finds it opened.
+@pytest.mark.console("No device request channel registered, blocked until released by user")
 @pytest.mark.parametrize("variant", ["debug"])
 def test_opens_race_with_the_removal_of_the_device(vm: Lab, variant: str) -> None:
     """KASAN tells of one that follows a device which is gone; that it would, test_stopped shows."""
